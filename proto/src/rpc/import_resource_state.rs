@@ -1,0 +1,28 @@
+//! Finds an existing object by the id that a user gave.
+
+use wire::import_resource_state::{ImportedResource, Request, Response};
+
+use super::convert::to_wire_checked;
+use super::{Server, wire};
+use crate::diag::Diagnostics;
+use crate::provider::Provider;
+use crate::schema::write_only_to_null;
+
+pub(super) async fn handle<P: Provider>(
+    server: &Server<P>,
+    request: Request,
+    diags: &mut Diagnostics,
+) -> Option<Response> {
+    let entry = server.resource(&request.type_name, diags)?;
+    let stored = entry.item.import(&request.id).await.map_err(|errors| diags.extend(errors)).ok()?;
+    // The host reads the object next; nothing may be unknown until then.
+    let mut state = stored.state.unknown_to_null();
+    write_only_to_null(&entry.schema().attributes, &mut state);
+    let imported = ImportedResource {
+        type_name: request.type_name,
+        state: Some(to_wire_checked(entry.ty(), state, diags)?),
+        private: stored.private.unwrap_or_default(),
+        identity: None,
+    };
+    Some(Response { imported_resources: vec![imported], ..Response::default() })
+}

@@ -1,0 +1,7 @@
+//! The whole server in one process: a small provider, a client over the real socket and TLS.
+
+mod calls;
+mod connection;
+mod host;
+mod lifecycle;
+mod provider;
