@@ -1,0 +1,97 @@
+//! What goes wrong with guests.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::backends::qemu::host::HostError;
+use crate::process::ProcessError;
+
+use super::qmp::QmpError;
+use super::spec::Protocol;
+use super::ssh::SshError;
+
+/// Why a guest does not do what it should.
+#[derive(Debug, thiserror::Error)]
+pub enum GuestError {
+    /// Something is not installed.
+    #[error(transparent)]
+    Host(#[from] HostError),
+    /// There is no firmware to boot by UEFI.
+    #[error(
+        "no UEFI firmware without Secure Boot was found; install ovmf (x86_64) or qemu-efi-aarch64 (arm64)"
+    )]
+    NoFirmware,
+    /// A file of the guest.
+    #[error("could not {action} {}", path.display())]
+    File {
+        /// In words: "create", "read".
+        action: &'static str,
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// QEMU could not be run.
+    #[error("could not run QEMU")]
+    Process(#[from] ProcessError),
+    /// Somebody else listens on the port.
+    #[error("{} port {port} of 127.0.0.1 is in use; choose another host port, or leave it out to have one chosen", protocol.name())]
+    PortInUse {
+        /// TCP or UDP.
+        protocol: Protocol,
+        /// The host's port.
+        port: u16,
+    },
+    /// QEMU refused to start.
+    #[error("QEMU could not start the guest: {output}")]
+    Refused {
+        /// What it printed.
+        output: String,
+    },
+    /// The guest went away while it was needed.
+    #[error("the guest stopped while we waited for {what}; the end of its console:\n{console}")]
+    Stopped {
+        /// What was waited for.
+        what: &'static str,
+        /// The last lines of its serial line.
+        console: String,
+    },
+    /// The guest does not come up.
+    #[error("the guest did not come up: no {what} within {limit:?}; the end of its console:\n{console}")]
+    NotUp {
+        /// What was waited for.
+        what: &'static str,
+        /// The time that it had.
+        limit: Duration,
+        /// The last lines of its serial line.
+        console: String,
+    },
+    /// The operation was cancelled.
+    #[error("the guest was given up because the operation was cancelled")]
+    Cancelled,
+    /// The guest would not end.
+    #[error("the QEMU process {pid} of the guest does not end")]
+    Undead {
+        /// Its process id.
+        pid: i32,
+    },
+    /// QEMU's control socket.
+    #[error("QEMU's control socket failed")]
+    Qmp(#[from] QmpError),
+    /// SSH to the guest.
+    #[error(transparent)]
+    Ssh(#[from] SshError),
+}
+
+impl GuestError {
+    /// For `map_err` on what touches a file.
+    pub(in crate::backends::qemu) fn file(
+        action: &'static str,
+        path: &Path,
+    ) -> impl FnOnce(io::Error) -> Self {
+        let path = path.to_owned();
+        move |source| Self::File { action, path, source }
+    }
+}

@@ -1,0 +1,168 @@
+//! Starts a guest's QEMU, supervised or in the background, and says why it would not.
+
+use std::fs::{self, OpenOptions};
+use std::io;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use super::qmp::Qmp;
+use super::spec::{Boot, Forward, GuestSpec, Lifetime};
+use super::{GuestError, argv, console, ports};
+use crate::backends::qemu::host::{Emulator, Firmware};
+use crate::process::{Command, Detached, Finished, Limits, ProcessError, Runner};
+
+/// How often another port is tried when somebody took the one that we had chosen.
+const TRIES: usize = 5;
+/// How long QEMU may take until the machine runs.
+const START: Duration = Duration::from_secs(30);
+/// What is said when it takes longer.
+const LATE: &str = "it did not complete the machine in time";
+/// How often we look whether it does.
+const TICK: Duration = Duration::from_millis(5);
+
+/// A supervised QEMU. Dropping it ends QEMU.
+#[derive(Debug)]
+pub(super) struct Supervised {
+    /// Cancelled when QEMU has ended, for whatever reason.
+    pub(super) ended: CancellationToken,
+    outcome: Arc<OnceLock<String>>,
+    _alive: DropGuard,
+}
+
+/// Starts the guest in its folder and returns the forwards with their ports, and the supervised process unless
+/// it is a daemon.
+pub(super) async fn launch(
+    spec: &GuestSpec,
+    emulator: &Emulator,
+    dir: &Path,
+    runner: &Runner,
+    cancel: &CancellationToken,
+) -> Result<(Vec<Forward>, Option<Supervised>), GuestError> {
+    let firmware = prepare(spec, emulator, dir)?;
+    ports::check_ports(&spec.forwards)?;
+    let mut tries = 1;
+    loop {
+        let forwards =
+            ports::choose(&spec.forwards).map_err(GuestError::file("find a free port for", dir))?;
+        let chosen = GuestSpec { forwards, ..spec.clone() };
+        let command = argv::command(&chosen, emulator, firmware, dir);
+        let started = match spec.lifetime {
+            Lifetime::WithProvider => supervise(command, dir, runner, cancel).await.map(Some),
+            Lifetime::Daemon => detach(&command, dir, cancel).await.map(|()| None),
+        };
+        match started {
+            Ok(supervised) => return Ok((chosen.forwards, supervised)),
+            Err(GuestError::PortInUse { protocol, port })
+                if tries < TRIES
+                    && !spec.forwards.iter().any(|it| it.protocol == protocol && it.host == Some(port)) =>
+            {
+                tries += 1;
+            }
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// What must be in the folder before QEMU starts.
+fn prepare<'a>(
+    spec: &GuestSpec,
+    emulator: &'a Emulator,
+    dir: &Path,
+) -> Result<Option<&'a Firmware>, GuestError> {
+    console::create(dir).map_err(GuestError::file("create", &console::path(dir)))?;
+    if spec.boot != Boot::Uefi {
+        return Ok(None);
+    }
+    let firmware = emulator.firmware.as_ref().ok_or(GuestError::NoFirmware)?;
+    let vars = dir.join(argv::VARS);
+    if !vars.exists() {
+        copy_private(&firmware.vars, &vars).map_err(GuestError::file("create", &vars))?;
+    }
+    Ok(Some(firmware))
+}
+
+/// A copy for our eyes only, complete or not there.
+fn copy_private(from: &Path, to: &Path) -> io::Result<()> {
+    let fresh = to.with_extension("partial");
+    let _ = fs::remove_file(&fresh);
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&fresh)?;
+    io::copy(&mut fs::File::open(from)?, &mut file)?;
+    fs::rename(fresh, to)
+}
+
+async fn supervise(
+    command: Command,
+    dir: &Path,
+    runner: &Runner,
+    cancel: &CancellationToken,
+) -> Result<Supervised, GuestError> {
+    let (alive, ended) = (cancel.child_token(), CancellationToken::new());
+    let outcome = Arc::new(OnceLock::new());
+    let limits = Limits::cancelled_by(&alive);
+    let task = {
+        let (runner, ended, outcome) = (runner.clone(), ended.clone(), Arc::clone(&outcome));
+        async move {
+            let result = runner.run(&command, None, &limits).await;
+            let _ = outcome.set(match &result {
+                Ok(finished) => finished.output.clone(),
+                Err(error) => error.to_string(),
+            });
+            ended.cancel();
+            result
+        }
+    };
+    let task = tokio::spawn(task);
+    let supervised = Supervised { ended, outcome, _alive: alive.drop_guard() };
+    tokio::select! {
+        result = task => match result {
+            Ok(Ok(finished)) => Err(refusal(&finished)),
+            Ok(Err(ProcessError::Cancelled { .. })) | Err(_) => Err(GuestError::Cancelled),
+            Ok(Err(error)) => Err(error.into()),
+        },
+        () = answer(dir) => Ok(supervised),
+        () = tokio::time::sleep(START) => Err(GuestError::Refused { output: LATE.to_owned() }),
+    }
+}
+
+impl Supervised {
+    /// What QEMU printed, once it has ended.
+    pub(super) fn output(&self) -> &str {
+        self.outcome.get().map_or("", String::as_str)
+    }
+}
+
+async fn detach(command: &Command, dir: &Path, cancel: &CancellationToken) -> Result<(), GuestError> {
+    let mut qemu = Detached::start(command)?;
+    let started = tokio::select! {
+        result = qemu.wait() => return Err(refusal(&result?)),
+        () = answer(dir) => Ok(()),
+        () = cancel.cancelled() => Err(GuestError::Cancelled),
+        () = tokio::time::sleep(START) => Err(GuestError::Refused { output: LATE.to_owned() }),
+    };
+    if started.is_err() {
+        qemu.kill().await;
+    }
+    started
+}
+
+/// Returns when the control socket answers: the machine is complete then.
+async fn answer(dir: &Path) {
+    while Qmp::connect(dir, START).await.is_err() {
+        tokio::time::sleep(TICK).await;
+    }
+}
+
+fn refusal(finished: &Finished) -> GuestError {
+    let output = finished.output.trim();
+    match ports::refused(output) {
+        Some((protocol, port)) => GuestError::PortInUse { protocol, port },
+        None if output.is_empty() => {
+            GuestError::Refused { output: format!("it ended with code {} and without a word", finished.code) }
+        }
+        None => GuestError::Refused { output: output.to_owned() },
+    }
+}

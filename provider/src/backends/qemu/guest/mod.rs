@@ -1,0 +1,254 @@
+//! Runs guests under QEMU: starts one, waits for its SSH server, runs commands in it, ends it.
+//!
+//! For builds, for checks and for the machines of `vm`. Knows nothing of images, state or resources.
+
+mod argv;
+pub mod console;
+mod error;
+mod launch;
+mod ports;
+mod process;
+pub mod qmp;
+pub mod seed;
+mod spec;
+pub mod ssh;
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use tokio::net::TcpStream;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+pub use error::GuestError;
+pub use ports::check_ports;
+pub use process::kill;
+pub use seed::Seed;
+pub use spec::{Boot, Disk, DiskAccess, Forward, GuestSpec, Lifetime, Protocol};
+
+use self::launch::Supervised;
+use self::qmp::Qmp;
+use self::ssh::{Exec, Input, Login, Session, SshError};
+use super::host::Emulator;
+use crate::domain::Environment;
+use crate::process::{Limits, Runner};
+
+/// How long QEMU may take to answer.
+const ANSWER: Duration = Duration::from_secs(5);
+/// How often a guest is asked again to switch itself off: early in its boot it does not listen.
+const ASK_AGAIN: Duration = Duration::from_secs(2);
+/// The first pause after a login that failed; it doubles, since servers punish those who keep trying.
+const RETRY: Duration = Duration::from_millis(250);
+/// The longest such pause.
+const LONGEST_RETRY: Duration = Duration::from_secs(4);
+
+/// A guest that runs. When it lives with the provider, dropping it ends it.
+#[derive(Debug)]
+pub struct Guest {
+    id: Uuid,
+    dir: PathBuf,
+    forwards: Vec<Forward>,
+    supervised: Option<Supervised>,
+}
+
+impl Guest {
+    /// Starts a guest in its folder, which holds its disks and belongs to it alone, and returns as soon as the
+    /// machine runs. Ports that the specification leaves open are chosen. Cancelling `cancel` ends the guest
+    /// (a daemon: only its start).
+    ///
+    /// # Errors
+    /// When QEMU refuses: [`GuestError::PortInUse`] tells a taken port apart.
+    pub async fn start(
+        spec: &GuestSpec,
+        emulator: &Emulator,
+        dir: &Path,
+        runner: &Runner,
+        cancel: &CancellationToken,
+    ) -> Result<Self, GuestError> {
+        let (forwards, supervised) = launch::launch(spec, emulator, dir, runner, cancel).await?;
+        Ok(Self { id: spec.id, dir: dir.to_owned(), forwards, supervised })
+    }
+
+    /// A daemon that was started before, if it still runs: QEMU itself says that it is this guest, or, when
+    /// it is too busy to answer, its process does. `forwards` are those it was started with. Keeps its console's
+    /// file bounded, too.
+    pub async fn find(id: Uuid, dir: &Path, forwards: &[Forward]) -> Option<Self> {
+        let _ = console::bound(dir);
+        let guest = Self { id, dir: dir.to_owned(), forwards: forwards.to_vec(), supervised: None };
+        let runs = match Qmp::connect(dir, ANSWER).await {
+            Ok(mut qmp) => qmp.uuid().await.is_ok_and(|uuid| uuid == id),
+            Err(_) => process::is_running(dir, id),
+        };
+        runs.then_some(guest)
+    }
+
+    /// The forwards with their ports.
+    pub fn forwards(&self) -> &[Forward] {
+        &self.forwards
+    }
+
+    /// The host's port that leads to the guest's SSH server.
+    pub fn ssh_port(&self) -> Option<u16> {
+        self.forwards.iter().find(|it| it.protocol == Protocol::Tcp && it.guest == 22)?.host
+    }
+
+    /// Waits until the SSH server speaks.
+    ///
+    /// # Errors
+    /// When the guest stops or the time is over, with the end of its console.
+    pub async fn wait_ssh(&self, limits: &Limits) -> Result<TcpStream, GuestError> {
+        const WHAT: &str = "answer from its SSH server";
+        let Some(port) = self.ssh_port() else { return Err(self.not_up(WHAT, Duration::ZERO)) };
+        self.bounded(WHAT, limits, async { Ok(ssh::wait_for_banner(port).await) }).await
+    }
+
+    /// Waits until somebody can log in, and does.
+    ///
+    /// # Errors
+    /// When the guest stops, the time is over, the key is refused to the end, or the server is a stranger.
+    pub async fn connect(&self, login: &Login, limits: &Limits) -> Result<Session, GuestError> {
+        let mut last = None;
+        let connected = self.bounded("login over SSH", limits, self.log_in(login, &mut last)).await;
+        match (connected, last) {
+            (Err(GuestError::NotUp { .. }), Some(reason)) => Err(GuestError::Ssh(reason)),
+            (connected, _) => connected,
+        }
+    }
+
+    async fn log_in(&self, login: &Login, last: &mut Option<SshError>) -> Result<Session, GuestError> {
+        let Some(port) = self.ssh_port() else { return Err(self.not_up("SSH port", Duration::ZERO)) };
+        let mut pause = RETRY;
+        loop {
+            let stream = ssh::wait_for_banner(port).await;
+            match Session::open(stream, port, login).await {
+                Ok(session) => return Ok(session),
+                // The key may be on its way still (cloud-init), or the server restarts.
+                Err(error @ (SshError::Denied { .. } | SshError::Connect { .. })) => *last = Some(error),
+                Err(error) => return Err(error.into()),
+            }
+            tokio::time::sleep(pause).await;
+            pause = LONGEST_RETRY.min(pause * 2);
+        }
+    }
+
+    /// Restarts the guest's system and logs in again.
+    ///
+    /// # Errors
+    /// Those of [`Guest::connect`]; also when the old system is still there when the time is over.
+    pub async fn reboot(
+        &self,
+        session: Session,
+        login: &Login,
+        limits: &Limits,
+    ) -> Result<Session, GuestError> {
+        let before = boot_id(&session, limits).await?;
+        let none = Environment::default();
+        let exec = Exec { command: "systemctl reboot || reboot", environment: &none, input: Input::Empty };
+        match session.exec(&exec, None, limits).await {
+            Ok(_) | Err(SshError::Lost(_)) => drop(session),
+            Err(error) => return Err(error.into()),
+        }
+        let again = async {
+            loop {
+                let session = self.connect(login, limits).await?;
+                match boot_id(&session, limits).await {
+                    Ok(after) if after != before => return Ok(session),
+                    Ok(_) | Err(SshError::Lost(_)) => tokio::time::sleep(RETRY).await,
+                    Err(error) => return Err(error.into()),
+                }
+            }
+        };
+        self.bounded("end of its restart", limits, again).await
+    }
+
+    /// Presses the power button and waits for the end, at most this long; then pulls the plug.
+    ///
+    /// # Errors
+    /// When QEMU does not end even so.
+    pub async fn shutdown(self, deadline: Duration) -> Result<(), GuestError> {
+        let ask = async {
+            loop {
+                if let Ok(mut qmp) = Qmp::connect(&self.dir, ANSWER).await {
+                    let _ = qmp.power_button().await;
+                }
+                tokio::time::sleep(ASK_AGAIN).await;
+            }
+        };
+        tokio::select! {
+            () = self.ended() => {}
+            () = ask => {}
+            () = tokio::time::sleep(deadline) => {}
+        }
+        self.kill().await
+    }
+
+    /// Pulls the plug.
+    ///
+    /// # Errors
+    /// When QEMU does not end.
+    pub async fn kill(self) -> Result<(), GuestError> {
+        if let Some(supervised) = self.supervised {
+            let ended = supervised.ended.clone();
+            drop(supervised);
+            ended.cancelled().await;
+            return Ok(());
+        }
+        if let Ok(mut qmp) = Qmp::connect(&self.dir, ANSWER).await
+            && qmp.uuid().await.is_ok_and(|uuid| uuid == self.id)
+            && qmp.quit().await.is_ok()
+        {
+            let _ = process::wait_gone(&self.dir, self.id, ANSWER).await;
+        }
+        process::kill(&self.dir, self.id).await
+    }
+
+    /// Returns when QEMU has ended. Keeps the console's file bounded meanwhile.
+    async fn ended(&self) {
+        loop {
+            let _ = console::bound(&self.dir);
+            match &self.supervised {
+                Some(supervised) => tokio::select! {
+                    () = supervised.ended.cancelled() => return,
+                    () = tokio::time::sleep(console::LOOK) => {}
+                },
+                None => match process::wait_gone(&self.dir, self.id, console::LOOK).await {
+                    Ok(()) => return,
+                    Err(_still_there) => {}
+                },
+            }
+        }
+    }
+
+    async fn bounded<T>(
+        &self,
+        what: &'static str,
+        limits: &Limits,
+        work: impl Future<Output = Result<T, GuestError>>,
+    ) -> Result<T, GuestError> {
+        let limit = limits.timeout.unwrap_or(Duration::MAX);
+        tokio::select! {
+            result = work => result,
+            () = limits.cancel.cancelled() => Err(GuestError::Cancelled),
+            () = self.ended() => Err(GuestError::Stopped { what, console: self.last_words() }),
+            () = tokio::time::sleep(limit) => Err(self.not_up(what, limit)),
+        }
+    }
+
+    fn not_up(&self, what: &'static str, limit: Duration) -> GuestError {
+        GuestError::NotUp { what, limit, console: console::tail(&self.dir) }
+    }
+
+    /// What the guest printed last, and QEMU itself.
+    fn last_words(&self) -> String {
+        let qemu = self.supervised.as_ref().map_or("", Supervised::output).trim();
+        format!("{}\n{qemu}", console::tail(&self.dir)).trim().to_owned()
+    }
+}
+
+/// What Linux calls this one boot.
+async fn boot_id(session: &Session, limits: &Limits) -> Result<String, SshError> {
+    let none = Environment::default();
+    let command = "cat /proc/sys/kernel/random/boot_id";
+    let exec = Exec { command, environment: &none, input: Input::Empty };
+    session.exec(&exec, None, limits).await.map(|finished| finished.output)
+}

@@ -1,0 +1,92 @@
+//! SSH to a guest, through a port of the host's loopback address.
+//!
+//! Waits for the server's first words rather than for an open port, pins the host key at first sight, and
+//! hands values over without a shell ever reading them as code.
+
+mod banner;
+mod key;
+mod known_host;
+mod script;
+mod session;
+
+use std::io;
+use std::path::PathBuf;
+use std::time::Duration;
+
+pub use banner::wait_for_banner;
+pub use key::{generate, load, public_key};
+pub use known_host::KnownHost;
+pub use script::quote;
+pub use session::{Exec, Input, Login, Session};
+
+/// Why SSH to a guest failed.
+#[derive(Debug, thiserror::Error)]
+pub enum SshError {
+    /// The connection could not be made or broke before anybody was logged in.
+    #[error("could not reach the guest's SSH server on 127.0.0.1 port {port}")]
+    Connect {
+        /// The host's port.
+        port: u16,
+        /// Why.
+        #[source]
+        source: russh::Error,
+    },
+    /// Another machine answers, or the guest has made itself a new key.
+    #[error("the guest's SSH host key is not the one recorded in {}; if that is expected, remove the file", path.display())]
+    HostKeyChanged {
+        /// The record.
+        path: PathBuf,
+    },
+    /// The guest does not take our key.
+    #[error("the guest does not let {username} in with this SSH key")]
+    Denied {
+        /// Who.
+        username: String,
+    },
+    /// The connection broke while a command ran.
+    #[error("the SSH connection to the guest broke")]
+    Lost(#[from] russh::Error),
+    /// The command took too long.
+    #[error("the command was given up after {limit:?}, its time limit")]
+    Timeout {
+        /// The time that it had.
+        limit: Duration,
+    },
+    /// The operation was cancelled.
+    #[error("the command was given up because the operation was cancelled")]
+    Cancelled,
+    /// A value that no environment can hold.
+    #[error("the environment variable {name:?} has a name or a value that no environment can hold")]
+    Variable {
+        /// Its name.
+        name: String,
+    },
+    /// A command that no argument can hold.
+    #[error("the command contains a NUL character")]
+    Command,
+    /// A file could not be copied into the guest.
+    #[error("could not copy to {destination} in the guest: {reason}")]
+    Copy {
+        /// The path in the guest.
+        destination: String,
+        /// What the guest said.
+        reason: String,
+    },
+    /// A key file.
+    #[error("{} is not a usable private key: {reason}", path.display())]
+    Key {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        reason: String,
+    },
+    /// A file on the host.
+    #[error("could not use {}", path.display())]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+}

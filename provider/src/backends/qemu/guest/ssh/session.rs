@@ -1,0 +1,241 @@
+//! A login on a guest: runs commands and copies files.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use russh::client::{self, Handle};
+use russh::keys::{Algorithm, EcdsaCurve, PrivateKey, PrivateKeyWithHashAlg, PublicKeyOrCertificate};
+use russh::{ChannelMsg, ChannelWriteHalf, Preferred};
+use tokio::io::AsyncRead;
+use tokio::net::TcpStream;
+
+use super::{KnownHost, SshError, script};
+use crate::domain::Environment;
+use crate::process::{BuildLog, Finished, Limits, Output};
+
+/// Who logs in, how, and where to.
+#[derive(Debug, Clone)]
+pub struct Login {
+    /// The user in the guest.
+    pub username: String,
+    /// The key that the guest knows.
+    pub key: Arc<PrivateKey>,
+    /// The guest's own key.
+    pub known_host: KnownHost,
+}
+
+/// A command for the guest.
+#[derive(Debug, Clone, Copy)]
+pub struct Exec<'a> {
+    /// For `/bin/sh -c`. It stands in the guest's process list: secrets belong in the environment.
+    pub command: &'a str,
+    /// What it sees beside the login's own environment.
+    pub environment: &'a Environment,
+    /// What it can read.
+    pub input: Input<'a>,
+}
+
+/// A command's standard input.
+#[derive(Debug, Clone, Copy)]
+pub enum Input<'a> {
+    /// Nothing.
+    Empty,
+    /// These bytes.
+    Bytes(&'a [u8]),
+    /// A file of the host.
+    File(&'a Path),
+}
+
+/// An open connection. Dropping it closes it.
+pub struct Session {
+    handle: Handle<Client>,
+}
+
+impl std::fmt::Debug for Session {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Session")
+    }
+}
+
+/// How long a guest may be silent before it is asked for a sign of life, ten times.
+const KEEPALIVE: Duration = Duration::from_secs(15);
+
+/// Receives a file. `wc` notices a connection that broke in between.
+const COPY: &str = r#"set -eu; umask 077
+mkdir -p -- "$(dirname -- "$SINDRI_TO")"
+fresh=$(mktemp -- "$SINDRI_TO.XXXXXX")
+trap 'rm -f -- "$fresh"' EXIT
+cat >"$fresh"
+test "$(wc -c <"$fresh")" -eq "$SINDRI_SIZE" || { echo 'the content did not arrive whole'; exit 1; }
+chmod "$SINDRI_MODE" "$fresh"
+mv -fT -- "$fresh" "$SINDRI_TO""#;
+
+impl Session {
+    /// Logs in over a connection on which the server has spoken.
+    ///
+    /// # Errors
+    /// When the server is another one than before, or does not let us in.
+    pub async fn open(stream: TcpStream, port: u16, login: &Login) -> Result<Self, SshError> {
+        let stranger = Arc::new(AtomicBool::new(false));
+        let client = Client { known: login.known_host.clone(), stranger: Arc::clone(&stranger) };
+        let failed = |source| {
+            if stranger.load(Ordering::Acquire) {
+                SshError::HostKeyChanged { path: login.known_host.path.clone() }
+            } else {
+                SshError::Connect { port, source }
+            }
+        };
+        let mut handle = client::connect_stream(config(), stream, client).await.map_err(failed)?;
+        let key = PrivateKeyWithHashAlg::new(Arc::clone(&login.key), None);
+        let answer = handle.authenticate_publickey(&login.username, key).await;
+        match answer.map_err(|source| SshError::Connect { port, source })?.success() {
+            true => Ok(Self { handle }),
+            false => Err(SshError::Denied { username: login.username.clone() }),
+        }
+    }
+
+    /// Runs a command to its end, its output line by line into `log`. When it is given up, the guest may go
+    /// on with it.
+    ///
+    /// # Errors
+    /// When the connection breaks, or the time is over. An exit code other than 0 is *not* an error here.
+    pub async fn exec(
+        &self,
+        exec: &Exec<'_>,
+        log: Option<&BuildLog>,
+        limits: &Limits,
+    ) -> Result<Finished, SshError> {
+        let line = script::line(exec.command, exec.environment)?;
+        let timeout = limits.timeout.unwrap_or(Duration::MAX);
+        tokio::select! {
+            finished = self.run(&line, exec.input, log) => finished,
+            () = limits.cancel.cancelled() => Err(SshError::Cancelled),
+            () = tokio::time::sleep(timeout) => Err(SshError::Timeout { limit: timeout }),
+        }
+    }
+
+    /// Writes a file in the guest, replacing what is there; folders on the way are made. `mode` is octal.
+    ///
+    /// # Errors
+    /// When it cannot be read here or written there.
+    pub async fn copy(
+        &self,
+        content: Input<'_>,
+        destination: &str,
+        mode: u32,
+        limits: &Limits,
+    ) -> Result<(), SshError> {
+        let size = match content {
+            Input::Empty => 0,
+            Input::Bytes(bytes) => bytes.len() as u64,
+            Input::File(path) => tokio::fs::metadata(path).await.map_err(file_error(path))?.len(),
+        };
+        let mut environment = Environment::default();
+        let values = [
+            ("SINDRI_TO", destination.to_owned()),
+            ("SINDRI_SIZE", size.to_string()),
+            ("SINDRI_MODE", format!("{mode:o}")),
+        ];
+        environment.plain.extend(values.map(|(name, value)| (name.to_owned(), value)));
+        let exec = Exec { command: COPY, environment: &environment, input: content };
+        let finished = self.exec(&exec, None, limits).await?;
+        let reason = finished.output.trim().to_owned();
+        if finished.code == 0 {
+            Ok(())
+        } else {
+            Err(SshError::Copy { destination: destination.to_owned(), reason })
+        }
+    }
+
+    async fn run(&self, line: &str, input: Input<'_>, log: Option<&BuildLog>) -> Result<Finished, SshError> {
+        let channel = self.handle.channel_open_session().await?;
+        channel.exec(true, script::REMOTE).await?;
+        let (mut reader, writer) = channel.split();
+        let feed = feed(&writer, line, input);
+        tokio::pin!(feed);
+        let mut fed = false;
+        let mut output = Output::new(log);
+        let mut code = None;
+        loop {
+            tokio::select! {
+                // A command that does not read to the end closes its input: what it makes of it counts.
+                result = &mut feed, if !fed => match result {
+                    Err(error @ SshError::File { .. }) => return Err(error),
+                    _ => fed = true,
+                },
+                message = reader.wait() => match message {
+                    Some(ChannelMsg::Data { data } | ChannelMsg::ExtendedData { data, .. }) => output.take(&data),
+                    Some(ChannelMsg::ExitStatus { exit_status }) => code = i32::try_from(exit_status).ok(),
+                    // The name alone arrives; 128 + 15 stands for all.
+                    Some(ChannelMsg::ExitSignal { .. }) => code = code.or(Some(143)),
+                    Some(ChannelMsg::Failure) => return Err(russh::Error::RequestDenied.into()),
+                    Some(_) => {}
+                    None => break,
+                },
+            }
+        }
+        let code = code.ok_or(SshError::Lost(russh::Error::Disconnect))?;
+        Ok(Finished { code, output: output.finish() })
+    }
+}
+
+/// The line, the input, the end.
+async fn feed(writer: &ChannelWriteHalf<client::Msg>, line: &str, input: Input<'_>) -> Result<(), SshError> {
+    writer.data_bytes(line.as_bytes().to_vec()).await?;
+    match input {
+        Input::Empty => {}
+        Input::Bytes(bytes) => writer.data(bytes).await?,
+        Input::File(path) => {
+            let file = tokio::fs::File::open(path).await.map_err(file_error(path))?;
+            send(writer, tokio::io::BufReader::with_capacity(256 * 1024, file)).await?;
+        }
+    }
+    Ok(writer.eof().await?)
+}
+
+async fn send(
+    writer: &ChannelWriteHalf<client::Msg>,
+    content: impl AsyncRead + Unpin,
+) -> Result<(), SshError> {
+    Ok(writer.data(content).await?)
+}
+
+fn file_error(path: &Path) -> impl FnOnce(std::io::Error) -> SshError {
+    let path = path.to_owned();
+    move |source| SshError::File { path, source }
+}
+
+fn config() -> Arc<client::Config> {
+    // Ed25519 first: one key is pinned, and that is the one which every ssh prefers too.
+    let key = vec![
+        Algorithm::Ed25519,
+        Algorithm::Ecdsa { curve: EcdsaCurve::NistP256 },
+        Algorithm::Ecdsa { curve: EcdsaCurve::NistP384 },
+        Algorithm::Ecdsa { curve: EcdsaCurve::NistP521 },
+    ];
+    Arc::new(client::Config {
+        preferred: Preferred { key: key.into(), ..Preferred::DEFAULT },
+        keepalive_interval: Some(KEEPALIVE),
+        keepalive_max: 10,
+        nodelay: true,
+        ..client::Config::default()
+    })
+}
+
+struct Client {
+    known: KnownHost,
+    stranger: Arc<AtomicBool>,
+}
+
+impl client::Handler for Client {
+    type Error = russh::Error;
+
+    async fn check_server_key(&mut self, key: &PublicKeyOrCertificate) -> Result<bool, Self::Error> {
+        let PublicKeyOrCertificate::PublicKey { key, .. } = key else { return Ok(false) };
+        let ours = self.known.accept(key)?;
+        self.stranger.store(!ours, Ordering::Release);
+        Ok(ours)
+    }
+}

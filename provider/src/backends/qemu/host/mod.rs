@@ -1,0 +1,17 @@
+//! What this host offers: programs, firmware, accelerators, namespaces, disk space.
+//!
+//! Looking is cheap (files, and one system call for KVM); a program is started only to learn its version.
+//! Knows nothing of images or machines.
+
+mod accelerator;
+mod emulator;
+mod firmware;
+mod namespaces;
+mod prerequisites;
+mod program;
+
+pub use accelerator::{Accelerator, AcceleratorChoice, accelerator};
+pub use emulator::{Emulator, HostError};
+pub use firmware::{Firmware, firmware};
+pub use prerequisites::{Prerequisite, State, prerequisites};
+pub(in crate::backends::qemu) use program::find as find_program;

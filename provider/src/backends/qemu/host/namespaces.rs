@@ -1,0 +1,98 @@
+//! Whether this user can have namespaces with more than one user in them, which builds without a boot need.
+
+/// What is in the way, each with what to do about it.
+pub(super) fn obstacles() -> Vec<&'static str> {
+    if rustix::process::geteuid().is_root() {
+        return Vec::new();
+    }
+    let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
+    let uid = rustix::process::getuid().as_raw();
+    let name = user_name(&read("/etc/passwd"), uid);
+    find_obstacles(&Facts {
+        helpers: super::program::find("newuidmap").is_some() && super::program::find("newgidmap").is_some(),
+        ranges: ["/etc/subuid", "/etc/subgid"]
+            .iter()
+            .all(|file| has_range(&read(file), name.as_deref(), uid)),
+        most: read("/proc/sys/user/max_user_namespaces").trim().parse().ok(),
+        unprivileged: read("/proc/sys/kernel/unprivileged_userns_clone").trim() != "0",
+    })
+}
+
+struct Facts {
+    helpers: bool,
+    ranges: bool,
+    most: Option<u64>,
+    unprivileged: bool,
+}
+
+fn find_obstacles(facts: &Facts) -> Vec<&'static str> {
+    let mut found = Vec::new();
+    if !facts.helpers {
+        found.push("newuidmap and newgidmap are missing: install uidmap");
+    }
+    if !facts.ranges {
+        found.push("this user has no range in /etc/subuid and /etc/subgid: run usermod --add-subuids 100000-165535 --add-subgids 100000-165535 USER as root");
+    }
+    if facts.most == Some(0) || !facts.unprivileged {
+        found.push("user namespaces are switched off: set the sysctls user.max_user_namespaces and kernel.unprivileged_userns_clone, or build as root");
+    }
+    found
+}
+
+fn user_name(passwd: &str, uid: u32) -> Option<String> {
+    passwd.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        let name = fields.next()?;
+        (fields.nth(1)?.parse::<u32>().ok()? == uid).then(|| name.to_owned())
+    })
+}
+
+/// Whether a file like `/etc/subuid` gives the user at least 65,536 ids in one range.
+fn has_range(text: &str, name: Option<&str>, uid: u32) -> bool {
+    text.lines().any(|line| {
+        let fields: Vec<&str> = line.split(':').collect();
+        let [who, _, count] = fields[..] else { return false };
+        let ours = Some(who) == name || who.parse() == Ok(uid);
+        ours && count.trim().parse::<u64>().is_ok_and(|count| count >= 65_536)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_ranges_by_name_and_by_number() {
+        for (text, found) in [
+            ("ann:100000:65536\n", true),
+            ("1000:100000:65536", true),
+            ("bob:100000:65536\nann:165536:65536", true),
+            ("ann:100000:1000", false),
+            ("bob:100000:65536", false),
+            ("ann:100000", false),
+            ("", false),
+        ] {
+            assert_eq!(has_range(text, Some("ann"), 1000), found, "{text}");
+        }
+        assert_eq!(
+            user_name("root:x:0:0::/root:/bin/sh\nann:x:1000:1000::/:/bin/sh", 1000).as_deref(),
+            Some("ann")
+        );
+        assert_eq!(user_name("broken\n", 0), None);
+    }
+
+    #[test]
+    fn names_each_obstacle() {
+        let fine = || Facts { helpers: true, ranges: true, most: Some(1000), unprivileged: true };
+        assert!(find_obstacles(&fine()).is_empty());
+        for (facts, word) in [
+            (Facts { helpers: false, ..fine() }, "uidmap"),
+            (Facts { ranges: false, ..fine() }, "subuid"),
+            (Facts { most: Some(0), ..fine() }, "switched off"),
+            (Facts { unprivileged: false, ..fine() }, "switched off"),
+        ] {
+            let found = find_obstacles(&facts);
+            assert!(found.len() == 1 && found[0].contains(word), "{found:?}");
+        }
+    }
+}

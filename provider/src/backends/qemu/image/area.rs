@@ -1,0 +1,184 @@
+//! The folder in which trees lie: `cache_dir/trees/area`.
+//!
+//! Its content belongs to ids of a user namespace, whose root is nobody on the host. So the area itself is open to
+//! all, and closed by the folder above it; inside the namespace it is [`AREA`](crate::process::enter::AREA).
+//! What belongs to other ids is removed through the namespace too.
+
+use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rustix::fs::FlockOperation;
+use tokio_util::sync::CancellationToken;
+
+use super::{BuildError, Host};
+use crate::process::enter::{self, Entry};
+use crate::process::{BuildLog, Command, Finished, Limits};
+
+/// How often a lock that another build holds is tried.
+const TRY_AGAIN: Duration = Duration::from_millis(200);
+
+/// The area of one cache folder.
+#[derive(Debug, Clone)]
+pub(super) struct Area {
+    path: PathBuf,
+}
+
+impl Area {
+    /// Opens the area, making it when there is none.
+    ///
+    /// # Errors
+    /// When a folder cannot be made.
+    pub(super) fn open(cache_dir: &Path) -> Result<Self, BuildError> {
+        let guard = cache_dir.join("trees");
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&guard)
+            .map_err(BuildError::io("create", &guard))?;
+        let area = Self { path: guard.join("area") };
+        for folder in ["", "layers", "work"] {
+            area.make_open(folder)?;
+        }
+        Ok(area)
+    }
+
+    /// A path on the host.
+    pub(super) fn host(&self, relative: &str) -> PathBuf {
+        self.path.join(relative)
+    }
+
+    /// Makes a folder in which the namespace's root can make things.
+    ///
+    /// # Errors
+    /// When it cannot be made.
+    pub(super) fn make_open(&self, relative: &str) -> Result<PathBuf, BuildError> {
+        let path = self.host(relative);
+        fs::create_dir_all(&path).map_err(BuildError::io("create", &path))?;
+        // A umask does not apply to this.
+        fs::set_permissions(&path, Permissions::from_mode(0o777))
+            .map_err(BuildError::io("open up", &path))?;
+        Ok(path)
+    }
+
+    /// The command that enters the namespaces here.
+    pub(super) fn command(&self, host: &Host, entry: &Entry) -> Command {
+        Command::new(host.runner.supervisor()).arg("enter").arg(entry.to_arg()).cwd(&self.path)
+    }
+
+    /// Runs a program in the namespaces; an exit code other than 0 is not an error, refused namespaces are.
+    ///
+    /// # Errors
+    /// When it cannot be run.
+    pub(super) async fn run(
+        &self,
+        host: &Host,
+        command: &Command,
+        log: Option<&BuildLog>,
+        limits: &Limits,
+    ) -> Result<Finished, crate::process::ProcessError> {
+        host.runner.run(command, log, limits).await
+    }
+
+    /// Removes a tree whose files belong to the namespace's ids. Nothing there is success.
+    ///
+    /// # Errors
+    /// When something of it stays.
+    pub(super) async fn remove(&self, host: &Host, relative: &str) -> Result<(), BuildError> {
+        let path = self.host(relative);
+        // What a single host user owns (root's own view, or an empty shell) goes without a namespace.
+        if remove_all(&path).is_ok() {
+            return Ok(());
+        }
+        let entry = Entry::new("rm").args(["-rf", "--one-file-system", "--"]).args(inner(&path, relative));
+        let command = self.command(host, &entry);
+        let limits = Limits { cancel: CancellationToken::new(), timeout: Some(Duration::from_secs(300)) };
+        // Its exit code says little: rm cannot remove the outermost folders, which are ours.
+        let finished =
+            host.runner.run(&command, None, &limits).await.map_err(BuildError::tool("remove a tree"))?;
+        remove_all(&path).map_err(|source| match super::error::refused(&finished.output) {
+            Some(error) => error,
+            None => BuildError::Io { operation: "remove", path, source },
+        })
+    }
+
+    /// Takes a lock, waiting for its holder. Dropping the file releases it.
+    ///
+    /// # Errors
+    /// When cancelled meanwhile, or the lock's file cannot be made.
+    pub(super) async fn lock(
+        &self,
+        relative: &str,
+        how: Lock,
+        cancel: &CancellationToken,
+    ) -> Result<File, BuildError> {
+        lock_file(&self.host(relative), how, cancel).await
+    }
+
+    /// Takes a lock if nobody holds it in a way that excludes ours.
+    ///
+    /// # Errors
+    /// When the lock's file cannot be made.
+    pub(super) fn try_lock(&self, relative: &str, how: Lock) -> Result<Option<File>, BuildError> {
+        try_lock_file(&self.host(relative), how)
+    }
+}
+
+/// Takes a lock, waiting for its holder. Dropping the file releases it.
+///
+/// # Errors
+/// When cancelled meanwhile, or the lock's file cannot be made.
+pub(super) async fn lock_file(
+    path: &Path,
+    how: Lock,
+    cancel: &CancellationToken,
+) -> Result<File, BuildError> {
+    loop {
+        if let Some(file) = try_lock_file(path, how)? {
+            return Ok(file);
+        }
+        tokio::select! {
+            () = cancel.cancelled() => return Err(BuildError::Cancelled),
+            () = tokio::time::sleep(TRY_AGAIN) => {}
+        }
+    }
+}
+
+fn try_lock_file(path: &Path, how: Lock) -> Result<Option<File>, BuildError> {
+    let file = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(path);
+    let file = file.map_err(BuildError::io("open", path))?;
+    let operation = match how {
+        Lock::Shared => FlockOperation::NonBlockingLockShared,
+        Lock::Exclusive => FlockOperation::NonBlockingLockExclusive,
+    };
+    match rustix::fs::flock(&file, operation) {
+        Ok(()) => Ok(Some(file)),
+        Err(rustix::io::Errno::WOULDBLOCK | rustix::io::Errno::INTR) => Ok(None),
+        Err(error) => Err(BuildError::io("lock", path)(error.into())),
+    }
+}
+
+/// With whom a lock is shared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Lock {
+    /// With others that only read.
+    Shared,
+    /// With nobody.
+    Exclusive,
+}
+
+/// The folder's children as the namespace sees them: the folder itself is ours.
+fn inner(path: &Path, relative: &str) -> Vec<String> {
+    let children = fs::read_dir(path).into_iter().flatten().flatten();
+    children
+        .map(|child| format!("{}/{relative}/{}", enter::AREA, child.file_name().to_string_lossy()))
+        .collect()
+}
+
+fn remove_all(path: &Path) -> std::io::Result<()> {
+    match fs::remove_dir_all(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        other => other,
+    }
+}

@@ -1,0 +1,243 @@
+//! A disk image that somebody else made, as a raw disk of our own. It is never mounted on this host, and may not
+//! refer to any other file.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::Read;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+use serde::Deserialize;
+use tokio_util::sync::CancellationToken;
+
+use super::{BuildError, Host, convert, download};
+use crate::backends::qemu::{DiskFormat, ImageSource};
+use crate::process::{BuildLog, Command, Limits};
+
+/// A base image in the build's folder.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct BaseImage {
+    /// What identifies it, for `resolved_base`.
+    pub(super) resolved: String,
+    /// The disk's size, in bytes.
+    pub(super) size: u64,
+}
+
+/// Copies the image to the raw disk `to` of `size` bytes.
+///
+/// # Errors
+/// When it cannot be had, is not what its checksum says, refers to other files, or is larger than `size`.
+pub(super) async fn bring(
+    host: &Host,
+    source: &ImageSource,
+    sha256: Option<&str>,
+    to: &Path,
+    size: u64,
+    log: &BuildLog,
+    cancel: &CancellationToken,
+) -> Result<BaseImage, BuildError> {
+    let copy = to.with_extension("base");
+    let found = match (source, sha256) {
+        (ImageSource::Url(url), Some(sha256)) => {
+            let file = download::fetch(&host.cache_dir, url, sha256, log, cancel).await?;
+            own_copy(&file, &copy, cancel).await?;
+            sha256.to_owned()
+        }
+        (ImageSource::Url(_), None) => {
+            return Err(BuildError::Invalid("a base image from a URL needs `sha256`".to_owned()));
+        }
+        (ImageSource::Path(path), expected) => {
+            log.step("Copying the base image");
+            own_copy(path, &copy, cancel).await?;
+            let found = convert::sha256(&copy, cancel).await?;
+            if let Some(expected) = expected.filter(|expected| *expected != found) {
+                return Err(BuildError::Checksum {
+                    what: path.display().to_string(),
+                    expected: expected.to_owned(),
+                    found,
+                });
+            }
+            found
+        }
+    };
+    let format = inspect(&copy)?;
+    let info = info(host, &copy, format, cancel).await?;
+    if info.virtual_size > size {
+        return Err(BuildError::TooSmall {
+            disk_gb: u32::try_from(size >> 30).unwrap_or(u32::MAX),
+            needed_gb: info.virtual_size.div_ceil(1 << 30),
+        });
+    }
+    log.step(&format!("Unpacking the base image ({})", format.name()));
+    let command = convert::command(&copy, format, to, DiskFormat::Raw, false);
+    let converted = host.runner.check(&command, Some(log), &Limits::cancelled_by(cancel)).await;
+    converted.map_err(BuildError::tool("unpack the base image"))?;
+    fs::remove_file(&copy).map_err(BuildError::io("remove", &copy))?;
+    let disk = OpenOptions::new().write(true).open(to).map_err(BuildError::io("open", to))?;
+    disk.set_len(size).map_err(BuildError::io("grow", to))?;
+    Ok(BaseImage { resolved: format!("sha256:{found}"), size })
+}
+
+/// A copy that nobody else can change between our look and QEMU's; shares blocks where the file system can.
+async fn own_copy(from: &Path, to: &Path, cancel: &CancellationToken) -> Result<(), BuildError> {
+    let (from, to, cancel) = (from.to_owned(), to.to_owned(), cancel.clone());
+    let copy = move || {
+        let mut source = File::open(&from).map_err(BuildError::io("open", &from))?;
+        let kind = source.metadata().map_err(BuildError::io("read", &from))?;
+        if !kind.is_file() {
+            return Err(BuildError::Invalid(format!("{} is not a file", from.display())));
+        }
+        let target = OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&to);
+        let mut target = target.map_err(BuildError::io("create", &to))?;
+        if rustix::fs::ioctl_ficlone(&target, &source).is_ok() {
+            return Ok(());
+        }
+        loop {
+            if cancel.is_cancelled() {
+                return Err(BuildError::Cancelled);
+            }
+            let copied = std::io::copy(&mut Read::by_ref(&mut source).take(64 << 20), &mut target);
+            if copied.map_err(BuildError::io("write", &to))? == 0 {
+                return Ok(());
+            }
+        }
+    };
+    let joined = tokio::task::spawn_blocking(copy).await;
+    joined.map_err(|error| BuildError::Invalid(format!("the copy's task failed: {error}")))?
+}
+
+/// The format by its first bytes; images that lead to other files are refused before QEMU opens them.
+fn inspect(path: &Path) -> Result<DiskFormat, BuildError> {
+    let mut head = Vec::new();
+    let file = File::open(path).map_err(BuildError::io("open", path))?;
+    file.take(1024).read_to_end(&mut head).map_err(BuildError::io("read", path))?;
+    format_of(&head).map_err(|reason| BuildError::Refused { reason })
+}
+
+/// From the qcow2 specification (docs/interop/qcow2.txt) and VMware's "Virtual Disk Format 5.0".
+fn format_of(head: &[u8]) -> Result<DiskFormat, &'static str> {
+    const EXTERNAL_DATA: u64 = 1 << 2;
+    let number = |at: usize| -> u64 {
+        let bytes = head.get(at..at + 8).and_then(|bytes| bytes.try_into().ok());
+        bytes.map_or(0, u64::from_be_bytes)
+    };
+    if head.starts_with(b"QFI\xfb") {
+        if head.get(4..8).is_none_or(|version| version[..3] != [0; 3] || version[3] < 2) {
+            return Err("it is a qcow image of an unknown version");
+        }
+        if number(8) != 0 {
+            return Err("it has a backing file: make it stand alone with `qemu-img convert`");
+        }
+        if head[7] >= 3 && number(72) & EXTERNAL_DATA != 0 {
+            return Err("its data are in another file: make it stand alone with `qemu-img convert`");
+        }
+        return Ok(DiskFormat::Qcow2);
+    }
+    if head.starts_with(b"KDMV") {
+        // No capacity: the header holds a descriptor that may name other files.
+        return match head.get(12..20) {
+            Some(capacity) if capacity.iter().any(|byte| *byte != 0) => Ok(DiskFormat::Vmdk),
+            _ => Err("it is a vmdk that leads to other files"),
+        };
+    }
+    if head.starts_with(b"# Disk DescriptorFile") || head.starts_with(b"COWD") {
+        return Err("it is a vmdk that leads to other files");
+    }
+    let others: [&[u8]; 5] = [b"conectix", b"vhdxfile", b"<<< ", b"QED\0", b"\x1f\x8b"];
+    if others.iter().any(|magic| head.starts_with(magic)) || head.starts_with(b"\xfd7zXZ") {
+        return Err("it is neither qcow2 nor vmdk nor a raw disk");
+    }
+    Ok(DiskFormat::Raw)
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case")]
+struct Info {
+    virtual_size: u64,
+    backing_filename: Option<String>,
+    full_backing_filename: Option<String>,
+    format_specific: Option<Specific>,
+}
+
+#[derive(Deserialize)]
+struct Specific {
+    #[serde(default)]
+    data: serde_json::Value,
+}
+
+/// What QEMU itself reads in the header; a second look for references to other files.
+async fn info(
+    host: &Host,
+    path: &Path,
+    format: DiskFormat,
+    cancel: &CancellationToken,
+) -> Result<Info, BuildError> {
+    let command = Command::new("qemu-img").args(["info", "--output=json", "-f", format.name()]).arg(path);
+    let output = host.runner.check(&command, None, &Limits::cancelled_by(cancel)).await;
+    let output = output.map_err(BuildError::tool("read the base image"))?;
+    let unreadable = |_| BuildError::Refused { reason: "qemu-img does not say what is in it" };
+    let info: Info = serde_json::from_str(&output).map_err(unreadable)?;
+    let data = info.format_specific.as_ref().map(|specific| &specific.data);
+    let data_file = data.is_some_and(|data| !data["data-file"].is_null());
+    let extents = data.and_then(|data| data["extents"].as_array());
+    let foreign = extents.is_some_and(|all| all.iter().any(|it| it["filename"].as_str() != path.to_str()));
+    if info.backing_filename.is_some() || info.full_backing_filename.is_some() || data_file || foreign {
+        return Err(BuildError::Refused { reason: "it refers to other files" });
+    }
+    Ok(info)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn qcow2(version: u8, backing: u64, incompatible: u64) -> Vec<u8> {
+        let mut head = vec![0; 512];
+        head[..8].copy_from_slice(&[b'Q', b'F', b'I', 0xfb, 0, 0, 0, version]);
+        head[8..16].copy_from_slice(&backing.to_be_bytes());
+        head[72..80].copy_from_slice(&incompatible.to_be_bytes());
+        head
+    }
+
+    #[test]
+    fn formats_are_told_by_content_and_references_refused() {
+        let mut vmdk = b"KDMV\x01\0\0\0\0\0\0\0".to_vec();
+        vmdk.extend([0, 0, 1, 0, 0, 0, 0, 0]);
+        let good: [(Vec<u8>, DiskFormat); 6] = [
+            (qcow2(2, 0, 0), DiskFormat::Qcow2),
+            (qcow2(3, 0, 1 << 3), DiskFormat::Qcow2),
+            // Version 2 has no feature bits; what lies there is something else.
+            (qcow2(2, 0, 4), DiskFormat::Qcow2),
+            (vmdk.clone(), DiskFormat::Vmdk),
+            (vec![0; 1024], DiskFormat::Raw),
+            (Vec::new(), DiskFormat::Raw),
+        ];
+        for (head, format) in good {
+            assert_eq!(format_of(&head), Ok(format), "{:?}", &head[..head.len().min(8)]);
+        }
+        vmdk[12..20].fill(0);
+        let bad = [
+            qcow2(3, 104, 0),
+            qcow2(2, 104, 0),
+            qcow2(3, 0, 4),
+            qcow2(1, 0, 0),
+            b"QFI\xfb".to_vec(),
+            b"# Disk DescriptorFile\n".to_vec(),
+            vmdk,
+            b"KDMV".to_vec(),
+            b"vhdxfile".to_vec(),
+            b"\x1f\x8b\x08".to_vec(),
+        ];
+        for head in bad {
+            assert!(format_of(&head).is_err(), "{:?}", &head[..head.len().min(16)]);
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_bytes_have_an_answer(head: Vec<u8>, magic in 0..3usize) {
+            let mut bytes: Vec<u8> = [&b""[..], b"QFI\xfb", b"KDMV"][magic].to_vec();
+            bytes.extend(head);
+            let _ = format_of(&bytes);
+        }
+    }
+}

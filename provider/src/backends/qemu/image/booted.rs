@@ -1,0 +1,268 @@
+//! A guest that a build uses: started from a disk with a key and a seed of its own, run in, and ended or kept.
+
+use std::fs::{self, DirBuilder};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::{Build, BuildError};
+use crate::backends::qemu::guest::ssh::{self, Exec, Input, KnownHost, Login, Session, SshError};
+use crate::backends::qemu::guest::{
+    Boot, Disk, DiskAccess, Forward, Guest, GuestError, GuestSpec, Lifetime, Seed,
+};
+use crate::backends::qemu::host::Emulator;
+use crate::backends::qemu::{DiskFormat, Network};
+use crate::domain::{Environment, OnError};
+use crate::process::{Finished, Limits, ProcessError};
+use crate::provision::{RUN_SCRIPT, Task, UPLOAD, Work};
+
+/// How long a guest may take to its login: emulated, with a busy host, minutes are usual.
+const BOOT: Duration = Duration::from_secs(15 * 60);
+
+/// Where scripts and archives lie in the guest. Not below `/run`, from which nothing can be executed.
+const STAGE: &str = "/var/tmp/sindri-build";
+
+/// How many of a failed command's last lines are shown.
+const TAIL: usize = 20;
+
+/// A guest with somebody logged in as root.
+pub(super) struct Booted<'a> {
+    build: &'a Build<'a>,
+    dir: PathBuf,
+    guest: Guest,
+    /// None after a restart that failed.
+    session: Option<Session>,
+    login: Login,
+    /// The public key by which we got in.
+    pub(super) public_key: String,
+}
+
+/// What is booted.
+pub(super) struct Start<'a> {
+    /// The guest's own folder; made.
+    pub(super) dir: PathBuf,
+    /// The disk, which the guest changes.
+    pub(super) disk: &'a Path,
+    /// Its format.
+    pub(super) format: DiskFormat,
+    /// What the guest reaches.
+    pub(super) network: Network,
+    /// Whether cloud-init is told about us too: images with a systemd older than 252 know no other way in.
+    pub(super) seed: bool,
+}
+
+impl<'a> Booted<'a> {
+    /// Boots and logs in.
+    ///
+    /// # Errors
+    /// When the guest does not come up.
+    pub(super) async fn start(build: &'a Build<'a>, start: Start<'_>) -> Result<Self, BuildError> {
+        let Start { dir, disk, format, network, seed } = start;
+        let key_file = dir.join("ssh_key");
+        let public_key = ssh::generate(&key_file, "sindri-build").map_err(ssh_error("make a key"))?;
+        let mut disks = vec![Disk { file: disk.to_owned(), format, access: DiskAccess::Fast }];
+        if seed {
+            let file = dir.join("seed.raw");
+            write_seed(build, &public_key, &file)?;
+            disks.push(Disk { file, format: DiskFormat::Raw, access: DiskAccess::ReadOnly });
+        }
+        let keep = build.spec.on_error == OnError::Keep;
+        let spec = GuestSpec {
+            id: build.id,
+            name: format!("sindri-build-{}", build.id),
+            cpus: build.qemu.cpus,
+            memory_mb: build.qemu.memory_mb,
+            boot: Boot::Uefi,
+            disks,
+            network,
+            forwards: vec![Forward::SSH],
+            credentials: std::collections::BTreeMap::new(),
+            lifetime: if keep { Lifetime::Daemon } else { Lifetime::WithProvider },
+        };
+        let spec = spec.authorize_root(&public_key);
+        let host = build.host;
+        let emulator = Emulator::find(build.qemu.arch, host.accelerator).map_err(GuestError::from);
+        let emulator = emulator.map_err(guest_error("find QEMU"))?;
+        let guest = Guest::start(&spec, &emulator, &dir, &host.runner, build.cancel).await;
+        let guest = guest.map_err(guest_error("start the guest"))?;
+        let known_host = KnownHost { path: dir.join("known_hosts"), alias: spec.name };
+        let key = ssh::load(&key_file).map_err(ssh_error("read a key"))?;
+        let login = Login { username: "root".to_owned(), key, known_host };
+        match guest.connect(&login, &limits(build, BOOT)).await {
+            Ok(session) => Ok(Self { build, dir, guest, session: Some(session), login, public_key }),
+            Err(error) => {
+                let error = guest_error("reach the guest")(error);
+                let _ = guest.kill().await;
+                Err(error)
+            }
+        }
+    }
+
+    /// Runs one step.
+    ///
+    /// # Errors
+    /// [`BuildError::Step`] when it fails, with its last lines.
+    pub(super) async fn run(&mut self, task: &Task) -> Result<(), BuildError> {
+        self.build.log.step(&format!("Provisioning step {}", task.name));
+        if task.work == Work::Reboot { self.reboot(task).await } else { self.run_here(task).await }
+    }
+
+    /// Runs a command as root and returns how it ended.
+    ///
+    /// # Errors
+    /// When the connection breaks or the time is over.
+    pub(super) async fn exec(
+        &self,
+        command: &str,
+        environment: &Environment,
+        limit: Option<Duration>,
+    ) -> Result<Finished, BuildError> {
+        let limits = Limits { cancel: self.build.cancel.clone(), timeout: limit };
+        let exec = Exec { command, environment, input: Input::Empty };
+        self.session()?
+            .exec(&exec, Some(self.build.log), &limits)
+            .await
+            .map_err(ssh_error("run a command in the guest"))
+    }
+
+    /// Pulls the plug and removes the guest's folder, or keeps the guest when the build failed and the user wants
+    /// to look at it.
+    ///
+    /// # Errors
+    /// The build's own error, or that QEMU does not end.
+    pub(super) async fn end(self, outcome: Result<(), BuildError>) -> Result<(), BuildError> {
+        let keep = self.build.spec.on_error == OnError::Keep;
+        match outcome {
+            Err(error) if keep && !matches!(error, BuildError::Cancelled) => {
+                let login = self.login_command();
+                Err(BuildError::Kept { source: Box::new(error), login })
+            }
+            outcome => {
+                let killed = self.guest.kill().await.map_err(guest_error("stop the guest"));
+                outcome.and(killed)
+            }
+        }
+    }
+
+    fn login_command(&self) -> String {
+        let port = self.guest.ssh_port().unwrap_or_default();
+        let file = |name: &str| ssh::quote(&self.dir.join(name).display().to_string());
+        format!(
+            "ssh -i {} -p {port} -o HostKeyAlias={} -o UserKnownHostsFile={} root@127.0.0.1",
+            file("ssh_key"),
+            self.login.known_host.alias,
+            file("known_hosts"),
+        )
+    }
+
+    async fn reboot(&mut self, task: &Task) -> Result<(), BuildError> {
+        let limits = limits(self.build, task.timeout.unwrap_or(BOOT));
+        let session = self.session.take().ok_or_else(no_session)?;
+        let again = self.guest.reboot(session, &self.login, &limits).await;
+        self.session = Some(again.map_err(guest_error(format!("restart the guest in step {}", task.name)))?);
+        Ok(())
+    }
+
+    fn session(&self) -> Result<&Session, BuildError> {
+        self.session.as_ref().ok_or_else(no_session)
+    }
+
+    async fn run_here(&self, task: &Task) -> Result<(), BuildError> {
+        let limits = Limits { cancel: self.build.cancel.clone(), timeout: task.timeout };
+        let (script, name) = match &task.work {
+            Work::Upload { source, .. } => {
+                let archive = self.dir.join("upload.tar");
+                let Build { host, log, cancel, .. } = self.build;
+                let name = super::upload::pack(host, source, &archive, log, cancel).await?;
+                self.copy(Input::File(&archive), "upload.tar", 0o600, &limits).await?;
+                fs::remove_file(&archive).map_err(BuildError::io("remove", &archive))?;
+                (UPLOAD, name)
+            }
+            Work::Script(text) => {
+                self.copy(Input::Bytes(text.as_bytes()), "script", 0o755, &limits).await?;
+                (RUN_SCRIPT, String::new())
+            }
+            Work::Reboot => return Ok(()),
+        };
+        let mut environment = task.environment.clone();
+        for (name, value) in task.instructions(STAGE, &name) {
+            environment.plain.insert(name.to_owned(), value);
+        }
+        environment.plain.entry("DEBIAN_FRONTEND".to_owned()).or_insert_with(|| "noninteractive".to_owned());
+        let command = format!("chmod 755 {STAGE}\n{script}");
+        let exec = Exec { command: &command, environment: &environment, input: Input::Empty };
+        match self.session()?.exec(&exec, Some(self.build.log), &limits).await {
+            Ok(finished) if finished.code == 0 => Ok(()),
+            Ok(finished) => Err(BuildError::Step {
+                name: task.name.clone(),
+                code: finished.code,
+                tail: last_lines(&finished.output),
+            }),
+            Err(SshError::Timeout { limit }) => Err(BuildError::StepTimeout {
+                name: task.name.clone(),
+                limit,
+                tail: self.build.log.tail(TAIL),
+            }),
+            Err(error) => Err(ssh_error(format!("run step {}", task.name))(error)),
+        }
+    }
+
+    async fn copy(
+        &self,
+        content: Input<'_>,
+        name: &str,
+        mode: u32,
+        limits: &Limits,
+    ) -> Result<(), BuildError> {
+        let copied = self.session()?.copy(content, &format!("{STAGE}/{name}"), mode, limits).await;
+        copied.map_err(ssh_error("copy a file into the guest"))
+    }
+}
+
+fn no_session() -> BuildError {
+    BuildError::Invalid("the guest did not come back from its restart".to_owned())
+}
+
+/// Makes a guest's folder.
+///
+/// # Errors
+/// When it cannot be made.
+pub(super) fn make_dir(dir: &Path) -> Result<(), BuildError> {
+    DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(BuildError::io("create", dir))
+}
+
+/// The last lines of output, for a message.
+pub(super) fn last_lines(output: &str) -> String {
+    let lines: Vec<&str> = output.lines().collect();
+    lines[lines.len().saturating_sub(TAIL)..].join("\n")
+}
+
+fn write_seed(build: &Build<'_>, public_key: &str, file: &Path) -> Result<(), BuildError> {
+    let seed = Seed {
+        instance_id: format!("sindri-build-{}", build.id),
+        hostname: "localhost".to_owned(),
+        username: "root".to_owned(),
+        public_key: public_key.to_owned(),
+        user_data: None,
+        network_config: None,
+    };
+    seed.write(file).map_err(BuildError::io("write", file))
+}
+
+fn limits(build: &Build<'_>, timeout: Duration) -> Limits {
+    Limits { cancel: build.cancel.clone(), timeout: Some(timeout) }
+}
+
+fn ssh_error(operation: impl Into<String>) -> impl FnOnce(SshError) -> BuildError {
+    move |error| guest_error(operation)(GuestError::Ssh(error))
+}
+
+/// For `map_err` on what a guest does: cancellation is told apart.
+pub(super) fn guest_error(operation: impl Into<String>) -> impl FnOnce(GuestError) -> BuildError {
+    move |source| match source {
+        GuestError::Cancelled
+        | GuestError::Ssh(SshError::Cancelled)
+        | GuestError::Process(ProcessError::Cancelled { .. }) => BuildError::Cancelled,
+        source => BuildError::Guest { operation: operation.into(), source },
+    }
+}

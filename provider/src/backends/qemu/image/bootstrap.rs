@@ -1,0 +1,257 @@
+//! A distribution's packages into a file tree: which mirrors, which mmdebstrap command, what its failures mean.
+//!
+//! Knows nothing of caching nor of disks.
+
+use std::path::PathBuf;
+
+use super::BuildError;
+use super::apt_sources::{self, Line};
+use super::distribution::{Distribution, Platform};
+use super::error::{refused, says_no_space};
+use crate::backends::qemu::{Arch, Bootstrap};
+use crate::process::enter::{AREA, Entry};
+
+/// Everything that mmdebstrap has to be told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Plan {
+    /// The distribution.
+    pub(super) distribution: Distribution,
+    /// The suite.
+    pub(super) suite: String,
+    /// Where packages come from; the suite itself first.
+    pub(super) lines: Vec<Line>,
+    /// Files with the keys that sign them.
+    pub(super) keyrings: Vec<PathBuf>,
+    /// What is installed.
+    pub(super) packages: Vec<String>,
+    /// For which processor.
+    pub(super) arch: Arch,
+    /// Settings of the host's APT that concern how mirrors are reached.
+    pub(super) apt_options: Vec<String>,
+}
+
+/// Where things are for the namespace's root, and values for the scripts that run on the way.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Place {
+    /// The folder of the layer in the making, relative to the area.
+    pub(super) folder: String,
+    /// The root partition's id.
+    pub(super) root_partuuid: uuid::Uuid,
+    /// The EFI system partition's id.
+    pub(super) esp_partuuid: uuid::Uuid,
+    /// Seconds since 1970 that files made by the bootstrap are dated to at the latest.
+    pub(super) epoch: i64,
+}
+
+/// Lines for a mirror that the user named.
+pub(super) fn mirror_lines(
+    spec: &Bootstrap,
+    distribution: Distribution,
+    mirror: &str,
+    updates: bool,
+) -> Vec<Line> {
+    let mut uri = mirror.trim_end_matches('/').to_owned();
+    if let Some(snapshot) = &spec.snapshot {
+        uri = format!("{uri}/{snapshot}");
+    }
+    let kinds: &[&str] = match distribution {
+        _ if !updates => &[""],
+        Distribution::Debian => &["", "-updates"],
+        // One archive holds them all.
+        Distribution::Ubuntu => &["", "-updates", "-security"],
+    };
+    let components = distribution.components().to_owned();
+    let line = |kind: &&str| Line {
+        uri: uri.clone(),
+        suite: format!("{}{kind}", spec.suite),
+        components: components.clone(),
+    };
+    kinds.iter().map(line).collect()
+}
+
+/// Lines and keyrings from the host's own sources.
+///
+/// # Errors
+/// When they name no mirror of the distribution.
+pub(super) fn host_lines(
+    sources: &[apt_sources::Source],
+    distribution: Distribution,
+    suite: &str,
+) -> Result<(Vec<Line>, Vec<PathBuf>), BuildError> {
+    let (lines, keyrings) = apt_sources::lines_for(sources, distribution, suite);
+    if lines.is_empty() {
+        return Err(BuildError::NoMirror { distribution: distribution.name() });
+    }
+    Ok((lines, keyrings))
+}
+
+/// The command that makes `folder/root`.
+pub(super) fn command(plan: &Plan, place: &Place) -> Entry {
+    let platform = Platform::of(plan.arch);
+    let folder = format!("{AREA}/{}", place.folder);
+    let mut args = vec![
+        "--mode=unshare".to_owned(),
+        "--variant=minbase".to_owned(),
+        "--format=directory".to_owned(),
+        format!("--architectures={}", platform.deb_arch),
+        format!("--include={}", plan.packages.join(",")),
+        "--dpkgopt=force-unsafe-io".to_owned(),
+        // A step may install packages without asking for the lists first; clean-up removes them.
+        "--skip=cleanup/apt/lists".to_owned(),
+        format!("--essential-hook={folder}/essential.sh \"$1\""),
+        format!("--customize-hook={folder}/customize.sh \"$1\""),
+    ];
+    args.extend(plan.keyrings.iter().map(|file| format!("--keyring={}", file.display())));
+    args.extend(plan.apt_options.iter().map(|option| format!("--aptopt={option}")));
+    args.extend([plan.suite.clone(), format!("{folder}/root")]);
+    args.extend(plan.lines.iter().map(|line| format!("deb {} {} {}", line.uri, line.suite, line.components)));
+    Entry::new("mmdebstrap").args(args)
+}
+
+/// What the scripts need to know, as variables.
+pub(super) fn environment(plan: &Plan, place: &Place) -> Vec<(&'static str, String)> {
+    let platform = Platform::of(plan.arch);
+    vec![
+        ("SINDRI_CONSOLE", platform.console.to_owned()),
+        ("SINDRI_EFI_LOADER", platform.efi_loader.to_owned()),
+        ("SINDRI_EFI_NAME", platform.efi_name.to_owned()),
+        ("SINDRI_ESP_PARTUUID", place.esp_partuuid.to_string()),
+        ("SINDRI_ROOT_PARTUUID", place.root_partuuid.to_string()),
+        ("SOURCE_DATE_EPOCH", place.epoch.to_string()),
+    ]
+}
+
+/// What mmdebstrap's last lines amount to.
+pub(super) fn explain(plan: &Plan, tail: &str) -> BuildError {
+    if says_no_space(tail) {
+        return BuildError::NoSpace { operation: format!("bootstrap {}", plan.suite) };
+    }
+    if let Some(error) = refused(tail) {
+        return error;
+    }
+    let packages: Vec<String> = tail
+        .lines()
+        .filter_map(|line| {
+            let name = line.strip_prefix("E: Unable to locate package ").or_else(|| {
+                line.strip_prefix("E: Package '")?.strip_suffix("' has no installation candidate")
+            })?;
+            Some(name.trim().to_owned())
+        })
+        .collect();
+    if !packages.is_empty() {
+        return BuildError::UnknownPackages { packages };
+    }
+    let unreachable = [
+        "Could not resolve",
+        "Could not connect",
+        "Cannot initiate the connection",
+        "Temporary failure resolving",
+    ];
+    if let Some(line) = tail.lines().find(|line| unreachable.iter().any(|text| line.contains(text))) {
+        let url = plan.lines.first().map_or_else(String::new, |line| line.uri.clone());
+        return BuildError::Mirror { url, reason: line.trim().to_owned() };
+    }
+    BuildError::Bootstrap { suite: plan.suite.clone(), tail: tail.to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn plan(distribution: Distribution, suite: &str, arch: Arch) -> Plan {
+        let spec = Bootstrap { suite: suite.into(), mirror: None, snapshot: None, packages: Vec::new() };
+        Plan {
+            distribution,
+            suite: suite.into(),
+            lines: mirror_lines(&spec, distribution, "http://mirror.example/archive/", true),
+            keyrings: vec!["/keys.gpg".into()],
+            packages: distribution.packages(arch).into_iter().map(str::to_owned).collect(),
+            arch,
+            apt_options: vec!["Acquire::http::Proxy \"http://proxy.example:3142\"".into()],
+        }
+    }
+
+    fn place() -> Place {
+        Place {
+            folder: "layers/0123.partial".into(),
+            root_partuuid: uuid::Uuid::from_u128(1),
+            esp_partuuid: uuid::Uuid::from_u128(2),
+            epoch: 1_700_000_000,
+        }
+    }
+
+    fn rendered(plan: &Plan) -> String {
+        let entry = command(plan, &place());
+        let environment = environment(plan, &place());
+        let variables = environment.iter().map(|(name, value)| format!("{name}={value}"));
+        variables.chain([entry.program]).chain(entry.args).collect::<Vec<_>>().join("\n")
+    }
+
+    #[test]
+    fn debian_on_x86_64() {
+        insta::assert_snapshot!(rendered(&plan(Distribution::Debian, "bookworm", Arch::X86_64)));
+    }
+
+    #[test]
+    fn ubuntu_on_arm64() {
+        insta::assert_snapshot!(rendered(&plan(Distribution::Ubuntu, "noble", Arch::Arm64)));
+    }
+
+    #[test]
+    fn a_snapshot_and_more_packages() {
+        let mut plan = plan(Distribution::Debian, "trixie", Arch::Arm64);
+        let spec = Bootstrap {
+            suite: "trixie".into(),
+            mirror: None,
+            snapshot: Some("20260101T000000Z".into()),
+            packages: Vec::new(),
+        };
+        plan.lines = mirror_lines(&spec, Distribution::Debian, "http://mirror.example/archive", false);
+        plan.packages.push("git".into());
+        plan.apt_options.clear();
+        insta::assert_snapshot!(rendered(&plan));
+    }
+
+    #[test]
+    fn failures_are_told_apart() {
+        let plan = plan(Distribution::Debian, "bookworm", Arch::X86_64);
+        let cases = [
+            (
+                "E: Unable to locate package nonesuch\nE: apt-get failed",
+                "the suite has no package named nonesuch",
+            ),
+            (
+                "E: Package 'a' has no installation candidate\nE: Unable to locate package b",
+                "the suite has no package named a, b",
+            ),
+            (
+                "Err:1 Could not resolve 'mirror.example'",
+                "the package mirror http://mirror.example/archive cannot be used: Err:1 Could not resolve 'mirror.example'",
+            ),
+            (
+                "tar: write: No space left on device\nE: failed",
+                "no space left while trying to bootstrap bookworm. ",
+            ),
+            (
+                "W: no entry in /etc/subuid for eve\nE: invalid idmap",
+                "cannot make the namespaces in which an image is built: W: no entry in /etc/subuid for eve. Give",
+            ),
+            (
+                "E: unshare() failed: Operation not permitted",
+                "cannot make the namespaces in which an image is built: E: unshare() failed: Operation not permitted. This host forbids",
+            ),
+            (
+                "sindri: namespaces refused: a /proc of its own: EPERM",
+                "cannot make the namespaces in which an image is built: a /proc of its own: EPERM. In a container",
+            ),
+            (
+                "E: something else",
+                "the bootstrap of bookworm failed; its last lines were:\nE: something else",
+            ),
+        ];
+        for (tail, message) in cases {
+            let error = explain(&plan, tail).to_string();
+            assert!(error.starts_with(message), "{tail}: {error}");
+        }
+    }
+}

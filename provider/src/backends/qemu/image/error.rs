@@ -1,0 +1,267 @@
+//! Why an image was not built, in words for the person who asked for it.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::backends::qemu::guest::GuestError;
+use crate::process::ProcessError;
+
+/// Why an image was not built.
+#[derive(Debug, thiserror::Error)]
+pub enum BuildError {
+    /// The operation was cancelled; nothing is left behind.
+    #[error("the build was cancelled")]
+    Cancelled,
+    /// A file operation failed.
+    #[error("could not {operation} {}", .path.display())]
+    Io {
+        /// A verb.
+        operation: &'static str,
+        /// What it was done to.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The disk of this host is full.
+    #[error(
+        "no space left while trying to {operation}. Free some space, or set `data_dir` (images) or `XDG_CACHE_HOME` \
+         (layers and downloads) to a folder on a larger disk"
+    )]
+    NoSpace {
+        /// What was being done.
+        operation: String,
+    },
+    /// A program that the build needs failed or is missing.
+    #[error("could not {operation}{}", hint(.source))]
+    Tool {
+        /// What was being done.
+        operation: String,
+        /// What the program said.
+        #[source]
+        source: ProcessError,
+    },
+    /// The suite is not one that can be bootstrapped.
+    #[error("unknown suite {suite:?}: {reason}")]
+    UnknownSuite {
+        /// As asked for.
+        suite: String,
+        /// Where it was looked for.
+        reason: String,
+    },
+    /// The mirror did not answer, or not as a mirror does.
+    #[error("the package mirror {url} cannot be used: {reason}")]
+    Mirror {
+        /// The address that was asked.
+        url: String,
+        /// What happened.
+        reason: String,
+    },
+    /// The host's APT sources name no mirror of the distribution.
+    #[error(
+        "this host's APT sources (/etc/apt) name no mirror of {distribution}: set `mirror` in `bootstrap` to the \
+         address of one"
+    )]
+    NoMirror {
+        /// Its name.
+        distribution: &'static str,
+    },
+    /// The distribution's signing keys are not on this host.
+    #[error("the signing keys of {distribution} are missing: install the package {package}")]
+    NoKeyring {
+        /// Its name.
+        distribution: &'static str,
+        /// What holds them.
+        package: &'static str,
+    },
+    /// A package that the suite does not have.
+    #[error("the suite has no package named {}", .packages.join(", "))]
+    UnknownPackages {
+        /// Their names.
+        packages: Vec<String>,
+    },
+    /// The host does not let us make namespaces.
+    #[error("cannot make the namespaces in which an image is built: {reason}. {hint}")]
+    Namespaces {
+        /// What was refused.
+        reason: String,
+        /// What to do.
+        hint: &'static str,
+    },
+    /// The bootstrap failed for another reason.
+    #[error("the bootstrap of {suite} failed; its last lines were:\n{tail}")]
+    Bootstrap {
+        /// The suite.
+        suite: String,
+        /// The last lines of output.
+        tail: String,
+    },
+    /// A provisioning step failed.
+    #[error("provisioning step {name} failed with exit code {code}; its last lines were:\n{tail}")]
+    Step {
+        /// Number and name.
+        name: String,
+        /// Its exit code.
+        code: i32,
+        /// The last lines of output.
+        tail: String,
+    },
+    /// A provisioning step took too long.
+    #[error(
+        "provisioning step {name} was stopped after {limit:?}, its `timeout`; its last lines were:\n{tail}"
+    )]
+    StepTimeout {
+        /// Number and name.
+        name: String,
+        /// Its limit.
+        limit: Duration,
+        /// The last lines of output.
+        tail: String,
+    },
+    /// The disk cannot hold what is in the image.
+    #[error(
+        "a disk of {disk_gb} GB is too small for this image: its content needs {needed_gb} GB. Set `disk_size_gb` to \
+         {needed_gb} or more"
+    )]
+    TooSmall {
+        /// As asked for, in GiB.
+        disk_gb: u32,
+        /// The least that would do, in GiB.
+        needed_gb: u64,
+    },
+    /// A download that did not come to its end.
+    #[error("could not download {url}: {reason}")]
+    Download {
+        /// Without what may be secret in it.
+        url: String,
+        /// What happened.
+        reason: String,
+        /// Whether trying again may help.
+        again: bool,
+    },
+    /// A file that is not the one that was meant. Nothing of it is kept.
+    #[error("{what} has another checksum than asked for: expected sha256 {expected}, found {found}")]
+    Checksum {
+        /// The file or URL.
+        what: String,
+        /// As asked for.
+        expected: String,
+        /// As it is.
+        found: String,
+    },
+    /// A base image that is not used.
+    #[error("the base image is refused: {reason}")]
+    Refused {
+        /// Why.
+        reason: &'static str,
+    },
+    /// The guest in which the image is built or checked.
+    #[error("could not {operation}")]
+    Guest {
+        /// What was being done.
+        operation: String,
+        /// What happened.
+        #[source]
+        source: GuestError,
+    },
+    /// A check of the finished image failed.
+    #[error(
+        "the check {name:?} failed with exit code {code} in the finished image; its last lines were:\n{tail}"
+    )]
+    Check {
+        /// As the user named it.
+        name: String,
+        /// Its exit code.
+        code: i32,
+        /// The last lines of output.
+        tail: String,
+    },
+    /// A failure whose guest was left running for a look.
+    #[error(
+        "{source}\nThe guest was left running because of `on_error = \"keep\"`. Log in with:\n  {login}\nThe next apply \
+         removes it"
+    )]
+    Kept {
+        /// What failed.
+        source: Box<BuildError>,
+        /// An ssh command.
+        login: String,
+    },
+    /// The specification cannot be built on this host or contradicts itself.
+    #[error("{0}")]
+    Invalid(String),
+}
+
+fn hint(error: &ProcessError) -> String {
+    let ProcessError::Missing { program } = error else { return String::new() };
+    let package = match program.as_str() {
+        "mmdebstrap" => "mmdebstrap",
+        "mke2fs" | "e2fsck" | "debugfs" => "e2fsprogs",
+        "qemu-img" => "qemu-utils",
+        "newuidmap" | "newgidmap" => "uidmap",
+        _ => return format!(": {program} is not installed"),
+    };
+    format!(": {program} is not installed; on Debian and Ubuntu it is in the package {package}")
+}
+
+impl BuildError {
+    /// For `map_err` on file operations.
+    pub(super) fn io(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
+        move |source| match source.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+                Self::NoSpace { operation: format!("{operation} {}", path.display()) }
+            }
+            _ => Self::Io { operation, path: path.to_owned(), source },
+        }
+    }
+
+    /// For `map_err` on runs of programs: cancellation and a full disk are told apart.
+    pub(super) fn tool(operation: impl Into<String>) -> impl FnOnce(ProcessError) -> Self {
+        move |source| {
+            let operation = operation.into();
+            match &source {
+                ProcessError::Cancelled { .. } => Self::Cancelled,
+                ProcessError::Failed { tail, .. } if says_no_space(tail) => Self::NoSpace { operation },
+                ProcessError::Failed { tail, .. } => match refused(tail) {
+                    Some(error) => error,
+                    None => Self::Tool { operation, source },
+                },
+                _ => Self::Tool { operation, source },
+            }
+        }
+    }
+}
+
+/// Whether a program's output says that the host's disk is full.
+pub(super) fn says_no_space(output: &str) -> bool {
+    output.contains("No space left on device") || output.contains("Disk quota exceeded")
+}
+
+/// The error that output about namespaces amounts to, if that is what stopped the program.
+pub(super) fn refused(output: &str) -> Option<BuildError> {
+    let find =
+        |needle: &str| output.lines().find(|line| line.contains(needle)).map(|line| line.trim().to_owned());
+    let ids = "Give your user a range of ids: `sudo usermod --add-subuids 100000-165535 --add-subgids 100000-165535 \
+               $USER`, or run as root";
+    let cases: [(&str, &'static str); 6] = [
+        ("/etc/subuid", ids),
+        ("/etc/subgid", ids),
+        ("newuidmap", "Install the package uidmap"),
+        ("newgidmap", "Install the package uidmap"),
+        (
+            "unshare() failed",
+            "This host forbids user namespaces to ordinary users (sysctl kernel.unprivileged_userns_clone or \
+             user.max_user_namespaces, AppArmor, or an unprivileged container): allow them, or run as root",
+        ),
+        (
+            crate::process::enter::REFUSED,
+            "In a container, give it the right to make user namespaces and mounts (`--privileged`, or a seccomp and \
+             AppArmor profile that allows them), or build on the host",
+        ),
+    ];
+    cases.into_iter().find_map(|(needle, hint)| {
+        let reason = find(needle)?.replace(crate::process::enter::REFUSED, "");
+        Some(BuildError::Namespaces { reason, hint })
+    })
+}

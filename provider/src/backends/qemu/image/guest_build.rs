@@ -1,0 +1,84 @@
+//! Steps in a booted guest: boots the disk in the making, runs them over SSH, cleans up behind itself.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::booted::{Booted, Start, last_lines};
+use super::{Build, BuildError};
+use crate::backends::qemu::{Base, DiskFormat};
+use crate::domain::Environment;
+use crate::provision;
+
+const QUIET: &str = include_str!("../../../../../templates/scripts/quiet-guest.sh");
+const LEAVE: &str = include_str!("../../../../../templates/scripts/leave-guest.sh");
+
+/// How long cloud-init, cleaning and giving blocks back may take.
+const PATIENCE: Duration = Duration::from_secs(15 * 60);
+
+/// Runs the image's steps in a guest with the raw disk `disk`, whose folder is the guest's too. Afterwards the disk
+/// holds no trace of the builder.
+///
+/// # Errors
+/// What stops a step or the guest; [`BuildError::Kept`] when the guest was left running.
+pub(super) async fn provision(build: &Build<'_>, dir: PathBuf, disk: &Path) -> Result<(), BuildError> {
+    build.log.step("Booting the guest");
+    // Our own images take the key from the machine; a foreign one may know cloud-init only.
+    let seed = matches!(build.qemu.base, Base::Image { .. });
+    let network = build.qemu.network;
+    let start = Start { dir: dir.clone(), disk, format: DiskFormat::Raw, network, seed };
+    let mut guest = Booted::start(build, start).await?;
+    let outcome = run(build, &mut guest, seed).await;
+    guest.end(outcome).await
+}
+
+async fn run(build: &Build<'_>, guest: &mut Booted<'_>, seed: bool) -> Result<(), BuildError> {
+    if seed {
+        build.log.step("Waiting for cloud-init");
+        let wait =
+            "if command -v cloud-init >/dev/null; then cloud-init status --wait >/dev/null || true; fi";
+        guest.exec(wait, &Environment::default(), Some(PATIENCE)).await?;
+    }
+    for task in provision::tasks(build.spec) {
+        guest.run(&task).await?;
+    }
+    let cleanups = provision::cleanup(build.spec.security);
+    if !cleanups.is_empty() {
+        own_script(guest, "quiet the guest", QUIET, &Environment::default()).await?;
+    }
+    for cleanup in cleanups {
+        guest.run(&cleanup.task()).await?;
+    }
+    build.log.step("Leaving the guest");
+    let mut environment = Environment::default();
+    let key = guest.public_key.split(' ').nth(1).unwrap_or(&guest.public_key).to_owned();
+    environment.plain.insert("SINDRI_KEY".to_owned(), key);
+    own_script(guest, "leave the guest", LEAVE, &environment).await
+}
+
+async fn own_script(
+    guest: &Booted<'_>,
+    name: &str,
+    script: &str,
+    environment: &Environment,
+) -> Result<(), BuildError> {
+    let finished = guest.exec(script, environment, Some(PATIENCE)).await?;
+    if finished.code == 0 {
+        return Ok(());
+    }
+    Err(BuildError::Step { name: name.to_owned(), code: finished.code, tail: last_lines(&finished.output) })
+}
+
+/// Moves a raw disk into the guest's folder, block by block where it cannot be renamed.
+///
+/// # Errors
+/// When it cannot be moved.
+pub(super) async fn move_disk(build: &Build<'_>, from: &Path, to: &Path) -> Result<(), BuildError> {
+    if fs::rename(from, to).is_ok() {
+        return Ok(());
+    }
+    let command = super::convert::command(from, DiskFormat::Raw, to, DiskFormat::Raw, false);
+    let limits = crate::process::Limits::cancelled_by(build.cancel);
+    let copied = build.host.runner.check(&command, Some(build.log), &limits).await;
+    copied.map(drop).map_err(BuildError::tool("move the disk"))
+}

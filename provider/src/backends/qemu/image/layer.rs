@@ -1,0 +1,348 @@
+//! The cached layer: a bootstrapped tree that builds with the same request share and never change.
+//!
+//! It is made beside its place and renamed, under a lock, so that builds at the same time make it once. A layer
+//! older than [`MAX_AGE`] is made anew, so that an image lacks at most a week of security updates, unless the
+//! request names a snapshot, whose packages never change.
+
+use std::fs::{self, File};
+use std::path::PathBuf;
+use std::time::{Duration, SystemTime};
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use tokio_util::sync::CancellationToken;
+
+use super::area::{Area, Lock};
+use super::bootstrap::{self, Place, Plan};
+use super::distribution::{Distribution, Platform};
+use super::release::{self, Release};
+use super::{BuildError, Host, apt_sources};
+use crate::backends::qemu::host::find_program;
+use crate::backends::qemu::{Arch, Bootstrap};
+use crate::process::enter::ENV_PREFIX;
+use crate::process::{BuildLog, Limits, ProcessError};
+
+/// Raised when the way a tree is made changes in a way that its scripts and packages do not show.
+const RECIPE: u32 = 1;
+
+/// The age at which a layer is made anew.
+pub const MAX_AGE: Duration = Duration::from_secs(7 * 24 * 3600);
+
+/// The age at which a layer that nobody asks for is removed.
+const FORGET: Duration = Duration::from_secs(30 * 24 * 3600);
+
+const ESSENTIAL: &str = include_str!("../../../../../templates/scripts/bootstrap-essential.sh");
+const CUSTOMIZE: &str = include_str!("../../../../../templates/scripts/bootstrap-customize.sh");
+
+/// A layer in use: as long as it lives, nobody replaces or removes it.
+#[derive(Debug)]
+pub(super) struct Layer {
+    /// The tree, relative to the area.
+    pub(super) root: String,
+    /// The partitions' ids, also in the tree's fstab and loader entry.
+    pub(super) partitions: Partitions,
+    /// What is known of it.
+    pub(super) about: About,
+    _lock: File,
+}
+
+/// What is known of a layer, kept beside it as `layer.json`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct About {
+    /// The distribution's release that the request led to.
+    pub(super) resolved_base: String,
+    /// No file of an image is dated later: the release's date, seconds since 1970.
+    pub(super) epoch: i64,
+    /// When it was made, seconds since 1970.
+    pub(super) made: u64,
+}
+
+/// The ids of the partitions for which a tree was made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Partitions {
+    /// The root partition's.
+    pub(super) root: uuid::Uuid,
+    /// The EFI system partition's.
+    pub(super) esp: uuid::Uuid,
+}
+
+impl Partitions {
+    fn of(id: &str) -> Self {
+        Self { root: derived_uuid(id, "root partition"), esp: derived_uuid(id, "EFI system partition") }
+    }
+}
+
+/// What makes two requests the same layer.
+#[derive(Serialize)]
+struct Key<'a> {
+    recipe: u32,
+    scripts: [&'a str; 2],
+    suite: &'a str,
+    mirror: Option<&'a str>,
+    snapshot: Option<&'a str>,
+    packages: Vec<String>,
+    arch: &'a str,
+    owner: u32,
+}
+
+/// The layer for a request: the cached one, or a new one.
+///
+/// # Errors
+/// When it has to be made and cannot be.
+pub(super) async fn obtain(
+    host: &Host,
+    area: &Area,
+    spec: &Bootstrap,
+    arch: Arch,
+    log: &BuildLog,
+    cancel: &CancellationToken,
+) -> Result<Layer, BuildError> {
+    let id = id(spec, arch);
+    let (folder, lock) = (format!("layers/{id}"), format!("layers/{id}.lock"));
+    loop {
+        let shared = area.lock(&lock, Lock::Shared, cancel).await?;
+        if let Some(about) = read(area, &folder).filter(|about| spec.snapshot.is_some() || fresh(about)) {
+            log.line(&format!("Using the cached layer {} ({})", &id[..12], about.resolved_base));
+            let _ = File::open(area.host(&folder).join("layer.json"))
+                .and_then(|file| file.set_modified(SystemTime::now()));
+            return Ok(Layer {
+                root: format!("{folder}/root"),
+                partitions: Partitions::of(&id),
+                about,
+                _lock: shared,
+            });
+        }
+        // Inside the namespaces it is looked for in folders of our choosing: what the user lacks is said before.
+        if find_program("mmdebstrap").is_none() {
+            let missing = ProcessError::Missing { program: "mmdebstrap".to_owned() };
+            return Err(BuildError::tool("bootstrap the base system")(missing));
+        }
+        drop(shared);
+        let Some(exclusive) = area.try_lock(&lock, Lock::Exclusive)? else {
+            log.line("Waiting for another build that uses or makes the same layer");
+            drop(area.lock(&lock, Lock::Exclusive, cancel).await?);
+            continue;
+        };
+        // The lock came late: another build may have made the layer meanwhile.
+        if !read(area, &folder).is_some_and(|about| spec.snapshot.is_some() || fresh(&about)) {
+            forget_old(host, area, &id).await;
+            make(host, area, spec, arch, &id, log, cancel).await?;
+        }
+        drop(exclusive);
+    }
+}
+
+async fn make(
+    host: &Host,
+    area: &Area,
+    spec: &Bootstrap,
+    arch: Arch,
+    id: &str,
+    log: &BuildLog,
+    cancel: &CancellationToken,
+) -> Result<(), BuildError> {
+    let (plan, release) = plan(host, spec, arch, log, cancel).await?;
+    let partial = format!("layers/{id}.partial");
+    area.remove(host, &partial).await?;
+    let path = area.make_open(&partial)?;
+    let about = about(&plan, &release);
+    let partitions = Partitions::of(id);
+    let place = Place {
+        folder: partial.clone(),
+        root_partuuid: partitions.root,
+        esp_partuuid: partitions.esp,
+        epoch: about.epoch,
+    };
+    for (name, script) in [("essential.sh", ESSENTIAL), ("customize.sh", CUSTOMIZE)] {
+        write_program(&path.join(name), script)?;
+    }
+    log.step(&format!("Bootstrapping {}", about.resolved_base));
+    if let Err(error) = run(host, area, &plan, &place, log, cancel).await {
+        area.remove(host, &partial).await?;
+        return Err(error);
+    }
+    let json = serde_json::to_vec_pretty(&about).map_err(|error| BuildError::Invalid(error.to_string()))?;
+    let file = path.join("layer.json");
+    fs::write(&file, json).map_err(BuildError::io("write", &file))?;
+    let folder = format!("layers/{id}");
+    area.remove(host, &folder).await?;
+    fs::rename(&path, area.host(&folder)).map_err(BuildError::io("move", &path))
+}
+
+async fn run(
+    host: &Host,
+    area: &Area,
+    plan: &Plan,
+    place: &Place,
+    log: &BuildLog,
+    cancel: &CancellationToken,
+) -> Result<(), BuildError> {
+    let mut command = area.command(host, &bootstrap::command(plan, place));
+    for (name, value) in bootstrap::environment(plan, place) {
+        command = command.env(format!("{ENV_PREFIX}{name}"), value);
+    }
+    let operation = format!("bootstrap {}", plan.suite);
+    let finished = area.run(host, &command, Some(log), &Limits::cancelled_by(cancel)).await;
+    let finished = finished.map_err(BuildError::tool(&operation))?;
+    if finished.code == 0 {
+        return Ok(());
+    }
+    let lines: Vec<&str> = finished.output.lines().collect();
+    Err(bootstrap::explain(plan, &lines[lines.len().saturating_sub(40)..].join("\n")))
+}
+
+/// Finds mirrors and the release, and checks that the suite is there before minutes are spent.
+async fn plan(
+    host: &Host,
+    spec: &Bootstrap,
+    arch: Arch,
+    log: &BuildLog,
+    cancel: &CancellationToken,
+) -> Result<(Plan, Release), BuildError> {
+    let unknown = |reason: String| BuildError::UnknownSuite { suite: spec.suite.clone(), reason };
+    let known = Distribution::of_suite(&spec.suite);
+    let (distribution, lines, keyrings, release) = if let Some(mirror) = &spec.mirror {
+        let guess = known.unwrap_or(Distribution::Debian);
+        let first = &bootstrap::mirror_lines(spec, guess, mirror, false)[0];
+        let release = release::fetch(&first.uri, &spec.suite, cancel).await?;
+        let release = release.ok_or_else(|| unknown(format!("{} has no such suite", first.uri)))?;
+        let distribution = Distribution::of_origin(&release.origin).or(known);
+        let distribution = distribution.ok_or_else(|| {
+            unknown(format!("{} is neither Debian nor Ubuntu but {:?}", first.uri, release.origin))
+        })?;
+        let updates = Distribution::has_updates(&spec.suite)
+            && release::fetch(&first.uri, &format!("{}-updates", spec.suite), cancel).await?.is_some();
+        (distribution, bootstrap::mirror_lines(spec, distribution, mirror, updates), Vec::new(), release)
+    } else {
+        let distribution = known.ok_or_else(|| {
+            unknown(
+                "it is no suite of Debian or Ubuntu that Sindri knows; for another one set `mirror`"
+                    .to_owned(),
+            )
+        })?;
+        let sources = apt_sources::read(&host.etc_apt);
+        let (lines, keyrings) = bootstrap::host_lines(&sources, distribution, &spec.suite)?;
+        let uri = lines[0].uri.clone();
+        let release = release::fetch(&uri, &spec.suite, cancel).await?;
+        (distribution, lines, keyrings, release.ok_or_else(|| unknown(format!("{uri} has no such suite")))?)
+    };
+    let (package, keyring) = distribution.keyring();
+    let keyring = keyring.ok_or(BuildError::NoKeyring { distribution: distribution.name(), package })?;
+    let mut keyrings = keyrings;
+    if !keyrings.contains(&keyring) {
+        keyrings.push(keyring);
+    }
+    let plan = Plan {
+        distribution,
+        suite: spec.suite.clone(),
+        lines,
+        keyrings,
+        packages: packages(distribution, spec, arch),
+        arch,
+        apt_options: super::apt_options::read(host, log, cancel).await?,
+    };
+    Ok((plan, release))
+}
+
+fn packages(distribution: Distribution, spec: &Bootstrap, arch: Arch) -> Vec<String> {
+    let base = distribution.packages(arch).into_iter().map(str::to_owned);
+    let mut extra = spec.packages.clone();
+    extra.sort();
+    base.chain(extra).collect()
+}
+
+fn about(plan: &Plan, release: &Release) -> About {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
+    let date =
+        chrono::DateTime::from_timestamp(release.date, 0).map(|date| date.format("%Y-%m-%d").to_string());
+    let words = [
+        release.origin.as_str(),
+        &release.codename,
+        &release.version,
+        Platform::of(plan.arch).deb_arch,
+        &date.unwrap_or_default(),
+    ];
+    About {
+        resolved_base: words.into_iter().filter(|word| !word.is_empty()).collect::<Vec<_>>().join(" "),
+        epoch: release.date,
+        made: now,
+    }
+}
+
+/// A UUID that the same inputs always lead to (version 8: made by own rules).
+pub(super) fn derived_uuid(seed: &str, what: &str) -> uuid::Uuid {
+    let hash = Sha256::digest(format!("{seed}\0{what}"));
+    let mut bytes = [0; 16];
+    bytes.copy_from_slice(&hash[..16]);
+    uuid::Builder::from_custom_bytes(bytes).into_uuid()
+}
+
+fn id(spec: &Bootstrap, arch: Arch) -> String {
+    let mut packages = spec.packages.clone();
+    packages.sort();
+    let key = Key {
+        recipe: RECIPE,
+        scripts: [ESSENTIAL, CUSTOMIZE],
+        suite: &spec.suite,
+        mirror: spec.mirror.as_deref(),
+        snapshot: spec.snapshot.as_deref(),
+        packages,
+        arch: Platform::of(arch).deb_arch,
+        owner: owner(),
+    };
+    // A struct of strings and numbers always serialises.
+    hex::encode(Sha256::digest(serde_json::to_vec(&key).unwrap_or_default()))
+}
+
+/// The host's id of the namespace's root: another map could not read the tree.
+fn owner() -> u32 {
+    let uid = rustix::process::geteuid();
+    if uid.is_root() {
+        return crate::process::enter::ROOT_MAP_START;
+    }
+    let name = fs::read_to_string("/etc/passwd").unwrap_or_default();
+    let raw = uid.as_raw().to_string();
+    let name = name
+        .lines()
+        .find(|line| line.split(':').nth(2) == Some(&raw))
+        .and_then(|line| line.split(':').next());
+    let ranges = fs::read_to_string("/etc/subuid").unwrap_or_default();
+    let mut starts =
+        ranges.lines().filter_map(|line| line.split_once(':')).filter(|(user, _)| Some(*user) == name);
+    starts.next().and_then(|(_, range)| range.split(':').next()?.parse().ok()).unwrap_or_default()
+}
+
+fn read(area: &Area, folder: &str) -> Option<About> {
+    let bytes = fs::read(area.host(folder).join("layer.json")).ok()?;
+    serde_json::from_slice(&bytes).ok()
+}
+
+fn fresh(about: &About) -> bool {
+    let made = SystemTime::UNIX_EPOCH + Duration::from_secs(about.made);
+    made.elapsed().is_ok_and(|age| age < MAX_AGE)
+}
+
+/// Removes layers that nobody asked for in a long time, and halves that a killed provider left.
+async fn forget_old(host: &Host, area: &Area, keep: &str) {
+    let names = fs::read_dir(area.host("layers")).into_iter().flatten().flatten();
+    for name in names.filter_map(|entry| entry.file_name().into_string().ok()) {
+        let id = name.trim_end_matches(".partial");
+        if id == keep || name.ends_with(".lock") {
+            continue;
+        }
+        let used =
+            fs::metadata(area.host(&format!("layers/{name}/layer.json"))).and_then(|about| about.modified());
+        let old = used.map_or(true, |used| used.elapsed().is_ok_and(|age| age > FORGET));
+        if let (true, Ok(Some(_lock))) = (old, area.try_lock(&format!("layers/{id}.lock"), Lock::Exclusive)) {
+            // Not ours to report: the next build tries again.
+            let _ = area.remove(host, &format!("layers/{name}")).await;
+        }
+    }
+}
+
+fn write_program(path: &PathBuf, text: &str) -> Result<(), BuildError> {
+    use std::os::unix::fs::PermissionsExt;
+    fs::write(path, text).map_err(BuildError::io("write", path))?;
+    fs::set_permissions(path, fs::Permissions::from_mode(0o755))
+        .map_err(BuildError::io("make executable", path))
+}

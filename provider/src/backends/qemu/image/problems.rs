@@ -1,0 +1,129 @@
+//! What is impossible about an image, as far as it can be said before anything is done.
+
+use super::distribution::Distribution;
+use crate::backends::qemu::{Arch, Base, Bootstrap, QemuImageSpec};
+use crate::domain::{Action, ImageSpec};
+
+/// More than any file system of a guest can hold, in GiB.
+const LARGEST_GB: u32 = 16 * 1024;
+
+/// Problems, each with the name of the attribute that it is about, dots between its parts.
+pub(crate) fn problems(qemu: &QemuImageSpec, spec: &ImageSpec) -> Vec<(String, String)> {
+    let mut problems = Vec::new();
+    if qemu.disk_size_gb > LARGEST_GB {
+        problems.push(("qemu.disk_size_gb".to_owned(), format!("A disk has at most {LARGEST_GB} GiB.")));
+    }
+    if let Base::Bootstrap(bootstrap) = &qemu.base {
+        problems.extend(suite(bootstrap).map(|text| ("qemu.base.bootstrap.suite".to_owned(), text)));
+        if Arch::host() != Some(qemu.arch) {
+            let text = "A bootstrap needs a computer of the same architecture: start from `image` instead.";
+            problems.push(("qemu.base.bootstrap".to_owned(), text.to_owned()));
+        }
+    }
+    if !qemu.boot {
+        if matches!(qemu.base, Base::Image { .. }) && !spec.steps.is_empty() {
+            let text = "A base image is never mounted on this computer, so its steps run in a guest: leave `boot` out or set it to true.";
+            problems.push(("qemu.boot".to_owned(), text.to_owned()));
+        }
+        for (index, step) in spec.steps.iter().enumerate() {
+            if step.action == Action::Reboot {
+                let text = "There is nothing to reboot where steps run in the file tree: set `qemu.boot = true`, or leave the step out.";
+                problems.push((format!("provision.{index}.reboot"), text.to_owned()));
+            }
+        }
+    }
+    problems
+}
+
+/// What is wrong with a suite.
+fn suite(bootstrap: &Bootstrap) -> Option<String> {
+    let suite = &bootstrap.suite;
+    if Distribution::too_old(suite) {
+        return Some(format!(
+            "{suite} is too old: its systemd-boot does not follow kernel upgrades. Debian 12 (bookworm) and Ubuntu 24.04 (noble) are the oldest that work."
+        ));
+    }
+    let unknown = Distribution::of_suite(suite).is_none() && bootstrap.mirror.is_none();
+    unknown.then(|| format!("Suite {suite:?} is not known; for a suite of Debian or Ubuntu that is newer than this provider, set `mirror`."))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backends::qemu::{DiskFormat, ImageSource, Network};
+    use crate::domain::{Environment, OnError, Security, Step};
+
+    fn qemu(base: Base, boot: bool) -> QemuImageSpec {
+        QemuImageSpec {
+            base,
+            arch: Arch::host().unwrap_or(Arch::X86_64),
+            disk_size_gb: 10,
+            memory_mb: 2048,
+            cpus: 2,
+            format: DiskFormat::Qcow2,
+            compress: true,
+            network: Network::User,
+            boot,
+        }
+    }
+
+    fn spec(actions: &[Action]) -> ImageSpec {
+        let step = |action: &Action| Step {
+            action: action.clone(),
+            environment: Environment::default(),
+            user: None,
+            timeout: None,
+        };
+        ImageSpec {
+            name_prefix: "dev".into(),
+            environment: Environment::default(),
+            steps: actions.iter().map(step).collect(),
+            security: Security { clean_sensitive_data: true, remove_ssh_host_keys: true },
+            checks: Vec::new(),
+            on_error: OnError::Cleanup,
+        }
+    }
+
+    #[test]
+    fn suites_that_cannot_be_built_say_so() {
+        for (name, mirror, found) in [
+            ("bookworm", None, 0),
+            ("noble", None, 0),
+            ("jammy", None, 1),
+            ("bogus", None, 1),
+            ("bogus", Some("https://mirror.example/debian"), 0),
+        ] {
+            let base = Bootstrap {
+                suite: name.into(),
+                mirror: mirror.map(str::to_owned),
+                snapshot: None,
+                packages: Vec::new(),
+            };
+            let problems = problems(&qemu(Base::Bootstrap(base), false), &spec(&[]));
+            assert_eq!(problems.len(), found, "{name}: {problems:?}");
+        }
+    }
+
+    #[test]
+    fn what_needs_a_guest_says_so() {
+        let image = || Base::Image { source: ImageSource::Path("/base.qcow2".into()), sha256: None };
+        let packages = || {
+            let suite = "bookworm".to_owned();
+            Base::Bootstrap(Bootstrap { suite, mirror: None, snapshot: None, packages: Vec::new() })
+        };
+        let inline = Action::Inline(vec!["true".into()]);
+        let cases: [(Base, bool, &[Action], &[&str]); 6] = [
+            (packages(), false, std::slice::from_ref(&inline), &[]),
+            (packages(), true, &[Action::Reboot], &[]),
+            (packages(), false, &[inline.clone(), Action::Reboot], &["provision.1.reboot"]),
+            (image(), true, std::slice::from_ref(&inline), &[]),
+            (image(), false, &[], &[]),
+            (image(), false, std::slice::from_ref(&inline), &["qemu.boot"]),
+        ];
+        for (base, boot, actions, expected) in cases {
+            let problems = problems(&qemu(base, boot), &spec(actions));
+            let named: Vec<_> = problems.iter().map(|(attribute, _)| attribute.as_str()).collect();
+            assert_eq!(named, expected, "boot = {boot}, {actions:?}");
+        }
+    }
+}

@@ -1,0 +1,281 @@
+//! A build's own tree: the layer with what the steps change laid over it. Runs steps in it and packs it.
+//!
+//! Its files live in `work/<build id>` of the area; nothing is mounted outside the namespaces.
+
+use std::fs::{self, File, Permissions};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use super::area::{Area, Lock};
+use super::layer::Layer;
+use super::{BuildError, Host};
+use crate::backends::qemu::Network;
+use crate::process::enter::{self, ENV_PREFIX, Entry};
+use crate::process::{BuildLog, Command, Limits, ProcessError};
+use crate::provision::{RUN_SCRIPT, Task, UPLOAD, Work};
+
+const MKE2FS_CONF: &str = include_str!("../../../../../templates/mke2fs.conf");
+const PACK: &str = include_str!("../../../../../templates/scripts/pack-tree.sh");
+
+/// How many of a failed step's last lines are shown.
+const TAIL: usize = 20;
+
+/// A build's tree.
+pub(super) struct Tree<'a> {
+    host: &'a Host,
+    area: &'a Area,
+    log: &'a BuildLog,
+    cancel: &'a CancellationToken,
+    folder: String,
+    layer: String,
+    network: Network,
+    _lock: File,
+}
+
+/// Where the pieces of a packed tree are.
+#[derive(Debug)]
+pub(super) struct Packed {
+    /// A disk of the right size with the root file system in its place and nothing else.
+    pub(super) disk: PathBuf,
+    /// The EFI system partition's files.
+    pub(super) esp: PathBuf,
+}
+
+impl<'a> Tree<'a> {
+    /// A fresh tree over a layer, for the build `id`.
+    ///
+    /// # Errors
+    /// When its folders cannot be made.
+    pub(super) fn create(
+        host: &'a Host,
+        area: &'a Area,
+        layer: &Layer,
+        id: Uuid,
+        network: Network,
+        log: &'a BuildLog,
+        cancel: &'a CancellationToken,
+    ) -> Result<Self, BuildError> {
+        let folder = folder(id);
+        let busy = || BuildError::Invalid(format!("the build {id} is already running"));
+        let lock = area.try_lock(&lock_name(id), Lock::Exclusive)?.ok_or_else(busy)?;
+        for part in ["", "/root", "/stage"] {
+            area.make_open(&format!("{folder}{part}"))?;
+        }
+        Ok(Self { host, area, log, cancel, folder, layer: layer.root.clone(), network, _lock: lock })
+    }
+
+    /// Runs one step.
+    ///
+    /// # Errors
+    /// [`BuildError::Step`] when it fails, with its last lines.
+    pub(super) async fn run(&self, task: &Task) -> Result<(), BuildError> {
+        self.log.step(&format!("Provisioning step {}", task.name));
+        let (script, name) = match &task.work {
+            Work::Script(text) => {
+                self.stage("script", text)?;
+                (RUN_SCRIPT, String::new())
+            }
+            Work::Upload { source, .. } => (UPLOAD, self.stage_upload(source).await?),
+            Work::Reboot => {
+                let why = "a `reboot` step needs a booted guest: set `boot = true`";
+                return Err(BuildError::Invalid(why.to_owned()));
+            }
+        };
+        self.in_tree(task, script, &name).await
+    }
+
+    /// Makes the root file system in a new disk of `size` bytes; `mke2fs` are its options, the size among them.
+    ///
+    /// # Errors
+    /// [`BuildError::TooSmall`] when the content does not fit.
+    pub(super) async fn pack(&self, size: u64, mke2fs: &Mke2fs) -> Result<Packed, BuildError> {
+        let disk = self.area.host(&format!("{}/disk.raw", self.folder));
+        let file = File::create(&disk).map_err(BuildError::io("create", &disk))?;
+        file.set_len(size).map_err(BuildError::io("size", &disk))?;
+        file.set_permissions(Permissions::from_mode(0o666)).map_err(BuildError::io("open up", &disk))?;
+        self.stage("mke2fs.conf", MKE2FS_CONF)?;
+        let mut args: Vec<String> = ["-euc", PACK, "sh"].map(str::to_owned).into();
+        args.extend(
+            ["root", "disk.raw", "esp"].map(|name| format!("{}/{}/{name}", enter::AREA, self.folder)),
+        );
+        args.push(mke2fs.size.clone());
+        args.extend(mke2fs.args.iter().cloned());
+        let mut command = self.area.command(self.host, &self.entry("sh", args, false));
+        let config = format!("{}/{}/stage/mke2fs.conf", enter::AREA, self.folder);
+        for (name, value) in mke2fs.env.iter().chain([&("MKE2FS_CONFIG", config)]) {
+            command = command.env(format!("{ENV_PREFIX}{name}"), value);
+        }
+        let limits = Limits::cancelled_by(self.cancel);
+        match self.host.runner.check(&command, Some(self.log), &limits).await {
+            Ok(_) => {}
+            Err(ProcessError::Failed { tail, .. }) if fs_is_full(&tail) => {
+                let needed_gb = self.needed_gb().await?;
+                let disk_gb = u32::try_from(size >> 30).unwrap_or(u32::MAX);
+                return Err(BuildError::TooSmall { disk_gb, needed_gb });
+            }
+            Err(error) => return Err(BuildError::tool("make the root file system")(error)),
+        }
+        fs::set_permissions(&disk, Permissions::from_mode(0o600)).map_err(BuildError::io("close", &disk))?;
+        Ok(Packed { disk, esp: self.area.host(&format!("{}/esp", self.folder)) })
+    }
+
+    /// Removes everything of this build from the area.
+    ///
+    /// # Errors
+    /// When something stays.
+    pub(super) async fn remove(self) -> Result<(), BuildError> {
+        self.area.remove(self.host, &self.folder).await?;
+        let lock = self.area.host(&format!("{}.lock", self.folder));
+        fs::remove_file(&lock).map_err(BuildError::io("remove", &lock))
+    }
+
+    async fn in_tree(&self, task: &Task, script: &str, name: &str) -> Result<(), BuildError> {
+        let status = format!("{}/status", self.folder);
+        let status_file = self.area.host(&status);
+        let _ = fs::remove_file(&status_file);
+        let mut entry = self.entry("/bin/sh", ["-euc", script].map(str::to_owned).into(), true);
+        entry.status = Some(PathBuf::from(status));
+        entry.network = self.network == Network::User;
+        let mut command = with_environment(self.area.command(self.host, &entry), task);
+        for (name, value) in task.instructions("/run/sindri", name) {
+            command = command.env(format!("{ENV_PREFIX}{name}"), value);
+        }
+        let limits = Limits { cancel: self.cancel.clone(), timeout: task.timeout };
+        let finished = match self.host.runner.run(&command, Some(self.log), &limits).await {
+            Ok(finished) => finished,
+            Err(ProcessError::Timeout { limit, .. }) => {
+                return Err(BuildError::StepTimeout {
+                    name: task.name.clone(),
+                    limit,
+                    tail: self.log.tail(TAIL),
+                });
+            }
+            Err(error) => return Err(BuildError::tool(format!("run step {}", task.name))(error)),
+        };
+        // Not every way into the namespaces hands the exit code through; without the file none was reached.
+        let Some(code) = fs::read_to_string(&status_file).ok().and_then(|text| text.parse::<i32>().ok())
+        else {
+            let refused = super::error::refused(&finished.output);
+            return Err(refused.unwrap_or_else(|| step_error(&task.name, finished.code, &finished.output)));
+        };
+        if code == 0 { Ok(()) } else { Err(step_error(&task.name, code, &finished.output)) }
+    }
+
+    fn entry(&self, program: &str, args: Vec<String>, chroot: bool) -> Entry {
+        let part = |name: &str| PathBuf::from(format!("{}/{name}", self.folder));
+        let mut entry = Entry::new(program).args(args);
+        entry.chroot = chroot;
+        entry.tree = Some(enter::Tree {
+            layer: Some(PathBuf::from(&self.layer)),
+            upper: part("upper"),
+            scratch: part("scratch"),
+            root: part("root"),
+            stage: chroot.then(|| part("stage")),
+        });
+        entry
+    }
+
+    /// Puts a program where the tree sees it as `/run/sindri/<name>`.
+    fn stage(&self, name: &str, text: &str) -> Result<(), BuildError> {
+        let path = self.area.host(&format!("{}/stage/{name}", self.folder));
+        fs::write(&path, text).map_err(BuildError::io("write", &path))?;
+        // Whoever runs the step reads it; the folder above the area keeps others out.
+        fs::set_permissions(&path, Permissions::from_mode(0o755))
+            .map_err(BuildError::io("make executable", &path))
+    }
+
+    async fn stage_upload(&self, source: &Path) -> Result<String, BuildError> {
+        let archive = self.area.host(&format!("{}/stage/upload.tar", self.folder));
+        let name = super::upload::pack(self.host, source, &archive, self.log, self.cancel).await?;
+        // The folder above the area keeps others out.
+        fs::set_permissions(&archive, Permissions::from_mode(0o644))
+            .map_err(BuildError::io("open up", &archive))?;
+        Ok(name)
+    }
+
+    /// The least disk size that holds the tree, in GiB, with room for the file system's own tables.
+    async fn needed_gb(&self) -> Result<u64, BuildError> {
+        let root = format!("{}/{}/root", enter::AREA, self.folder);
+        let entry = self.entry("du", ["-s", "--block-size=1M", "--", &root].map(str::to_owned).into(), false);
+        let command = self.area.command(self.host, &entry);
+        let limits = Limits::cancelled_by(self.cancel);
+        let output = self.host.runner.check(&command, None, &limits).await;
+        let output = output.map_err(BuildError::tool("measure the tree"))?;
+        let mib = output.lines().find_map(|line| line.split_whitespace().next()?.parse::<u64>().ok());
+        Ok(super::disk::smallest_gb(mib.unwrap_or_default()))
+    }
+}
+
+/// How `mke2fs` is called.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Mke2fs {
+    /// Options; the disk's path and the size follow them.
+    pub(super) args: Vec<String>,
+    /// The file system's size, `1024k`.
+    pub(super) size: String,
+    /// Variables.
+    pub(super) env: Vec<(&'static str, String)>,
+}
+
+/// Removes what a killed provider left of a build. Nothing there is success.
+///
+/// # Errors
+/// When something stays.
+pub(super) async fn remove_left(host: &Host, area: &Area, id: Uuid) -> Result<(), BuildError> {
+    area.remove(host, &folder(id)).await?;
+    let _ = fs::remove_file(area.host(&lock_name(id)));
+    Ok(())
+}
+
+/// Removes the trees of builds whose provider is gone.
+pub(super) async fn remove_abandoned(host: &Host, area: &Area, log: &BuildLog) {
+    let names = fs::read_dir(area.host("work")).into_iter().flatten().flatten();
+    let ids =
+        names.filter_map(|entry| entry.file_name().to_str()?.strip_suffix(".lock")?.parse::<Uuid>().ok());
+    for id in ids {
+        // Its provider holds the lock as long as it lives.
+        let Ok(Some(_lock)) = area.try_lock(&lock_name(id), Lock::Exclusive) else { continue };
+        log.line(&format!("Removing the remains of build {id}, whose provider ended"));
+        if let Err(error) = remove_left(host, area, id).await {
+            log.line(&format!("They stay: {error}"));
+        }
+    }
+}
+
+fn folder(id: Uuid) -> String {
+    format!("work/{id}")
+}
+
+fn lock_name(id: Uuid) -> String {
+    format!("work/{id}.lock")
+}
+
+fn with_environment(mut command: Command, task: &Task) -> Command {
+    for (name, value) in &task.environment.plain {
+        command = command.env(format!("{ENV_PREFIX}{name}"), value);
+    }
+    for (name, value) in &task.environment.secret {
+        command = command.env(format!("{ENV_PREFIX}{name}"), value.expose());
+    }
+    command
+}
+
+fn step_error(name: &str, code: i32, output: &str) -> BuildError {
+    let lines: Vec<&str> = output.lines().filter(|line| !noise(line)).collect();
+    let tail = lines[lines.len().saturating_sub(TAIL)..].join("\n");
+    BuildError::Step { name: name.to_owned(), code, tail }
+}
+
+/// What the way into the namespaces says after a program that failed.
+fn noise(line: &str) -> bool {
+    line.starts_with("E: system failed: ") || line == "E: unshared command failed"
+}
+
+/// What mke2fs says when the tree does not fit.
+fn fs_is_full(output: &str) -> bool {
+    let full = ["Could not allocate", "while populating file system"];
+    !super::error::says_no_space(output) && full.iter().any(|text| output.contains(text))
+}

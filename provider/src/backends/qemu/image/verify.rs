@@ -1,0 +1,64 @@
+//! Checks of a finished image: booted on an overlay that is thrown away, so that the image stays as it is.
+
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use super::booted::{self, Booted, Start, last_lines};
+use super::{Build, BuildError};
+use crate::backends::qemu::DiskFormat;
+use crate::domain::Environment;
+use crate::process::{Command, Limits};
+
+/// How long one check, and the end of the boot, may take.
+const PATIENCE: Duration = Duration::from_secs(15 * 60);
+
+/// Boots `disk` and runs the image's checks in it, if there are any.
+///
+/// # Errors
+/// [`BuildError::Check`] for the first that fails; whatever keeps the guest from booting.
+pub(super) async fn verify(build: &Build<'_>, disk: &Path) -> Result<(), BuildError> {
+    if build.spec.checks.is_empty() {
+        return Ok(());
+    }
+    build.log.step("Booting the finished image to check it");
+    let dir = build.work_dir.join(super::CHECK_GUEST);
+    booted::make_dir(&dir)?;
+    let overlay = dir.join("overlay.qcow2");
+    let limits = Limits::cancelled_by(build.cancel);
+    let made =
+        build.host.runner.check(&overlay_command(disk, build.qemu.format, &overlay), None, &limits).await;
+    made.map_err(BuildError::tool("make an overlay"))?;
+    let network = build.qemu.network;
+    let start = Start { dir: dir.clone(), disk: &overlay, format: DiskFormat::Qcow2, network, seed: true };
+    let guest = Booted::start(build, start).await?;
+    let outcome = run(build, &guest).await;
+    guest.end(outcome).await?;
+    fs::remove_dir_all(&dir).map_err(BuildError::io("remove", &dir))
+}
+
+async fn run(build: &Build<'_>, guest: &Booted<'_>) -> Result<(), BuildError> {
+    // A service that a check asks for may start last.
+    let started = "systemctl is-system-running --wait >/dev/null 2>&1 || true";
+    guest.exec(started, &Environment::default(), Some(PATIENCE)).await?;
+    for check in &build.spec.checks {
+        build.log.step(&format!("Checking: {}", check.name));
+        let finished = guest.exec(&check.command, &Environment::default(), Some(PATIENCE)).await?;
+        if finished.code != 0 {
+            return Err(BuildError::Check {
+                name: check.name.clone(),
+                code: finished.code,
+                tail: last_lines(&finished.output),
+            });
+        }
+    }
+    Ok(())
+}
+
+/// An overlay over a disk of ours; both formats are named, none is guessed.
+fn overlay_command(disk: &Path, format: DiskFormat, overlay: &Path) -> Command {
+    Command::new("qemu-img")
+        .args(["create", "-q", "-f", "qcow2", "-F", format.name(), "-b"])
+        .arg(disk)
+        .arg(overlay)
+}

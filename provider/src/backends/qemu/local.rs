@@ -1,0 +1,133 @@
+//! This computer as a backend: the store behind the trait that resources know.
+
+use std::path::PathBuf;
+
+use async_trait::async_trait;
+use serde_json::Value;
+
+use super::QemuImageSpec;
+use super::builder::LocalBuilder;
+use super::host::AcceleratorChoice;
+use super::image::Host;
+use super::store::{Store, StoreError};
+use crate::domain::{BackendError, CacheKey, Holder, Image, ImageBackend, LabelChange, Released};
+use crate::process::Runner;
+
+/// What to do with an object that another store made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ForeignStore {
+    /// Say so and stop.
+    Error,
+    /// Drop it from the state.
+    Forget,
+}
+
+/// This computer.
+#[derive(Debug)]
+pub struct Local {
+    /// Finished images.
+    pub store: Store,
+    /// What can be made again: bootstrapped trees, downloads.
+    pub cache_dir: PathBuf,
+    /// How guests run.
+    pub accelerator: AcceleratorChoice,
+    /// What to do with an object that another store made.
+    pub foreign_store: ForeignStore,
+    /// Starts programs.
+    pub runner: Runner,
+}
+
+impl Local {
+    /// Who builds images of this shape.
+    pub fn builder(self: &std::sync::Arc<Self>, spec: QemuImageSpec) -> LocalBuilder {
+        LocalBuilder::new(std::sync::Arc::clone(self), spec)
+    }
+
+    /// What a build uses of this computer.
+    pub(super) fn host(&self) -> Host {
+        Host {
+            runner: self.runner.clone(),
+            cache_dir: self.cache_dir.clone(),
+            accelerator: self.accelerator,
+            etc_apt: "/etc/apt".into(),
+        }
+    }
+
+    /// Whether an object that carries this store's id is here. `Ok(false)` when it is elsewhere and is to be
+    /// forgotten.
+    ///
+    /// # Errors
+    /// [`BackendError::Foreign`] when it is elsewhere and that is an error.
+    pub fn is_here(&self, object: &str, store_id: &str) -> Result<bool, BackendError> {
+        let here = self.store.id().map_err(|error| BackendError::failed("reading the local store", error))?;
+        let here = match here {
+            Some(here) if here == store_id => return Ok(true),
+            Some(here) => format!("{here} in {}", self.store.root().display()),
+            None => format!("an empty one in {}", self.store.root().display()),
+        };
+        match self.foreign_store {
+            ForeignStore::Forget => Ok(false),
+            ForeignStore::Error => {
+                Err(BackendError::Foreign { id: object.to_owned(), there: store_id.to_owned(), here })
+            }
+        }
+    }
+}
+
+#[async_trait]
+impl ImageBackend for Local {
+    async fn find(&self, key: &CacheKey) -> Result<Vec<Image>, BackendError> {
+        self.store.find(key).map_err(|error| failed("looking for the image in the local store", error))
+    }
+
+    async fn get(&self, id: &str) -> Result<Image, BackendError> {
+        let got = self.store.get(id);
+        if let Err(StoreError::NotFound { .. }) = got
+            && let Err(error) = self.store.remove_remains(id)
+        {
+            tracing::warn!(image = id, %error, "what is left of a lost image cannot be removed");
+        }
+        got.map_err(|error| failed(&format!("reading image {id}"), error))
+    }
+
+    async fn list(&self) -> Result<Vec<Image>, BackendError> {
+        self.store.list().map_err(|error| failed("listing the local store", error))
+    }
+
+    async fn inputs(&self, id: &str) -> Result<Value, BackendError> {
+        self.store.inputs(id).map_err(|error| failed(&format!("reading image {id}"), error))
+    }
+
+    async fn hold(&self, id: &str, holder: &Holder) -> Result<(), BackendError> {
+        self.store.hold(id, holder).map_err(|error| failed(&format!("claiming image {id}"), error))
+    }
+
+    async fn holders(&self, id: &str) -> Result<Vec<Holder>, BackendError> {
+        self.store.holders(id).map_err(|error| failed(&format!("reading image {id}"), error))
+    }
+
+    async fn release(
+        &self,
+        id: &str,
+        holder: Option<&Holder>,
+        retain: bool,
+    ) -> Result<Released, BackendError> {
+        self.store.release(id, holder, retain).map_err(|error| failed(&format!("deleting image {id}"), error))
+    }
+
+    async fn relabel(&self, id: &str, change: &LabelChange) -> Result<(), BackendError> {
+        self.store.relabel(id, change).map_err(|error| failed(&format!("changing image {id}"), error))
+    }
+}
+
+/// A store's error as a backend's.
+pub(super) fn failed(operation: &str, error: StoreError) -> BackendError {
+    match error {
+        StoreError::NotFound { id, .. } => BackendError::NotFound { kind: "image", id },
+        StoreError::Corrupt { ref id, .. } => {
+            BackendError::Damaged { id: id.clone(), source: Box::new(error) }
+        }
+        StoreError::Cancelled => BackendError::Cancelled { operation: operation.to_owned() },
+        other => BackendError::failed(operation, other),
+    }
+}

@@ -1,0 +1,26 @@
+//! The local backend: builds images and runs machines with QEMU on this computer.
+//!
+//! Needs no cloud, no Packer and no KVM. Knows no other backend and no resource.
+
+mod builder;
+pub mod guest;
+pub mod host;
+pub mod image;
+mod key;
+mod local;
+pub mod model;
+mod spec;
+pub mod store;
+pub mod sweep;
+pub mod vm;
+pub mod vm_model;
+
+/// The backend's name in state.
+pub const CLOUD: &str = "qemu";
+
+/// The name under which the local store stands beside the clouds' regions.
+pub const REGION: &str = "local";
+
+pub use key::UnreadableBase;
+pub use local::{ForeignStore, Local};
+pub use spec::{Arch, Base, Bootstrap, DiskFormat, ImageSource, Network, QemuImageSpec};

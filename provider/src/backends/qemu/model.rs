@@ -1,0 +1,246 @@
+//! `qemu = { … }` of an image, as it stands in configuration and state.
+
+use std::path::PathBuf;
+
+use tfplugin::{Attr, Diagnostics, Model, Path};
+
+use super::{Arch, Base, Bootstrap, DiskFormat, ImageSource, Network, QemuImageSpec};
+use crate::domain::names;
+
+/// Builds the image on this computer with QEMU.
+#[derive(Debug, Clone, Default, Model)]
+pub struct QemuImageModel {
+    /// What the image starts from: exactly one of `bootstrap` and `image`.
+    #[attr(optional)]
+    pub base: Attr<BaseModel>,
+    /// The guest's architecture: `"x86_64"` or `"arm64"`.
+    #[attr(optional, default = "x86_64", validate = arch)]
+    pub arch: Attr<String>,
+    /// The disk's size as the guest sees it, in GiB. It takes up only what is in it.
+    #[attr(optional, default = 10, validate = positive)]
+    pub disk_size_gb: Attr<u32>,
+    /// The guest's memory while the image is built and verified, in MiB.
+    #[attr(optional, default = 2048, validate = memory)]
+    pub memory_mb: Attr<u32>,
+    /// The guest's processors while the image is built and verified.
+    #[attr(optional, default = 2, validate = positive)]
+    pub cpus: Attr<u32>,
+    /// The disk's format: `"qcow2"`, `"raw"` or `"vmdk"`.
+    #[attr(optional, default = "qcow2", validate = format)]
+    pub format: Attr<String>,
+    /// Whether the disk is compressed; not possible with `"raw"`, where it is ignored.
+    #[attr(optional, default = true)]
+    pub compress: Attr<bool>,
+    /// What the steps can reach: `"user"`, all that this computer can reach, or `"none"`.
+    #[attr(optional, default = "user", validate = network)]
+    pub network: Attr<String>,
+    /// Whether the steps run in a booted guest. When not set, they run in the file tree, before there is a disk,
+    /// if the base is `bootstrap` and `arch` this computer's own: that is faster. Else they run in a guest.
+    #[attr(optional)]
+    pub boot: Attr<bool>,
+}
+
+/// What an image starts from.
+#[derive(Debug, Clone, Default, Model)]
+pub struct BaseModel {
+    /// A system made from a distribution's packages.
+    #[attr(optional)]
+    pub bootstrap: Attr<BootstrapModel>,
+    /// The path or the `http(s)` URL of a disk image (qcow2, raw or vmdk, without a backing file).
+    #[attr(optional, validate = names::text)]
+    pub image: Attr<String>,
+    /// SHA-256 of that image, 64 hex digits. Required with a URL.
+    #[attr(optional, validate = sha256)]
+    pub sha256: Attr<String>,
+}
+
+/// A system made from a distribution's packages.
+#[derive(Debug, Clone, Default, Model)]
+pub struct BootstrapModel {
+    /// A Debian or Ubuntu suite, such as `"bookworm"` or `"noble"`.
+    #[attr(required, validate = suite)]
+    pub suite: Attr<String>,
+    /// The URL of the package mirror; when not set, this computer's own APT sources are used.
+    #[attr(optional, validate = url)]
+    pub mirror: Attr<String>,
+    /// A moment of a snapshot archive, such as `"20260101T000000Z"`, below the `mirror`, which names the archive.
+    #[attr(optional, validate = snapshot)]
+    pub snapshot: Attr<String>,
+    /// Packages beside the base system.
+    #[attr(optional, validate = packages)]
+    pub packages: Attr<Vec<String>>,
+}
+
+impl QemuImageModel {
+    /// Checks what can be said before values are known. `built` is false for an adopted image.
+    pub fn validate(&self, built: bool, path: &Path, diags: &mut Diagnostics) {
+        let at = path.attr("base");
+        let Attr::Known(base) = &self.base else {
+            if self.base.is_null() && built {
+                let text = "Say what the image starts from: `base = { bootstrap = { suite = \"bookworm\" } }` or `base = { image = \"…\" }`.";
+                diags.error(at, "No base", text);
+            }
+            return;
+        };
+        if !built {
+            let text = "`existing_image_id` adopts an image as it is; `base` describes one that is built. Remove one of them.";
+            diags.error(at, "Conflicting attributes", text);
+            return;
+        }
+        match (base.bootstrap.is_null(), base.image.is_null()) {
+            (true, true) => diags.error(at, "No base", "Set one of `bootstrap` and `image`."),
+            (false, false) => diags.error(at, "Two bases", "Set only one of `bootstrap` and `image`."),
+            _ => base.validate(&at, diags),
+        }
+    }
+
+    /// What the builder needs to know. All values are known; none when `diags` tells what is wrong.
+    pub fn spec(&self, path: &Path, diags: &mut Diagnostics) -> Option<QemuImageSpec> {
+        let Some(base) = self.base.known().and_then(BaseModel::spec) else {
+            diags.error(path.attr("base"), "No base", "Set one of `bootstrap` and `image`.");
+            return None;
+        };
+        let arch = if self.arch.known_deref() == Some("arm64") { Arch::Arm64 } else { Arch::X86_64 };
+        let in_tree = matches!(base, Base::Bootstrap(_)) && Arch::host() == Some(arch);
+        Some(QemuImageSpec {
+            base,
+            arch,
+            disk_size_gb: self.disk_size_gb.unwrap_or(10),
+            memory_mb: self.memory_mb.unwrap_or(2048),
+            cpus: self.cpus.unwrap_or(2),
+            format: match self.format.known_deref() {
+                Some("raw") => DiskFormat::Raw,
+                Some("vmdk") => DiskFormat::Vmdk,
+                _ => DiskFormat::Qcow2,
+            },
+            compress: self.compress.unwrap_or(true),
+            network: if self.network.known_deref() == Some("none") { Network::None } else { Network::User },
+            boot: self.boot.unwrap_or(!in_tree),
+        })
+    }
+}
+
+impl BaseModel {
+    fn validate(&self, path: &Path, diags: &mut Diagnostics) {
+        let is_url = self.image.known().is_some_and(|image| is_url(image));
+        if is_url && self.sha256.is_null() {
+            let text = "An image from a URL is only used when its content is the expected one: set `sha256`.";
+            diags.error(path.attr("sha256"), "Missing checksum", text);
+        }
+        if self.image.is_null() && !self.sha256.is_null() {
+            let text = "`sha256` belongs to `image`; packages are verified by the distribution's signatures.";
+            diags.error(path.attr("sha256"), "Unused attribute", text);
+        }
+        if let Some(bootstrap) = self.bootstrap.known()
+            && !bootstrap.snapshot.is_null()
+            && bootstrap.mirror.is_null()
+        {
+            let text = "A snapshot is a folder below a snapshot archive: set `mirror` to the archive's URL.";
+            diags.error(path.attr("bootstrap").attr("mirror"), "Missing mirror", text);
+        }
+    }
+
+    fn spec(&self) -> Option<Base> {
+        if let Some(bootstrap) = self.bootstrap.known() {
+            return Some(Base::Bootstrap(Bootstrap {
+                suite: bootstrap.suite.known()?.clone(),
+                mirror: bootstrap.mirror.known().cloned(),
+                snapshot: bootstrap.snapshot.known().cloned(),
+                packages: bootstrap.packages.clone().unwrap_or_default(),
+            }));
+        }
+        let image = self.image.known()?;
+        let source = if is_url(image) {
+            ImageSource::Url(image.clone())
+        } else {
+            ImageSource::Path(PathBuf::from(image))
+        };
+        Some(Base::Image { source, sha256: self.sha256.known().map(|digits| digits.to_ascii_lowercase()) })
+    }
+}
+
+fn is_url(text: &str) -> bool {
+    text.starts_with("http://") || text.starts_with("https://")
+}
+
+fn one_of(value: &str, possible: &[&str]) -> Result<(), String> {
+    if possible.contains(&value) {
+        return Ok(());
+    }
+    Err(format!("{value:?} is not possible: use one of {}", possible.join(", ")))
+}
+
+fn arch(value: &str) -> Result<(), String> {
+    one_of(value, &["x86_64", "arm64"])
+}
+
+fn format(value: &str) -> Result<(), String> {
+    one_of(value, &["qcow2", "raw", "vmdk"])
+}
+
+fn network(value: &str) -> Result<(), String> {
+    one_of(value, &["user", "none"])
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "validators take references")]
+fn positive(value: &u32) -> Result<(), String> {
+    if *value > 0 { Ok(()) } else { Err("must be at least 1".into()) }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "validators take references")]
+fn memory(value: &u32) -> Result<(), String> {
+    if *value >= 256 { Ok(()) } else { Err("must be at least 256: less does not boot".into()) }
+}
+
+fn sha256(value: &str) -> Result<(), String> {
+    if value.len() == 64 && value.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        return Ok(());
+    }
+    Err("must be 64 hex digits, as `sha256sum` prints them".into())
+}
+
+fn suite(value: &str) -> Result<(), String> {
+    let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '.';
+    if (1..=40).contains(&value.len()) && value.chars().all(allowed) && !value.starts_with(['-', '.']) {
+        return Ok(());
+    }
+    Err(format!("{value:?} is no suite: write its code name, such as \"bookworm\" or \"noble\""))
+}
+
+fn url(value: &str) -> Result<(), String> {
+    names::text(value)?;
+    if is_url(value) && !value.contains(|c: char| c.is_whitespace() || c.is_control() || "\"'`[]".contains(c))
+    {
+        return Ok(());
+    }
+    Err(format!("{value:?} is no http(s) URL"))
+}
+
+fn snapshot(value: &str) -> Result<(), String> {
+    let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+    let form = match value.split_once('T') {
+        Some((day, time)) => {
+            day.len() == 8 && digits(day) && time.len() == 7 && time.ends_with('Z') && digits(&time[..6])
+        }
+        None => value.len() == 8 && digits(value),
+    };
+    if form {
+        return Ok(());
+    }
+    Err(format!("{value:?} is no moment: write it as \"20260101T000000Z\" or \"20260101\""))
+}
+
+#[expect(clippy::ptr_arg, reason = "validators take what the attribute holds")]
+fn packages(names: &Vec<String>) -> Result<(), String> {
+    // Debian Policy 5.6.7; an architecture may follow.
+    let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "+-.:".contains(c);
+    let good = |name: &&String| {
+        name.len() >= 2
+            && name.starts_with(|c: char| c.is_ascii_lowercase() || c.is_ascii_digit())
+            && name.chars().all(allowed)
+    };
+    match names.iter().find(|name| !good(name)) {
+        None => Ok(()),
+        Some(bad) => Err(format!("{bad:?} is no package's name")),
+    }
+}

@@ -1,0 +1,121 @@
+//! What the local backend needs to know beside the common specs.
+
+use std::path::PathBuf;
+
+/// The part of an image's specification that only this backend understands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct QemuImageSpec {
+    /// What the image starts from.
+    pub base: Base,
+    /// The guest's architecture.
+    pub arch: Arch,
+    /// The disk's size as the guest sees it, in GiB.
+    pub disk_size_gb: u32,
+    /// Memory of the guest while building and verifying, in MiB.
+    pub memory_mb: u32,
+    /// Processors of the guest while building and verifying.
+    pub cpus: u32,
+    /// The format of the finished disk.
+    pub format: DiskFormat,
+    /// Whether the finished disk is compressed (qcow2 and vmdk only).
+    pub compress: bool,
+    /// What the steps can reach.
+    pub network: Network,
+    /// Whether steps run in a booted guest, over SSH, rather than in the file tree.
+    pub boot: bool,
+}
+
+/// What an image starts from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Base {
+    /// A distribution's packages.
+    Bootstrap(Bootstrap),
+    /// A disk image.
+    Image {
+        /// Where it is.
+        source: ImageSource,
+        /// What its content must hash to, 64 lower-case hex digits. Always there for a URL.
+        sha256: Option<String>,
+    },
+}
+
+/// A system made from a distribution's packages.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Bootstrap {
+    /// A Debian or Ubuntu suite: `bookworm`, `noble`.
+    pub suite: String,
+    /// The mirror's URL; the host's own APT sources when none is given.
+    pub mirror: Option<String>,
+    /// A day or moment of the distribution's snapshot archive, `20260101T000000Z`. Needs `mirror`, which
+    /// then names the archive.
+    pub snapshot: Option<String>,
+    /// Packages beside the base system.
+    pub packages: Vec<String>,
+}
+
+/// Where a base image is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ImageSource {
+    /// A file on this host.
+    Path(PathBuf),
+    /// An `http` or `https` URL.
+    Url(String),
+}
+
+/// A guest's architecture.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Arch {
+    /// 64-bit PC.
+    X86_64,
+    /// 64-bit ARM.
+    Arm64,
+}
+
+/// A disk image's format.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DiskFormat {
+    /// QEMU's own.
+    Qcow2,
+    /// Plain bytes, sparse.
+    Raw,
+    /// VMware's (stream-optimised when compressed).
+    Vmdk,
+}
+
+/// What the guest can reach while it is built.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Network {
+    /// All that the host can reach.
+    User,
+    /// Nothing.
+    None,
+}
+
+impl Arch {
+    /// The host's, when it is one that guests can have.
+    pub fn host() -> Option<Self> {
+        match std::env::consts::ARCH {
+            "x86_64" => Some(Self::X86_64),
+            "aarch64" => Some(Self::Arm64),
+            _ => None,
+        }
+    }
+}
+
+impl DiskFormat {
+    /// The format of this name.
+    pub fn parse(name: &str) -> Option<Self> {
+        [Self::Qcow2, Self::Raw, Self::Vmdk].into_iter().find(|format| format.name() == name)
+    }
+
+    /// QEMU's name of the format, also the file's extension.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Qcow2 => "qcow2",
+            Self::Raw => "raw",
+            Self::Vmdk => "vmdk",
+        }
+    }
+}

@@ -1,0 +1,130 @@
+//! Who still needs an image, and its removal when nobody does.
+
+use std::fs;
+use std::io;
+use std::path::Path;
+
+use super::{Store, StoreError, files, io_error};
+use crate::domain::Holder;
+use crate::domain::backend::Released;
+
+impl Store {
+    /// Claims an image for a resource.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`] when the image went away meanwhile.
+    pub fn hold(&self, id: &str, holder: &Holder) -> Result<(), StoreError> {
+        let _guard = self.lock_store()?;
+        let dir = self.image_dir(id)?;
+        if !dir.is_dir() {
+            return Err(self.not_found(id));
+        }
+        Self::write_holder(&dir, holder)
+    }
+
+    pub(super) fn write_holder(dir: &Path, holder: &Holder) -> Result<(), StoreError> {
+        let holders = dir.join("holders");
+        files::create_private_dir(&holders).map_err(io_error("make", &holders))?;
+        let file = holders.join(holder.to_string());
+        files::write_private(&file, b"").map_err(io_error("write", &file))
+    }
+
+    /// Who claims an image.
+    ///
+    /// # Errors
+    /// What the file system says.
+    pub fn holders(&self, id: &str) -> Result<Vec<Holder>, StoreError> {
+        let dir = self.image_dir(id)?.join("holders");
+        let names = files::names(&dir).map_err(io_error("list", &dir))?;
+        Ok(names.iter().filter_map(|name| Holder::parse(name)).collect())
+    }
+
+    /// Gives up a claim. The last one removes the image, unless it is to be retained.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`] when there is no such image; what the file system says.
+    pub fn release(&self, id: &str, holder: Option<&Holder>, retain: bool) -> Result<Released, StoreError> {
+        let _guard = self.lock_store()?;
+        let dir = self.image_dir(id)?;
+        if !dir.is_dir() {
+            return Err(self.not_found(id));
+        }
+        if let Some(holder) = holder {
+            remove_file(&dir.join("holders").join(holder.to_string()))?;
+        }
+        let others = files::names(&dir.join("holders")).map_err(io_error("list", &dir))?.len();
+        if retain {
+            return Ok(Released::Retained);
+        }
+        if others > 0 {
+            return Ok(Released::Held { others });
+        }
+        self.remove(id, &dir)?;
+        Ok(Released::Deleted)
+    }
+
+    fn remove(&self, id: &str, dir: &Path) -> Result<(), StoreError> {
+        // An entry whose image's metadata is damaged stays behind; `find` passes it over.
+        let key = self.metadata(id).ok().map(|metadata| metadata.cache_key);
+        // Renamed first: a folder with a proper name is a complete image.
+        let gone = self.images().join(format!(".{id}.deleted"));
+        fs::rename(dir, &gone).map_err(io_error("rename", dir))?;
+        if let Some(key) = key {
+            let entries = self.root.join("keys").join(key.as_str());
+            remove_file(&entries.join(id))?;
+            // Fails while other images have the key, and then is not wanted.
+            let _ = fs::remove_dir(&entries);
+        }
+        fs::remove_dir_all(&gone).map_err(io_error("delete", &gone))
+    }
+
+    /// Removes what is left of an image whose disk is gone: there is nothing to manage any more.
+    ///
+    /// # Errors
+    /// What the file system says.
+    pub fn remove_remains(&self, id: &str) -> Result<(), StoreError> {
+        let dir = self.image_dir(id)?;
+        if !self.images().is_dir() {
+            return Ok(());
+        }
+        let _guard = self.lock_store()?;
+        match self.get(id) {
+            Err(StoreError::NotFound { .. }) if !dir.is_dir() => self.unindex(id),
+            Err(StoreError::NotFound { .. }) if dir.is_dir() => self.remove(id, &dir),
+            _ => Ok(()),
+        }
+    }
+
+    /// Removes an image that is gone from whatever key it was found by.
+    pub(super) fn unindex(&self, id: &str) -> Result<(), StoreError> {
+        let keys = self.root.join("keys");
+        for key in files::names(&keys).map_err(io_error("list", &keys))? {
+            remove_file(&keys.join(&key).join(id))?;
+            let _ = fs::remove_dir(keys.join(&key));
+        }
+        Ok(())
+    }
+
+    /// Ends what a crash interrupted: folders of images that were being deleted.
+    ///
+    /// # Errors
+    /// What the file system says.
+    pub fn finish_deletes(&self) -> Result<(), StoreError> {
+        let _guard = self.lock_store()?;
+        let Ok(entries) = fs::read_dir(self.images()) else { return Ok(()) };
+        for entry in entries.flatten() {
+            let name = entry.file_name();
+            if name.to_string_lossy().ends_with(".deleted") {
+                fs::remove_dir_all(entry.path()).map_err(io_error("delete", &entry.path()))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn remove_file(path: &Path) -> Result<(), StoreError> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(io_error("delete", path)(error)),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,151 @@
+//! Locks between processes: one short one for the store, one per cache key for the length of a build.
+//!
+//! The kernel releases a lock with the process that holds it, so a crash leaves none behind.
+
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rustix::fs::FlockOperation;
+use tokio_util::sync::CancellationToken;
+
+use super::{Store, StoreError, files, io_error};
+use crate::domain::CacheKey;
+
+/// How often a lock that somebody else holds is tried again.
+const RETRY: Duration = Duration::from_millis(100);
+
+/// Held while an image of one key is built. Its file goes with it; those that wait keep the file open and read
+/// there why a build failed.
+#[derive(Debug)]
+pub struct KeyLock {
+    path: PathBuf,
+    file: File,
+}
+
+/// Whether somebody else held the lock first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Waited {
+    /// It was free.
+    No,
+    /// Another process built meanwhile: look again before building.
+    Yes,
+}
+
+impl Store {
+    /// The lock for changes that take milliseconds: holders, labels, deletes.
+    pub(super) fn lock_store(&self) -> Result<File, StoreError> {
+        files::create_private_dir(&self.root).map_err(io_error("make", &self.root))?;
+        let path = self.root.join("store.lock");
+        let file = open(&path).map_err(io_error("open", &path))?;
+        rustix::fs::flock(&file, FlockOperation::LockExclusive)
+            .map_err(|error| io_error("lock", &path)(error.into()))?;
+        Ok(file)
+    }
+
+    /// Waits for the lock of a key. Those that wait share the failure of the one that they wait for.
+    ///
+    /// # Errors
+    /// [`StoreError::Cancelled`], [`StoreError::SharedFailure`], and what the file system says.
+    pub async fn lock_key(
+        &self,
+        key: &CacheKey,
+        cancel: &CancellationToken,
+    ) -> Result<(KeyLock, Waited), StoreError> {
+        let dir = self.root.join("locks");
+        files::create_private_dir(&dir).map_err(io_error("make", &dir))?;
+        let path = dir.join(key.as_str());
+        let mut waited = Waited::No;
+        let mut file = open(&path).map_err(io_error("open", &path))?;
+        loop {
+            match take(&file, &path).map_err(io_error("lock", &path))? {
+                Taken::Ours => {
+                    // What a killed process may have left in it.
+                    file.set_len(0).map_err(io_error("write", &path))?;
+                    return Ok((KeyLock { path, file }, waited));
+                }
+                Taken::Ended => {
+                    if let Some(message) = failure(&file) {
+                        return Err(StoreError::SharedFailure { message });
+                    }
+                    file = open(&path).map_err(io_error("open", &path))?;
+                    continue;
+                }
+                Taken::Busy => waited = Waited::Yes,
+            }
+            tokio::select! {
+                () = cancel.cancelled() => return Err(StoreError::Cancelled),
+                () = tokio::time::sleep(RETRY) => {}
+            }
+        }
+    }
+}
+
+impl Store {
+    /// Removes lock files that killed processes left.
+    ///
+    /// # Errors
+    /// What the file system says.
+    pub fn remove_stale_locks(&self) -> Result<(), StoreError> {
+        let dir = self.root.join("locks");
+        for name in files::names(&dir).map_err(io_error("list", &dir))? {
+            let path = dir.join(name);
+            let Ok(file) = OpenOptions::new().read(true).write(true).open(&path) else { continue };
+            if matches!(take(&file, &path), Ok(Taken::Ours)) {
+                // Whoever opened it meanwhile sees that it has no name any more, and takes a new one.
+                let _ = file.set_len(0);
+                let _ = fs::remove_file(&path);
+            }
+        }
+        Ok(())
+    }
+}
+
+impl KeyLock {
+    /// Tells those that wait that the build failed.
+    pub fn report_failure(&self, message: &str) {
+        // A report that cannot be written costs those that wait a build of their own, nothing else.
+        let _ = self.file.write_all_at(message.as_bytes(), 0);
+    }
+}
+
+impl Drop for KeyLock {
+    fn drop(&mut self) {
+        // Before the lock is released with the file: see `take`.
+        let _ = fs::remove_file(&self.path);
+    }
+}
+
+fn open(path: &Path) -> io::Result<File> {
+    OpenOptions::new().create(true).truncate(false).read(true).write(true).mode(0o600).open(path)
+}
+
+/// What came of trying to take a lock.
+enum Taken {
+    /// It is ours.
+    Ours,
+    /// Somebody has it.
+    Busy,
+    /// Somebody had it and has removed the file: a lock on a file without a name is worth nothing.
+    Ended,
+}
+
+fn take(file: &File, path: &Path) -> io::Result<Taken> {
+    match rustix::fs::flock(file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => {}
+        Err(rustix::io::Errno::WOULDBLOCK) => return Ok(Taken::Busy),
+        Err(error) => return Err(error.into()),
+    }
+    let held = file.metadata()?.ino();
+    let named = fs::metadata(path).is_ok_and(|named| named.ino() == held);
+    Ok(if named { Taken::Ours } else { Taken::Ended })
+}
+
+/// Why the build that had the lock failed, if it did.
+fn failure(file: &File) -> Option<String> {
+    let mut bytes = vec![0; usize::try_from(file.metadata().ok()?.len()).ok()?];
+    file.read_exact_at(&mut bytes, 0).ok()?;
+    String::from_utf8(bytes).ok().filter(|message| !message.is_empty())
+}

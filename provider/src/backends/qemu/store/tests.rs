@@ -1,0 +1,277 @@
+use std::os::unix::fs::PermissionsExt;
+use std::time::Duration;
+
+use chrono::{TimeZone, Utc};
+use serde_json::json;
+use tokio_util::sync::CancellationToken;
+
+use super::*;
+use crate::domain::backend::Released;
+use crate::domain::{Holder, Labels};
+
+struct Fixture {
+    store: Store,
+    _dir: tempfile::TempDir,
+}
+
+fn fixture() -> Fixture {
+    let dir = tempfile::tempdir().unwrap();
+    Fixture { store: Store::at(dir.path().join("data")), _dir: dir }
+}
+
+fn key(digit: char) -> CacheKey {
+    CacheKey::try_from(digit.to_string().repeat(63)).unwrap()
+}
+
+fn holder(digit: char) -> Holder {
+    Holder::parse(&digit.to_string().repeat(8)).unwrap()
+}
+
+/// Puts an image into the store: `age` in hours.
+fn put(store: &Store, key: &CacheKey, age: i64) -> Image {
+    let id = Uuid::new_v4();
+    let partial = store.begin(id).unwrap();
+    let disk = partial.dir().join("disk.qcow2");
+    fs::write(&disk, id.to_string()).unwrap();
+    let metadata = Metadata {
+        name: "dev".into(),
+        cache_key: key.clone(),
+        disk: "disk.qcow2".into(),
+        format: "qcow2".into(),
+        sha256: hex::encode(crate::domain::cache_key::file_digest(&disk).unwrap()),
+        fingerprint: Fingerprint::of(&disk).unwrap(),
+        resolved_base: "bookworm".into(),
+        created_at: Utc.with_ymd_and_hms(2026, 1, 31, 0, 0, 0).unwrap() - chrono::Duration::hours(age),
+        build_seconds: 7,
+        log_path: "/log".into(),
+        labels: Labels::default(),
+        inputs: json!({"name_prefix": "dev"}),
+    };
+    let image = store.commit(id, &metadata, &holder('f')).unwrap();
+    store.release(&image.id, Some(&holder('f')), true).unwrap();
+    image
+}
+
+fn ids(images: &[Image]) -> Vec<&str> {
+    images.iter().map(|image| image.id.as_str()).collect()
+}
+
+#[test]
+fn an_empty_store_has_nothing_and_makes_nothing() {
+    let Fixture { store, _dir } = fixture();
+    assert_eq!(store.find(&key('a')).unwrap(), []);
+    assert_eq!(store.list().unwrap(), []);
+    assert!(store.abandoned().unwrap().is_empty());
+    assert_eq!(store.id().unwrap(), None);
+    assert!(!store.root().exists());
+}
+
+#[test]
+fn images_are_found_by_key_oldest_first() {
+    let Fixture { store, _dir } = fixture();
+    let (new, old, other) = (put(&store, &key('a'), 1), put(&store, &key('a'), 5), put(&store, &key('b'), 9));
+    assert_eq!(ids(&store.find(&key('a')).unwrap()), [&old.id, &new.id]);
+    assert_eq!(ids(&store.list().unwrap()), [&other.id, &old.id, &new.id]);
+    assert_eq!(store.inputs(&new.id).unwrap(), json!({"name_prefix": "dev"}));
+    assert_eq!(fs::metadata(store.images()).unwrap().permissions().mode() & 0o777, 0o700);
+}
+
+#[test]
+fn an_unfinished_build_is_no_image_and_abandoned_only_when_nobody_works_on_it() {
+    let Fixture { store, _dir } = fixture();
+    let partial = store.begin(Uuid::new_v4()).unwrap();
+    let dir = partial.dir().to_owned();
+    assert_eq!(store.list().unwrap(), []);
+    assert!(store.abandoned().unwrap().is_empty());
+    drop(partial);
+    let abandoned = store.abandoned().unwrap();
+    assert_eq!(abandoned.iter().map(Partial::dir).collect::<Vec<_>>(), [dir]);
+    assert!(!abandoned[0].is_kept());
+    abandoned[0].keep().unwrap();
+    assert!(abandoned[0].is_kept());
+    // While one cleans up, another does not.
+    assert!(store.abandoned().unwrap().is_empty());
+}
+
+#[test]
+fn ids_that_are_no_uuid_never_become_a_path() {
+    let Fixture { store, _dir } = fixture();
+    fs::create_dir_all(store.root().join("secret")).unwrap();
+    for id in ["", ".", "..", "../secret", "/etc", "a/b", "x\0y", "{6f9619ff-8b86-d011-b42d-00c04fc964ff}"] {
+        assert!(matches!(store.get(id), Err(StoreError::NotFound { .. })), "{id:?}");
+        assert!(matches!(store.release(id, None, false), Err(StoreError::NotFound { .. })), "{id:?}");
+    }
+}
+
+#[test]
+fn a_touched_disk_is_intact_an_altered_one_is_not_found_by_key() {
+    let Fixture { store, _dir } = fixture();
+    let image = put(&store, &key('a'), 1);
+    let disk = image.disk.clone().unwrap().path;
+    let bytes = fs::read(&disk).unwrap();
+    fs::write(&disk, &bytes).unwrap();
+    assert!(store.get(&image.id).unwrap().disk.unwrap().intact);
+
+    fs::write(&disk, "altered").unwrap();
+    let now = store.get(&image.id).unwrap().disk.unwrap();
+    assert!(!now.intact);
+    assert_ne!(now.sha256, image.disk.unwrap().sha256);
+    assert_eq!(store.find(&key('a')).unwrap(), []);
+}
+
+#[test]
+fn a_missing_disk_or_folder_is_a_missing_image() {
+    let Fixture { store, _dir } = fixture();
+    let image = put(&store, &key('a'), 1);
+    fs::remove_file(image.disk.unwrap().path).unwrap();
+    assert!(matches!(store.get(&image.id), Err(StoreError::NotFound { .. })));
+    store.remove_remains(&image.id).unwrap();
+    assert!(!store.images().join(&image.id).exists());
+    assert!(matches!(store.get(&image.id), Err(StoreError::NotFound { .. })));
+    assert_eq!(store.find(&key('a')).unwrap(), []);
+}
+
+#[test]
+fn damaged_metadata_is_said_and_never_used() {
+    let Fixture { store, _dir } = fixture();
+    let image = put(&store, &key('a'), 1);
+    let path = store.images().join(&image.id).join("metadata.json");
+    let good = fs::read(&path).unwrap();
+    let half = &good[..good.len() / 2];
+    for bytes in [&b""[..], half, b"null", b"\xff\xfe", br#"{"name": 1}"#] {
+        fs::write(&path, bytes).unwrap();
+        assert!(matches!(store.get(&image.id), Err(StoreError::Corrupt { .. })));
+        assert_eq!(store.find(&key('a')).unwrap(), []);
+        assert_eq!(store.list().unwrap(), []);
+    }
+    let aside = store.set_aside(&image.id).unwrap();
+    assert!(aside.join("disk.qcow2").exists());
+    assert!(matches!(store.get(&image.id), Err(StoreError::NotFound { .. })));
+}
+
+#[test]
+fn the_last_holder_deletes() {
+    let Fixture { store, _dir } = fixture();
+    let image = put(&store, &key('a'), 1);
+    store.hold(&image.id, &holder('1')).unwrap();
+    store.hold(&image.id, &holder('1')).unwrap();
+    store.hold(&image.id, &holder('2')).unwrap();
+    assert_eq!(store.release(&image.id, Some(&holder('1')), false).unwrap(), Released::Held { others: 1 });
+    assert_eq!(store.release(&image.id, Some(&holder('1')), false).unwrap(), Released::Held { others: 1 });
+    // One that never held it, such as an import, does not delete what others hold.
+    assert_eq!(store.release(&image.id, None, false).unwrap(), Released::Held { others: 1 });
+    assert_eq!(store.release(&image.id, Some(&holder('2')), false).unwrap(), Released::Deleted);
+    assert!(matches!(store.release(&image.id, None, false), Err(StoreError::NotFound { .. })));
+    assert!(matches!(store.hold(&image.id, &holder('1')), Err(StoreError::NotFound { .. })));
+    for dir in ["images", "keys"] {
+        assert_eq!(fs::read_dir(store.root().join(dir)).unwrap().count(), 0, "{dir}");
+    }
+}
+
+#[test]
+fn a_retained_image_stays_and_can_be_found() {
+    let Fixture { store, _dir } = fixture();
+    let image = put(&store, &key('a'), 1);
+    store.hold(&image.id, &holder('1')).unwrap();
+    assert_eq!(store.release(&image.id, Some(&holder('1')), true).unwrap(), Released::Retained);
+    assert_eq!(ids(&store.find(&key('a')).unwrap()), [&image.id]);
+    assert_eq!(store.release(&image.id, None, false).unwrap(), Released::Deleted);
+}
+
+#[test]
+fn an_interrupted_delete_is_finished() {
+    let Fixture { store, _dir } = fixture();
+    let image = put(&store, &key('a'), 1);
+    let gone = store.images().join(format!(".{}.deleted", image.id));
+    fs::rename(store.images().join(&image.id), &gone).unwrap();
+    store.finish_deletes().unwrap();
+    assert!(!gone.exists());
+}
+
+#[test]
+fn labels_change_in_place() {
+    let Fixture { store, _dir } = fixture();
+    let image = put(&store, &key('a'), 1);
+    let labels = Labels {
+        description: Some("d".into()),
+        tags: [("a".to_owned(), "b".to_owned())].into(),
+        channels: ["production".to_owned()].into(),
+    };
+    store.relabel(&image.id, &LabelChange::between(&Labels::default(), &labels)).unwrap();
+    assert_eq!(store.get(&image.id).unwrap(), Image { labels, ..image });
+}
+
+#[test]
+fn the_store_has_one_id() {
+    let Fixture { store, _dir } = fixture();
+    let made: Vec<String> = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..8).map(|_| scope.spawn(|| store.ensure_id().unwrap())).collect();
+        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+    });
+    assert!(made.iter().all(|id| *id == made[0]), "{made:?}");
+    assert_eq!(store.id().unwrap().as_ref(), Some(&made[0]));
+}
+
+#[tokio::test]
+async fn those_that_wait_share_a_failure_and_the_next_one_tries_again() {
+    let Fixture { store, _dir } = fixture();
+    let cancel = CancellationToken::new();
+    let (lock, waited) = store.lock_key(&key('a'), &cancel).await.unwrap();
+    assert_eq!(waited, Waited::No);
+    let waiting = tokio::spawn({
+        let store = store.clone();
+        async move { store.lock_key(&key('a'), &CancellationToken::new()).await.map(|_| ()) }
+    });
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    lock.report_failure("no space left");
+    drop(lock);
+    let error = waiting.await.unwrap().unwrap_err();
+    assert_eq!(error.to_string(), "another apply that was building the same image failed: no space left");
+    let (lock, waited) = store.lock_key(&key('a'), &cancel).await.unwrap();
+    assert_eq!(waited, Waited::No);
+    drop(lock);
+    assert_eq!(fs::read_dir(store.root().join("locks")).unwrap().count(), 0);
+}
+
+#[tokio::test]
+async fn a_killed_builds_lock_is_removed_and_a_held_one_is_not() {
+    let Fixture { store, _dir } = fixture();
+    let _held = store.lock_key(&key('a'), &CancellationToken::new()).await.unwrap();
+    let stale = store.root().join("locks").join(key('b').as_str());
+    fs::write(&stale, "half a message").unwrap();
+    store.remove_stale_locks().unwrap();
+    assert!(!stale.exists());
+    let cancel = CancellationToken::new();
+    cancel.cancel();
+    assert!(matches!(store.lock_key(&key('a'), &cancel).await, Err(StoreError::Cancelled)));
+}
+
+#[tokio::test]
+async fn waiting_honours_stop() {
+    let Fixture { store, _dir } = fixture();
+    let _held = store.lock_key(&key('a'), &CancellationToken::new()).await.unwrap();
+    let cancel = CancellationToken::new();
+    cancel.cancel();
+    assert!(matches!(store.lock_key(&key('a'), &cancel).await, Err(StoreError::Cancelled)));
+}
+
+#[tokio::test]
+async fn one_at_a_time() {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    static INSIDE: AtomicUsize = AtomicUsize::new(0);
+    let Fixture { store, _dir } = fixture();
+    let mut tasks = tokio::task::JoinSet::new();
+    for _ in 0..8 {
+        let store = store.clone();
+        tasks.spawn(async move {
+            let (lock, _) = store.lock_key(&key('a'), &CancellationToken::new()).await.unwrap();
+            assert_eq!(INSIDE.fetch_add(1, Ordering::SeqCst), 0);
+            tokio::time::sleep(Duration::from_millis(5)).await;
+            INSIDE.fetch_sub(1, Ordering::SeqCst);
+            drop(lock);
+        });
+    }
+    while let Some(done) = tasks.join_next().await {
+        done.unwrap();
+    }
+}

@@ -1,0 +1,138 @@
+//! What goes wrong with machines.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::backends::qemu::guest::GuestError;
+use crate::backends::qemu::guest::ssh::SshError;
+use crate::backends::qemu::host::HostError;
+use crate::domain::BackendError;
+use crate::process::ProcessError;
+
+use super::Record;
+
+/// Why a machine is not as asked for.
+#[derive(Debug, thiserror::Error)]
+pub enum VmError {
+    /// It is not there.
+    #[error("there is no machine {id}")]
+    NotFound {
+        /// As asked for.
+        id: String,
+    },
+    /// Its record cannot be read as what we write.
+    #[error("the record of the machine is damaged ({path}); destroy the machine, or remove its folder")]
+    Corrupt {
+        /// The damaged file.
+        path: PathBuf,
+        /// What is wrong with it.
+        #[source]
+        source: serde_json::Error,
+    },
+    /// A file or folder of the machine.
+    #[error("cannot {action} {path}")]
+    File {
+        /// A verb: "read", "write".
+        action: &'static str,
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// Another apply works on the machine and the user stopped waiting.
+    #[error("waiting for another operation on the machine was cancelled")]
+    Busy,
+    /// A disk that is asked for to be smaller than what is in it.
+    #[error(
+        "the disk has {have_gb} GiB and cannot shrink to {want_gb}; set `disk_size_gb` to at least {have_gb}"
+    )]
+    DiskTooSmall {
+        /// What there is, rounded up.
+        have_gb: u64,
+        /// What is asked for.
+        want_gb: u32,
+    },
+    /// One of the user's ports is taken.
+    #[error("port {port} of 127.0.0.1 is in use; choose another `host` port or end what listens there")]
+    PortInUse {
+        /// Its name in `ports`; none for the port of SSH.
+        name: Option<String>,
+        /// The host's port.
+        port: u16,
+    },
+    /// QEMU is not there.
+    #[error(transparent)]
+    Host(#[from] HostError),
+    /// The guest.
+    #[error(transparent)]
+    Guest(#[from] GuestError),
+    /// Its keys.
+    #[error(transparent)]
+    Ssh(#[from] SshError),
+    /// A program.
+    #[error("cannot {action}")]
+    Tool {
+        /// What it was to do.
+        action: &'static str,
+        /// Why not.
+        #[source]
+        source: ProcessError,
+    },
+    /// The guest did not come up before the user, or the time that the user gave, ended the wait.
+    #[error("the wait for the guest was ended before it was up; the end of its console:\n{console}")]
+    NotUp {
+        /// The last lines of its serial line.
+        console: String,
+    },
+    /// Nobody gave us a key to ask cloud-init with.
+    #[error(
+        "waiting for cloud-init needs a login; set `ssh.private_key_path` beside `ssh.public_key`, or wait for \"ssh\""
+    )]
+    NoPrivateKey,
+    /// cloud-init says that it failed.
+    #[error("cloud-init failed in the guest (exit code {code}):\n{output}")]
+    CloudInit {
+        /// Its exit code.
+        code: i32,
+        /// What it printed.
+        output: String,
+    },
+}
+
+impl VmError {
+    /// For `map_err` on what touches a file.
+    pub(super) fn file(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
+        let path = path.to_owned();
+        move |source| Self::File { action, path, source }
+    }
+
+    /// A taken port, told apart by the machine's own names for ports.
+    pub(super) fn starting(error: GuestError, record: &Record) -> Self {
+        match error {
+            GuestError::PortInUse { port, protocol } => {
+                let named = record.ports.iter().find(|(_, it)| it.host == port && it.protocol == protocol);
+                Self::PortInUse { name: named.map(|(name, _)| name.clone()), port }
+            }
+            other => other.into(),
+        }
+    }
+
+    /// As the resource sees it; `operation` says what was going on.
+    pub(super) fn into_backend(self, operation: &str) -> BackendError {
+        let problem = self.to_string();
+        match self {
+            Self::NotFound { id } => BackendError::NotFound { kind: "machine", id },
+            Self::Busy | Self::Guest(GuestError::Cancelled) => {
+                BackendError::Cancelled { operation: operation.to_owned() }
+            }
+            Self::DiskTooSmall { .. } => {
+                BackendError::Refused { attribute: "qemu.disk_size_gb".into(), problem }
+            }
+            Self::PortInUse { name: Some(name), .. } => {
+                BackendError::Refused { attribute: format!("qemu.ports.{name}.host"), problem }
+            }
+            other => BackendError::failed(operation, other),
+        }
+    }
+}

@@ -1,0 +1,145 @@
+//! A machine's folder: what lies where, and who may work on it.
+
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rustix::fs::FlockOperation;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use super::{Record, VmError};
+use crate::backends::qemu::DiskFormat;
+use crate::backends::qemu::store::files::{create_private_dir, write_private};
+use crate::domain::BackendError;
+
+/// How often a machine that somebody else works on is tried again.
+const RETRY: Duration = Duration::from_millis(100);
+
+/// The overlay's file name.
+pub(super) const DISK: &str = "disk.qcow2";
+
+/// The seed's file name.
+pub(super) const SEED: &str = "seed.img";
+
+/// A machine's folder.
+#[derive(Debug, Clone)]
+pub(super) struct Folder {
+    dir: PathBuf,
+    id: String,
+}
+
+/// The right to change a machine, ended with this value or the process.
+#[derive(Debug)]
+pub(super) struct Claim {
+    _dir: File,
+}
+
+impl Folder {
+    /// The folder of an id from state or an import string: only a UUID becomes a path.
+    pub(super) fn of(vms: &Path, id: &str) -> Result<Self, BackendError> {
+        match Uuid::parse_str(id) {
+            Ok(uuid) if uuid.hyphenated().to_string() == id => {
+                Ok(Self { dir: vms.join(id), id: id.to_owned() })
+            }
+            _ => Err(BackendError::NotFound { kind: "machine", id: id.to_owned() }),
+        }
+    }
+
+    /// All machines' folders.
+    pub(super) fn all(vms: &Path) -> Vec<Self> {
+        let names = fs::read_dir(vms)
+            .into_iter()
+            .flatten()
+            .flatten()
+            .filter_map(|entry| entry.file_name().into_string().ok());
+        names.filter_map(|name| Self::of(vms, &name).ok()).collect()
+    }
+
+    pub(super) fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    pub(super) fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// Makes it, 0700.
+    pub(super) fn make(&self) -> Result<(), VmError> {
+        create_private_dir(&self.dir).map_err(VmError::file("make", &self.dir))
+    }
+
+    /// The image's disk in the folder: a hard link, so that it outlives the image.
+    pub(super) fn image(format: DiskFormat) -> String {
+        format!("image.{}", format.name())
+    }
+
+    pub(super) fn private_key(&self) -> PathBuf {
+        self.dir.join("id_ed25519")
+    }
+
+    pub(super) fn known_hosts(&self) -> PathBuf {
+        self.dir.join("known_hosts")
+    }
+
+    fn record(&self) -> PathBuf {
+        self.dir.join("machine.json")
+    }
+
+    pub(super) fn read(&self) -> Result<Record, VmError> {
+        let path = self.record();
+        match fs::read(&path) {
+            Ok(bytes) => serde_json::from_slice(&bytes).map_err(|source| VmError::Corrupt { path, source }),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                Err(VmError::NotFound { id: self.id.clone() })
+            }
+            Err(error) => Err(VmError::file("read", &path)(error)),
+        }
+    }
+
+    pub(super) fn write(&self, record: &Record) -> Result<(), VmError> {
+        let path = self.record();
+        let text = serde_json::to_vec_pretty(record).unwrap_or_default();
+        write_private(&path, &text).map_err(VmError::file("write", &path))
+    }
+
+    /// Takes the right to change the machine; none when somebody has it.
+    pub(super) fn try_claim(&self) -> Result<Option<Claim>, VmError> {
+        let dir = match OpenOptions::new().read(true).open(&self.dir) {
+            Ok(dir) => dir,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Err(VmError::NotFound { id: self.id.clone() });
+            }
+            Err(error) => return Err(VmError::file("open", &self.dir)(error)),
+        };
+        match rustix::fs::flock(&dir, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(Some(Claim { _dir: dir })),
+            Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
+            Err(error) => Err(VmError::file("lock", &self.dir)(error.into())),
+        }
+    }
+
+    /// Waits for the right to change the machine.
+    pub(super) async fn claim(&self, cancel: &CancellationToken) -> Result<Claim, VmError> {
+        loop {
+            if let Some(claim) = self.try_claim()? {
+                return Ok(claim);
+            }
+            tokio::select! {
+                () = cancel.cancelled() => return Err(VmError::Busy),
+                () = tokio::time::sleep(RETRY) => {}
+            }
+        }
+    }
+
+    /// Removes it with all that is in it.
+    pub(super) fn remove(&self) -> Result<(), VmError> {
+        match fs::remove_dir_all(&self.dir) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(VmError::file("delete", &self.dir)(error))
+            }
+            _ => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,89 @@
+//! Machines on this computer: launched from an image of the store, each in a folder of its own under
+//! `data_dir/vms`. Knows nothing of how images are built.
+
+mod change;
+mod create;
+mod error;
+mod files;
+mod power;
+mod record;
+mod spec;
+mod status;
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use serde_json::Value;
+use tokio_util::sync::CancellationToken;
+
+pub use error::VmError;
+pub use record::Record;
+pub use spec::{Port, QemuVmSpec};
+
+use self::files::Folder;
+use super::Local;
+use super::guest::Protocol as GuestProtocol;
+use crate::domain::{BackendError, Exists, Vm, VmBackend, VmLauncher, VmRequest};
+
+/// What a port speaks.
+pub type Protocol = GuestProtocol;
+
+/// Launches and changes machines of one shape.
+#[derive(Debug)]
+pub struct LocalLauncher {
+    local: Arc<Local>,
+    spec: QemuVmSpec,
+}
+
+impl Local {
+    /// Who launches machines of this shape.
+    pub fn launcher(self: &Arc<Self>, spec: QemuVmSpec) -> LocalLauncher {
+        LocalLauncher { local: Arc::clone(self), spec }
+    }
+}
+
+#[async_trait]
+impl VmLauncher for LocalLauncher {
+    async fn create(
+        &self,
+        request: &VmRequest,
+        exists: &mut Exists<'_>,
+        cancel: &CancellationToken,
+    ) -> Result<Vm, BackendError> {
+        create::create(&self.local, request, &self.spec, exists, cancel).await
+    }
+
+    async fn update(
+        &self,
+        id: &str,
+        request: &VmRequest,
+        cancel: &CancellationToken,
+    ) -> Result<Vm, BackendError> {
+        let folder = Folder::of(&self.local.store.vms(), id)?;
+        change::change(&self.local, &folder, request, &self.spec, cancel)
+            .await
+            .map_err(|error| error.into_backend(&format!("changing machine {id}")))
+    }
+}
+
+#[async_trait]
+impl VmBackend for Local {
+    async fn get(&self, id: &str) -> Result<Vm, BackendError> {
+        let folder = Folder::of(&self.store.vms(), id)?;
+        let record = folder.read().map_err(|error| error.into_backend(&format!("reading machine {id}")))?;
+        Ok(status::look(&folder, &record).await)
+    }
+
+    async fn inputs(&self, id: &str) -> Result<Value, BackendError> {
+        let folder = Folder::of(&self.store.vms(), id)?;
+        let record = folder.read().map_err(|error| error.into_backend(&format!("reading machine {id}")))?;
+        Ok(record.inputs)
+    }
+
+    async fn destroy(&self, id: &str, cancel: &CancellationToken) -> Result<(), BackendError> {
+        let folder = Folder::of(&self.store.vms(), id)?;
+        change::destroy(&folder, cancel)
+            .await
+            .map_err(|error| error.into_backend(&format!("destroying machine {id}")))
+    }
+}

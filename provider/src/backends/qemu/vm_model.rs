@@ -1,0 +1,115 @@
+//! `qemu = { … }` of a machine, as it stands in configuration and state.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use tfplugin::{Attr, Diagnostics, Model, Path};
+
+use super::Arch;
+use super::vm::{Port, Protocol, QemuVmSpec};
+use crate::domain::names;
+
+/// Runs the machine on this computer with QEMU.
+#[derive(Debug, Clone, Default, Model)]
+pub struct QemuVmModel {
+    /// The machine's architecture: `"x86_64"` or `"arm64"`.
+    #[attr(optional, default = "x86_64", requires_replace, validate = arch)]
+    pub arch: Attr<String>,
+    /// Processors. A change restarts the machine.
+    #[attr(optional, default = 2, validate = positive)]
+    pub cpus: Attr<u32>,
+    /// Memory in MiB. A change restarts the machine.
+    #[attr(optional, default = 2048, validate = memory)]
+    pub memory_mb: Attr<u32>,
+    /// The disk's size in GiB; the image's own when not set. It can grow, which restarts the machine, and never
+    /// shrink.
+    #[attr(optional, validate = positive)]
+    pub disk_size_gb: Attr<u32>,
+    /// Ports of the machine that are reachable on this computer's loopback address. A change restarts the machine.
+    #[attr(optional)]
+    pub ports: Attr<BTreeMap<String, PortModel>>,
+}
+
+/// A port of the machine that is reachable on this computer.
+#[derive(Debug, Clone, Default, Model)]
+pub struct PortModel {
+    /// The port in the machine.
+    #[attr(required, validate = port)]
+    pub guest: Attr<u16>,
+    /// The port on 127.0.0.1.
+    #[attr(required, validate = port)]
+    pub host: Attr<u16>,
+    /// `"tcp"` or `"udp"`.
+    #[attr(optional, default = "tcp", validate = protocol)]
+    pub protocol: Attr<String>,
+}
+
+impl QemuVmModel {
+    /// Checks what can be said before values are known.
+    pub fn validate(&self, path: &Path, diags: &mut Diagnostics) {
+        let mut taken = BTreeSet::new();
+        for (name, port) in self.ports.known().into_iter().flatten() {
+            let at = path.attr("ports").key(name);
+            if let Err(why) = names::object(name) {
+                diags.error(at.clone(), "Invalid name", format!("The port's name {why}."));
+            }
+            let Some(host) = port.host.known() else { continue };
+            let protocol = port.protocol.known_deref().unwrap_or("tcp");
+            if !taken.insert((*host, protocol.to_owned())) {
+                let text = format!("Another entry of `ports` has {protocol} port {host} already.");
+                diags.error(at.attr("host"), "Port used twice", text);
+            }
+        }
+    }
+
+    /// What the backend needs to know. All values are known.
+    pub fn spec(&self) -> QemuVmSpec {
+        let ports = self.ports.known().into_iter().flatten().map(|(name, port)| (name.clone(), port.spec()));
+        QemuVmSpec {
+            arch: if self.arch.known_deref() == Some("arm64") { Arch::Arm64 } else { Arch::X86_64 },
+            cpus: self.cpus.unwrap_or(2),
+            memory_mb: self.memory_mb.unwrap_or(2048),
+            disk_size_gb: self.disk_size_gb.known().copied(),
+            ports: ports.collect(),
+        }
+    }
+}
+
+impl PortModel {
+    fn spec(&self) -> Port {
+        let udp = self.protocol.known_deref() == Some("udp");
+        Port {
+            guest: self.guest.unwrap_or_default(),
+            host: self.host.unwrap_or_default(),
+            protocol: if udp { Protocol::Udp } else { Protocol::Tcp },
+        }
+    }
+}
+
+fn arch(value: &str) -> Result<(), String> {
+    match value {
+        "x86_64" | "arm64" => Ok(()),
+        other => Err(format!("{other:?} is not possible: use \"x86_64\" or \"arm64\"")),
+    }
+}
+
+fn protocol(value: &str) -> Result<(), String> {
+    match value {
+        "tcp" | "udp" => Ok(()),
+        other => Err(format!("{other:?} is not possible: use \"tcp\" or \"udp\"")),
+    }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "validators take references")]
+fn positive(value: &u32) -> Result<(), String> {
+    if *value > 0 { Ok(()) } else { Err("must be at least 1".into()) }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "validators take references")]
+fn memory(value: &u32) -> Result<(), String> {
+    if *value >= 128 { Ok(()) } else { Err("must be at least 128".into()) }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "validators take references")]
+fn port(value: &u16) -> Result<(), String> {
+    if *value > 0 { Ok(()) } else { Err("must be from 1 to 65535".into()) }
+}

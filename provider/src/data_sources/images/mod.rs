@@ -1,0 +1,175 @@
+//! `data "sindri_images"`: all images that Sindri made on one cloud.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use tfplugin::{Attr, CancellationToken, DataSource, Diagnostics, Model};
+
+use crate::domain::Image;
+use crate::provider::Configured;
+use crate::resources::diagnose;
+
+/// All images that Sindri made on one cloud, the newest first.
+#[derive(Debug, Clone, Default, Model)]
+pub struct ImagesModel {
+    /// Where to look: `"qemu"`, this computer.
+    #[attr(required, validate = cloud)]
+    pub cloud: Attr<String>,
+    /// Only images whose name begins like this.
+    #[attr(optional)]
+    pub name_prefix: Attr<String>,
+    /// Only images with these tags.
+    #[attr(optional)]
+    pub tags: Attr<BTreeMap<String, String>>,
+    /// Only images of this channel.
+    #[attr(optional)]
+    pub channel: Attr<String>,
+    /// Only images with this cache key.
+    #[attr(optional)]
+    pub cache_key: Attr<String>,
+    /// The images, the newest first.
+    #[attr(computed)]
+    pub images: Attr<Vec<FoundImageModel>>,
+}
+
+/// An image as the data sources show it.
+#[derive(Debug, Clone, Default, Model)]
+pub struct FoundImageModel {
+    /// The image's own id, to be given to `sindri_vm`.
+    #[attr(computed)]
+    pub image_id: Attr<String>,
+    /// The image's full name.
+    #[attr(computed)]
+    pub image_name: Attr<String>,
+    /// `"available"`, or `"altered"` when the disk is not what was built.
+    #[attr(computed)]
+    pub state: Attr<String>,
+    /// What the image was built from.
+    #[attr(computed)]
+    pub cache_key: Attr<String>,
+    /// What it is, for people.
+    #[attr(computed)]
+    pub description: Attr<String>,
+    /// Its tags.
+    #[attr(computed)]
+    pub tags: Attr<BTreeMap<String, String>>,
+    /// What it is promoted to.
+    #[attr(computed)]
+    pub channels: Attr<BTreeSet<String>>,
+    /// What the requested base turned out to be.
+    #[attr(computed)]
+    pub resolved_base: Attr<String>,
+    /// When it was finished, in RFC 3339.
+    #[attr(computed)]
+    pub created_at: Attr<String>,
+    /// Bytes that it takes up where it is stored.
+    #[attr(computed)]
+    pub size_bytes: Attr<u64>,
+    /// The disk's file, for an image on this computer.
+    #[attr(computed)]
+    pub path: Attr<String>,
+    /// The disk's format.
+    #[attr(computed)]
+    pub format: Attr<String>,
+    /// SHA-256 of the disk's file, in lower-case hex.
+    #[attr(computed)]
+    pub sha256: Attr<String>,
+}
+
+impl From<&Image> for FoundImageModel {
+    fn from(image: &Image) -> Self {
+        let disk = image.disk.as_ref();
+        let intact = disk.is_none_or(|disk| disk.intact);
+        Self {
+            image_id: image.id.as_str().into(),
+            image_name: image.name.as_str().into(),
+            state: if intact { "available" } else { "altered" }.into(),
+            cache_key: image.key.as_ref().map(|key| key.as_str().to_owned()).into(),
+            description: image.labels.description.clone().into(),
+            tags: Attr::Known(image.labels.tags.clone()),
+            channels: Attr::Known(image.labels.channels.clone()),
+            resolved_base: image.resolved_base.clone().into(),
+            created_at: image.created_at.to_rfc3339_opts(chrono::SecondsFormat::Secs, true).into(),
+            size_bytes: image.size_bytes.into(),
+            path: disk.map(|disk| disk.path.display().to_string()).into(),
+            format: disk.map(|disk| disk.format.clone()).into(),
+            sha256: disk.map(|disk| disk.sha256.clone()).into(),
+        }
+    }
+}
+
+/// What narrows a search.
+#[derive(Debug, Default)]
+pub(super) struct Filter<'a> {
+    pub(super) name_prefix: Option<&'a str>,
+    pub(super) tags: Option<&'a BTreeMap<String, String>>,
+    pub(super) channel: Option<&'a str>,
+    pub(super) cache_key: Option<&'a str>,
+}
+
+impl Filter<'_> {
+    pub(super) fn takes(&self, image: &Image) -> bool {
+        let key = image.key.as_ref().map(crate::domain::CacheKey::as_str);
+        self.name_prefix.is_none_or(|prefix| image.name.starts_with(prefix))
+            && self.channel.is_none_or(|channel| image.labels.channels.contains(channel))
+            && self.cache_key.is_none_or(|wanted| key == Some(wanted))
+            && self.tags.into_iter().flatten().all(|(key, value)| image.labels.tags.get(key) == Some(value))
+    }
+}
+
+pub(super) fn cloud(name: &str) -> Result<(), String> {
+    if name == crate::backends::qemu::CLOUD {
+        return Ok(());
+    }
+    Err(format!("{name:?} is not possible: use \"qemu\""))
+}
+
+/// Images of a cloud that a filter takes, the newest first.
+pub(super) async fn search(
+    provider: &Configured,
+    cloud: &str,
+    filter: &Filter<'_>,
+) -> Result<Vec<Image>, Diagnostics> {
+    let backends = provider.require()?;
+    let Some(images) = backends.images(cloud) else { return Ok(Vec::new()) };
+    let all = images.list().await.map_err(|error| diagnose::backend("Images not listed", &error))?;
+    Ok(all.into_iter().rev().filter(|image| filter.takes(image)).collect())
+}
+
+/// The data source.
+#[derive(Debug)]
+pub struct ImagesDataSource(Arc<Configured>);
+
+impl ImagesDataSource {
+    /// The data source of a provider.
+    pub fn new(provider: Arc<Configured>) -> Self {
+        Self(provider)
+    }
+}
+
+#[async_trait]
+impl DataSource for ImagesDataSource {
+    type Model = ImagesModel;
+
+    fn name(&self) -> &'static str {
+        "images"
+    }
+
+    async fn read(
+        &self,
+        mut config: ImagesModel,
+        _cancel: CancellationToken,
+        _diags: &mut Diagnostics,
+    ) -> Result<ImagesModel, Diagnostics> {
+        let filter = Filter {
+            name_prefix: config.name_prefix.known_deref(),
+            tags: config.tags.known(),
+            channel: config.channel.known_deref(),
+            cache_key: config.cache_key.known_deref(),
+        };
+        let found = search(&self.0, config.cloud.known_deref().unwrap_or_default(), &filter).await?;
+        config.images = Attr::Known(found.iter().map(FoundImageModel::from).collect());
+        Ok(config)
+    }
+}

@@ -1,0 +1,226 @@
+//! What every backend can do with images. Resources know backends by this trait alone.
+
+use std::error::Error;
+use std::path::PathBuf;
+
+use async_trait::async_trait;
+use serde_json::Value;
+use tokio_util::sync::CancellationToken;
+
+use super::vm::{Vm, VmRequest};
+use super::{CacheKey, Holder, Image, ImageSpec, LabelChange, Labels};
+
+/// A build as a builder gets it, which was made for one target and knows the rest.
+#[derive(Debug, Clone)]
+pub struct BuildRequest {
+    /// What goes into the image.
+    pub spec: ImageSpec,
+    /// The key under which the image will be found.
+    pub key: CacheKey,
+    /// What it carries from the start.
+    pub labels: Labels,
+    /// The user's configuration, for a later import.
+    pub inputs: Value,
+    /// Who will hold it.
+    pub holder: Holder,
+    /// Whether an image with the same key that another process finishes while this one waits will do.
+    pub share: bool,
+    /// Ends the build early.
+    pub cancel: CancellationToken,
+}
+
+/// What a build ended with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Built {
+    /// It was built now.
+    Fresh(Image),
+    /// Another process had built it while this one waited.
+    Shared(Image),
+}
+
+/// What became of an image when a holder let go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Released {
+    /// Nobody held it any more: it is deleted.
+    Deleted,
+    /// Others hold it.
+    Held {
+        /// How many.
+        others: usize,
+    },
+    /// It was asked to stay.
+    Retained,
+}
+
+/// Why a backend could not do what was asked. The first line for people is `Display`; the causes follow
+/// through `source`.
+#[derive(Debug, thiserror::Error)]
+pub enum BackendError {
+    /// The object is not there: Read drops it from state, Delete succeeds, Import fails.
+    #[error("there is no {kind} {id}")]
+    NotFound {
+        /// "image" or "machine".
+        kind: &'static str,
+        /// The id that was asked for.
+        id: String,
+    },
+    /// The object is kept where this process cannot see it.
+    #[error("{id} is kept in store {there}, and this is store {here}")]
+    Foreign {
+        /// The object's id.
+        id: String,
+        /// The store that made it.
+        there: String,
+        /// The store in use.
+        here: String,
+    },
+    /// The object is there, and what is known of it cannot be used.
+    #[error("{id} is damaged")]
+    Damaged {
+        /// The object's id.
+        id: String,
+        /// How.
+        #[source]
+        source: Box<dyn Error + Send + Sync>,
+    },
+    /// What is asked for cannot be had, because of one attribute.
+    #[error("{problem}")]
+    Refused {
+        /// The attribute, dots between its parts: `qemu.ports.web.host`.
+        attribute: String,
+        /// What is wrong and what to do.
+        problem: String,
+    },
+    /// The user asked to stop.
+    #[error("{operation} was cancelled")]
+    Cancelled {
+        /// What was going on.
+        operation: String,
+    },
+    /// A build failed.
+    #[error("the image was not built")]
+    Build {
+        /// Why.
+        #[source]
+        source: Box<dyn Error + Send + Sync>,
+        /// The whole log.
+        log: PathBuf,
+        /// The log's last lines, redacted.
+        tail: String,
+    },
+    /// Anything else.
+    #[error("{operation} failed")]
+    Failed {
+        /// What was going on, with the object's name.
+        operation: String,
+        /// Why.
+        #[source]
+        source: Box<dyn Error + Send + Sync>,
+    },
+}
+
+impl BackendError {
+    /// Wraps a cause with the name of what was going on.
+    pub fn failed(operation: impl Into<String>, source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        Self::Failed { operation: operation.into(), source: source.into() }
+    }
+
+    /// The object that was asked for is not there.
+    pub fn is_not_found(&self) -> bool {
+        matches!(self, Self::NotFound { .. })
+    }
+}
+
+/// An error with its causes, for another process to report.
+pub fn causes(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
+}
+
+/// An image's lifecycle in one backend.
+#[async_trait]
+pub trait ImageBackend: Send + Sync {
+    /// Images with this key that are complete and intact, the oldest first.
+    async fn find(&self, key: &CacheKey) -> Result<Vec<Image>, BackendError>;
+
+    /// One image.
+    ///
+    /// # Errors
+    /// [`BackendError::NotFound`] when it is gone.
+    async fn get(&self, id: &str) -> Result<Image, BackendError>;
+
+    /// All images that we made, the oldest first.
+    async fn list(&self) -> Result<Vec<Image>, BackendError>;
+
+    /// The configuration that the image was built from, as [`BuildRequest::inputs`] had it.
+    async fn inputs(&self, id: &str) -> Result<Value, BackendError>;
+
+    /// Claims an image, so that nobody else's delete removes it. Claiming twice is the same as once.
+    async fn hold(&self, id: &str, holder: &Holder) -> Result<(), BackendError>;
+
+    /// Who claims an image.
+    async fn holders(&self, id: &str) -> Result<Vec<Holder>, BackendError>;
+
+    /// Gives up a claim; the last one to do so deletes the image, unless it is to be retained.
+    async fn release(
+        &self,
+        id: &str,
+        holder: Option<&Holder>,
+        retain: bool,
+    ) -> Result<Released, BackendError>;
+
+    /// Changes what can change without a rebuild.
+    async fn relabel(&self, id: &str, change: &LabelChange) -> Result<(), BackendError>;
+}
+
+/// Makes images for one target.
+#[async_trait]
+pub trait ImageBuilder: Send + Sync {
+    /// Builds an image and holds it. When this returns an error nothing is left of the build, or what is left
+    /// is in the journal.
+    async fn build(&self, request: &BuildRequest) -> Result<Built, BackendError>;
+}
+
+/// Machines that are there, in one backend.
+#[async_trait]
+pub trait VmBackend: Send + Sync {
+    /// One machine as it is now; never waits for it.
+    ///
+    /// # Errors
+    /// [`BackendError::NotFound`] when it is gone.
+    async fn get(&self, id: &str) -> Result<Vm, BackendError>;
+
+    /// The configuration that the machine was made and last changed from, as [`VmRequest::inputs`] had it.
+    async fn inputs(&self, id: &str) -> Result<Value, BackendError>;
+
+    /// Stops and removes a machine and all that was made for it.
+    async fn destroy(&self, id: &str, cancel: &CancellationToken) -> Result<(), BackendError>;
+}
+
+/// Takes a machine into state as soon as there is something that must not be lost.
+pub type Exists<'a> = dyn FnMut(&Vm) + Send + 'a;
+
+/// Brings machines of one target to what is asked for.
+#[async_trait]
+pub trait VmLauncher: Send + Sync {
+    /// Launches a machine. `exists` is called as soon as there is something that must not be lost.
+    async fn create(
+        &self,
+        request: &VmRequest,
+        exists: &mut Exists<'_>,
+        cancel: &CancellationToken,
+    ) -> Result<Vm, BackendError>;
+
+    /// Brings a machine to what is asked for: its size, ports, tags, power.
+    async fn update(
+        &self,
+        id: &str,
+        request: &VmRequest,
+        cancel: &CancellationToken,
+    ) -> Result<Vm, BackendError>;
+}

@@ -1,0 +1,176 @@
+//! A finished image, as any backend reports it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::path::PathBuf;
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+
+use super::CacheKey;
+
+/// An image that is complete: built, verified and findable.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Image {
+    /// The backend's own id: `ami-…`, a resource id, the build's UUID in the local store.
+    pub id: String,
+    /// The image's name in the backend.
+    pub name: String,
+    /// What it was built from; none for an image that we did not build.
+    pub key: Option<CacheKey>,
+    /// What there is of it, by region.
+    pub artifacts: BTreeMap<String, Artifact>,
+    /// What can change without a rebuild.
+    pub labels: Labels,
+    /// What the requested base turned out to be.
+    pub resolved_base: Option<String>,
+    /// When it was finished.
+    pub created_at: DateTime<Utc>,
+    /// How long the build took, in seconds.
+    pub build_seconds: Option<u64>,
+    /// Bytes that it takes up where it is stored.
+    pub size_bytes: u64,
+    /// The log of the build, when it was built here.
+    pub log_path: Option<PathBuf>,
+    /// The disk, for images that are files on this host.
+    pub disk: Option<DiskFile>,
+}
+
+/// One region's copy of an image.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Artifact {
+    /// The image's id in the region.
+    pub image_id: String,
+    /// Snapshots that belong to it and are deleted with it.
+    pub snapshot_ids: Vec<String>,
+}
+
+/// An image's disk as a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DiskFile {
+    /// Where it is.
+    pub path: PathBuf,
+    /// QEMU's name of its format.
+    pub format: String,
+    /// Of the file's bytes as they are now, 64 lower-case hex digits.
+    pub sha256: String,
+    /// Whether the bytes are still those that were built.
+    pub intact: bool,
+}
+
+/// What can change without a rebuild.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Labels {
+    /// For people.
+    pub description: Option<String>,
+    /// The user's own and the provider's default ones.
+    pub tags: BTreeMap<String, String>,
+    /// What the image is promoted to.
+    pub channels: BTreeSet<String>,
+}
+
+/// A change of labels that leaves alone what others put on a shared image.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct LabelChange {
+    /// The new description, when it changes.
+    pub description: Option<Option<String>>,
+    /// Tags to be set.
+    pub set_tags: BTreeMap<String, String>,
+    /// Tags to be removed.
+    pub remove_tags: BTreeSet<String>,
+    /// Channels to be added.
+    pub add_channels: BTreeSet<String>,
+    /// Channels to be removed.
+    pub remove_channels: BTreeSet<String>,
+}
+
+impl LabelChange {
+    /// What leads from one managing resource's labels to its new ones.
+    pub fn between(prior: &Labels, planned: &Labels) -> Self {
+        let set = planned.tags.iter().filter(|(key, value)| prior.tags.get(*key) != Some(value));
+        let removed = prior.tags.keys().filter(|key| !planned.tags.contains_key(*key));
+        Self {
+            description: (prior.description != planned.description).then(|| planned.description.clone()),
+            set_tags: set.map(|(key, value)| (key.clone(), value.clone())).collect(),
+            remove_tags: removed.cloned().collect(),
+            add_channels: planned.channels.difference(&prior.channels).cloned().collect(),
+            remove_channels: prior.channels.difference(&planned.channels).cloned().collect(),
+        }
+    }
+
+    /// Whether nothing changes.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// Makes the change.
+    pub fn apply(&self, labels: &mut Labels) {
+        if let Some(description) = &self.description {
+            labels.description.clone_from(description);
+        }
+        labels.tags.retain(|key, _| !self.remove_tags.contains(key));
+        labels.tags.extend(self.set_tags.clone());
+        labels.channels.retain(|channel| !self.remove_channels.contains(channel));
+        labels.channels.extend(self.add_channels.iter().cloned());
+    }
+}
+
+/// One managing resource's claim on an image: 8 hex digits, made at random when the resource is created.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Holder(String);
+
+impl Holder {
+    /// A fresh one.
+    pub fn random() -> Self {
+        Self(uuid::Uuid::new_v4().simple().to_string()[..8].to_owned())
+    }
+
+    /// One that was written down earlier; none when it is not 8 lower-case hex digits.
+    pub fn parse(text: &str) -> Option<Self> {
+        let hex = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
+        (text.len() == 8 && text.bytes().all(hex)).then(|| Self(text.to_owned()))
+    }
+}
+
+impl fmt::Display for Holder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn labels(description: Option<&str>, tags: &[(&str, &str)], channels: &[&str]) -> Labels {
+        Labels {
+            description: description.map(str::to_owned),
+            tags: tags.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect(),
+            channels: channels.iter().map(|channel| (*channel).to_owned()).collect(),
+        }
+    }
+
+    #[test]
+    fn a_change_leaves_others_labels_alone() {
+        let prior = labels(Some("old"), &[("keep", "1"), ("change", "1"), ("drop", "1")], &["dev"]);
+        let planned = labels(None, &[("keep", "1"), ("change", "2"), ("add", "1")], &["prod"]);
+        let mut shared = labels(
+            Some("old"),
+            &[("keep", "1"), ("change", "1"), ("drop", "1"), ("theirs", "1")],
+            &["dev", "theirs"],
+        );
+        LabelChange::between(&prior, &planned).apply(&mut shared);
+        let tags = [("keep", "1"), ("change", "2"), ("add", "1"), ("theirs", "1")];
+        assert_eq!(shared, labels(None, &tags, &["prod", "theirs"]));
+        assert!(LabelChange::between(&planned, &planned).is_empty());
+    }
+
+    #[test]
+    fn a_holder_is_8_hex_digits() {
+        let holder = Holder::random();
+        assert_eq!(Holder::parse(&holder.to_string()), Some(holder));
+        for bad in ["", "1234567", "123456789", "ABCDEF01", "../../..", "1234567g"] {
+            assert_eq!(Holder::parse(bad), None, "{bad}");
+        }
+    }
+}

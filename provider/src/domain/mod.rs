@@ -1,0 +1,19 @@
+//! What an image and a machine are, independent of who makes them.
+//!
+//! Knows no backend, no wire type and no HTTP client.
+
+pub mod backend;
+pub mod cache_key;
+pub mod image;
+pub mod image_spec;
+pub mod names;
+pub mod vm;
+pub mod vm_spec;
+
+pub use backend::{
+    BackendError, BuildRequest, Built, Exists, ImageBackend, ImageBuilder, Released, VmBackend, VmLauncher,
+};
+pub use cache_key::CacheKey;
+pub use image::{Artifact, Holder, Image, LabelChange, Labels};
+pub use image_spec::{Action, Check, Environment, ImageSpec, OnError, Security, Step};
+pub use vm::{Vm, VmRequest};

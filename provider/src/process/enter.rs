@@ -1,0 +1,276 @@
+//! `terraform-provider-sindri enter JSON`: runs a program as the root of a user namespace, with mounts, process
+//! ids, IPC and host name of its own, and if asked inside a file tree or without network.
+//!
+//! It runs in three hops, each our own binary: [`Hop::Host`] gets into a user namespace (as root by writing the
+//! map, as an ordinary user through `mmdebstrap --unshare-helper`, which distributions allow where their AppArmor
+//! stops other programs), [`Hop::Inside`] leaves the host's namespaces, [`Hop::First`] is process 1 of the new
+//! ones: it mounts, runs the program, and takes everything with it when it ends.
+//!
+//! The current folder becomes [`AREA`] inside: what lies above it may be closed to the namespace's root.
+//! Knows nothing of images.
+
+mod mounts;
+
+use std::ffi::OsString;
+use std::io::{self, Write};
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+
+use rustix::fs::{Mode, OFlags};
+use rustix::mount::{MountPropagationFlags, mount_bind_recursive, mount_change};
+use rustix::thread::UnshareFlags;
+use serde::{Deserialize, Serialize};
+
+/// Where the current folder appears inside.
+pub const AREA: &str = "/mnt";
+
+/// The first host user id of the 65,536 that a root provider maps: the end of the range that systemd leaves to
+/// containers, so that root inside is nobody on the host (<https://systemd.io/UIDS-GIDS/>).
+pub const ROOT_MAP_START: u32 = 0x6FFF_0000;
+
+/// Variables with this prefix reach the program, without it. No other variable does, so that what a user sets for
+/// a step (`LD_PRELOAD`, `PATH`) never acts on the programs that prepare it.
+pub const ENV_PREFIX: &str = "SINDRI_STEP_";
+
+/// The exit code when the namespaces or mounts could not be had, beside a line that begins with [`REFUSED`].
+pub const REFUSED_CODE: i32 = 125;
+
+/// What a line about namespaces that could not be had begins with.
+pub const REFUSED: &str = "sindri: namespaces refused: ";
+
+/// What to run, and in what surroundings. Paths are relative to the current folder unless they say otherwise.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Entry {
+    /// How far we are; callers pass [`Hop::Host`].
+    pub hop: Hop,
+    /// A tree to lay together first.
+    pub tree: Option<Tree>,
+    /// Run the program inside the tree, with `/proc`, `/dev`, `/sys` and an empty `/run`.
+    pub chroot: bool,
+    /// Whether the program sees the host's network.
+    pub network: bool,
+    /// A file to write the program's exit code to: not every way in hands it through.
+    pub status: Option<PathBuf>,
+    /// The program as the namespace sees it.
+    pub program: String,
+    /// Its arguments.
+    pub args: Vec<String>,
+}
+
+/// The hops of the way in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Hop {
+    /// On the host.
+    Host,
+    /// Root of the user namespace.
+    Inside,
+    /// Process 1 of the new namespaces.
+    First,
+}
+
+/// A file tree made of a layer that stays as it is and what changes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tree {
+    /// The layer; none when `root` is a plain tree already.
+    pub layer: Option<PathBuf>,
+    /// Holds the changed files.
+    pub upper: PathBuf,
+    /// The overlay's own scratch folder, beside `upper`.
+    pub scratch: PathBuf,
+    /// Where the tree appears.
+    pub root: PathBuf,
+    /// A folder shown as `/run/sindri` in the tree.
+    pub stage: Option<PathBuf>,
+}
+
+impl Entry {
+    /// A program in the namespaces, outside any tree, with network.
+    pub fn new(program: impl Into<String>) -> Self {
+        Self {
+            hop: Hop::Host,
+            tree: None,
+            chroot: false,
+            network: true,
+            status: None,
+            program: program.into(),
+            args: Vec::new(),
+        }
+    }
+
+    /// Adds arguments.
+    #[must_use]
+    pub fn args<S: Into<String>>(mut self, args: impl IntoIterator<Item = S>) -> Self {
+        self.args.extend(args.into_iter().map(Into::into));
+        self
+    }
+
+    /// The argument that [`main`] reads.
+    pub fn to_arg(&self) -> String {
+        // A struct of strings, flags and UTF-8 paths always serialises; were a path not UTF-8, the empty argument
+        // is refused by `main`.
+        serde_json::to_string(self).unwrap_or_default()
+    }
+
+    fn hop(&self, hop: Hop) -> Self {
+        Self { hop, ..self.clone() }
+    }
+}
+
+/// Runs what the JSON argument describes and returns the exit code to end with.
+pub fn main(args: impl IntoIterator<Item = OsString>) -> i32 {
+    let entry = args.into_iter().next().and_then(|arg| serde_json::from_slice(arg.as_encoded_bytes()).ok());
+    let Some(entry): Option<Entry> = entry else {
+        report("the request cannot be read");
+        return REFUSED_CODE;
+    };
+    let outcome = match entry.hop {
+        Hop::Host => from_host(&entry),
+        Hop::Inside => leave_host(&entry),
+        Hop::First => as_first(&entry),
+    };
+    outcome.unwrap_or_else(|error| {
+        report(&error.to_string());
+        REFUSED_CODE
+    })
+}
+
+fn report(what: &str) {
+    let _ = writeln!(io::stderr(), "{REFUSED}{what}");
+}
+
+fn from_host(entry: &Entry) -> io::Result<i32> {
+    if rustix::process::geteuid().is_root() {
+        map_root()?;
+        return leave_host(entry);
+    }
+    // The namespace's root may not be able to reach our binary by its path, so it runs it by an open descriptor.
+    let me = rustix::fs::open("/proc/self/exe", OFlags::RDONLY, Mode::empty())?;
+    let fd = std::os::fd::AsRawFd::as_raw_fd(&me);
+    let mut helper = Command::new("mmdebstrap");
+    helper.args(["--unshare-helper", &format!("/proc/self/fd/{fd}"), "enter"]);
+    helper.arg(entry.hop(Hop::Inside).to_arg());
+    Err(wrap("mmdebstrap --unshare-helper", helper.exec()))
+}
+
+/// Moves into a user namespace whose root is [`ROOT_MAP_START`] on the host. The map has to be written by a process
+/// that stayed outside.
+fn map_root() -> io::Result<()> {
+    let script =
+        r#"read -r go && echo "0 $2 65536" >"/proc/$1/uid_map" && echo "0 $2 65536" >"/proc/$1/gid_map""#;
+    let mut mapper = Command::new("/bin/sh")
+        .args(["-c", script, "sh", &std::process::id().to_string(), &ROOT_MAP_START.to_string()])
+        .stdin(Stdio::piped())
+        .spawn()?;
+    let unshared = unshare(UnshareFlags::NEWUSER);
+    let mut go = mapper.stdin.take();
+    if unshared.is_ok() {
+        go.as_mut().map(|pipe| pipe.write_all(b"go\n")).transpose()?;
+    }
+    drop(go);
+    let mapped = mapper.wait()?;
+    unshared.map_err(|error| wrap("a user namespace", error))?;
+    if !mapped.success() {
+        return Err(io::Error::other("the user namespace's map could not be written"));
+    }
+    rustix::thread::set_thread_groups(&[])?;
+    let (gid, uid) = (rustix::process::Gid::ROOT, rustix::process::Uid::ROOT);
+    rustix::thread::set_thread_res_gid(gid, gid, gid)?;
+    rustix::thread::set_thread_res_uid(uid, uid, uid)?;
+    Ok(())
+}
+
+fn leave_host(entry: &Entry) -> io::Result<i32> {
+    let mut flags = UnshareFlags::NEWNS | UnshareFlags::NEWPID | UnshareFlags::NEWIPC | UnshareFlags::NEWUTS;
+    if !entry.network {
+        flags |= UnshareFlags::NEWNET;
+    }
+    unshare(flags).map_err(|error| wrap("mount, process, IPC and host name namespaces", error))?;
+    // The host's name is nothing for an image.
+    rustix::system::sethostname(b"localhost")
+        .map_err(|error| wrap("a host name of its own", error.into()))?;
+    let private = MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC;
+    mount_change("/", private).map_err(|error| wrap("private mounts", error.into()))?;
+    mount_bind_recursive(".", AREA).map_err(|error| wrap("the build's folder at /mnt", error.into()))?;
+    std::env::set_current_dir(AREA)?;
+    let mut first = Command::new("/proc/self/exe");
+    first.arg("enter").arg(entry.hop(Hop::First).to_arg());
+    super::supervise::die_with_parent(&mut first);
+    let status = first.spawn()?.wait()?;
+    Ok(code(status))
+}
+
+fn as_first(entry: &Entry) -> io::Result<i32> {
+    mounts::proc_of_own(Path::new("/proc"))?;
+    let guard = entry.tree.as_ref().map(|tree| mounts::lay(tree, entry)).transpose()?;
+    let mut program = match (&entry.tree, entry.chroot) {
+        (Some(tree), true) => {
+            let mut chroot = Command::new("chroot");
+            chroot.arg(Path::new(AREA).join(&tree.root)).arg(&entry.program);
+            chroot
+        }
+        _ => Command::new(&entry.program),
+    };
+    program.args(&entry.args).env_clear().envs(environment(entry.chroot)).stdin(Stdio::null());
+    let status = wait(&program.spawn().map_err(|error| wrap(&entry.program, error))?)?;
+    drop(guard);
+    if let Some(file) = &entry.status {
+        std::fs::write(Path::new(AREA).join(file), code(status).to_string())?;
+    }
+    Ok(code(status))
+}
+
+/// The program's end, while orphans of the namespace are reaped.
+fn wait(program: &Child) -> io::Result<ExitStatus> {
+    let pid = program.id().cast_signed();
+    loop {
+        let any = rustix::process::wait(rustix::process::WaitOptions::empty());
+        match any {
+            Ok(Some((ended, status))) if ended.as_raw_pid() == pid => {
+                return Ok(ExitStatus::from_raw(status.as_raw()));
+            }
+            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+/// What the program sees: the caller's prefixed variables over plain defaults.
+fn environment(chroot: bool) -> Vec<(OsString, OsString)> {
+    let path = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+    let mut all: Vec<(OsString, OsString)> = vec![
+        ("PATH".into(), path.into()),
+        ("HOME".into(), if chroot { "/root" } else { "/" }.into()),
+        ("LC_ALL".into(), "C.UTF-8".into()),
+    ];
+    if chroot {
+        all.push(("DEBIAN_FRONTEND".into(), "noninteractive".into()));
+        all.push(("SYSTEMD_OFFLINE".into(), "1".into()));
+    }
+    all.extend(std::env::vars_os().filter_map(|(name, value)| {
+        let passed = ["http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY"];
+        let text = name.to_str()?;
+        if passed.contains(&text) {
+            return Some((name, value));
+        }
+        Some((text.strip_prefix(ENV_PREFIX)?.into(), value))
+    }));
+    all
+}
+
+fn code(status: ExitStatus) -> i32 {
+    status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or_default())
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "made for `map_err`")]
+fn wrap(what: &str, error: io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("{what}: {error}"))
+}
+
+/// Leaves namespaces for new ones.
+#[allow(unsafe_code)]
+fn unshare(flags: UnshareFlags) -> io::Result<()> {
+    // SAFETY: the descriptor table is never unshared here (no `FILES`), so no borrowed descriptor changes meaning;
+    // the process has one thread.
+    unsafe { rustix::thread::unshare_unsafe(flags) }.map_err(io::Error::from)
+}

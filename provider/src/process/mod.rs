@@ -1,0 +1,18 @@
+//! Programs that Sindri runs: a command as a value, its supervised run, its log.
+//!
+//! Knows nothing of images or machines. No child ever inherits our stdout or stderr: the host that started
+//! the provider waits for their end.
+
+mod command;
+pub mod enter;
+mod log;
+mod output;
+mod redact;
+mod run;
+pub mod supervise;
+
+pub use command::Command;
+pub use log::BuildLog;
+pub use output::Output;
+pub use redact::{Redactor, Secret};
+pub use run::{Detached, Finished, Limits, ProcessError, Runner, search_path};

@@ -1,0 +1,272 @@
+//! Runs a command under our supervisor, its output into the build's log.
+
+use std::ffi::OsString;
+use std::io;
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::process::{ExitStatus, Stdio};
+use std::time::Duration;
+
+use tokio::io::AsyncReadExt;
+use tokio::net::unix::pipe;
+use tokio_util::sync::CancellationToken;
+
+use super::command::PASSED;
+use super::{BuildLog, Command, Output};
+
+/// Starts programs such that none outlives the provider: each runs as the child of our own binary in
+/// `supervise` mode, which holds a pipe to us and ends the whole tree when the pipe closes.
+#[derive(Debug, Clone)]
+pub struct Runner {
+    supervisor: PathBuf,
+}
+
+/// What bounds a run.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// Ends the run early when cancelled.
+    pub cancel: CancellationToken,
+    /// The longest time that the program may take.
+    pub timeout: Option<Duration>,
+}
+
+impl Limits {
+    /// Bounded by cancellation alone.
+    pub fn cancelled_by(cancel: &CancellationToken) -> Self {
+        Self { cancel: cancel.clone(), timeout: None }
+    }
+}
+
+/// A program that ended on its own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Finished {
+    /// The exit code; 128 + n after signal n, as a shell counts.
+    pub code: i32,
+    /// All output, redacted, for programs whose output is an answer. Bounded to 1 MiB.
+    pub output: String,
+}
+
+/// Why a program did not do its work.
+#[derive(Debug, thiserror::Error)]
+pub enum ProcessError {
+    /// The program is not there.
+    #[error("{program} is not installed or not in PATH")]
+    Missing {
+        /// The program's name.
+        program: String,
+    },
+    /// The program could not be started.
+    #[error("could not start {program}")]
+    Start {
+        /// The program's name.
+        program: String,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// It ended with an exit code other than 0.
+    #[error("{program} failed with exit code {code}")]
+    Failed {
+        /// The program's name.
+        program: String,
+        /// As a shell counts: 128 + n after signal n.
+        code: i32,
+        /// What it printed last.
+        tail: String,
+    },
+    /// It took too long and was ended.
+    #[error("{program} was stopped after {limit:?}, its time limit")]
+    Timeout {
+        /// The program's name.
+        program: String,
+        /// The time that it had.
+        limit: Duration,
+    },
+    /// The operation was cancelled.
+    #[error("{program} was stopped because the operation was cancelled")]
+    Cancelled {
+        /// The program's name.
+        program: String,
+    },
+}
+
+impl Runner {
+    /// With the given binary as supervisor: one that runs [`super::supervise::main`] when its first
+    /// argument is `supervise`.
+    pub fn new(supervisor: impl Into<PathBuf>) -> Self {
+        Self { supervisor: supervisor.into() }
+    }
+
+    /// With the running binary as supervisor.
+    ///
+    /// # Errors
+    /// When the operating system does not tell our own path.
+    pub fn this_binary() -> io::Result<Self> {
+        std::env::current_exe().map(Self::new)
+    }
+
+    /// The binary that serves as supervisor, which also knows the way into namespaces ([`super::enter`]).
+    pub fn supervisor(&self) -> &Path {
+        &self.supervisor
+    }
+
+    /// Runs the command to its end, its output line by line into `log`.
+    ///
+    /// # Errors
+    /// When it cannot be started, takes too long or is cancelled. An exit code other than 0 is *not* an
+    /// error here; see [`Runner::check`].
+    pub async fn run(
+        &self,
+        command: &Command,
+        log: Option<&BuildLog>,
+        limits: &Limits,
+    ) -> Result<Finished, ProcessError> {
+        let program = command.name();
+        find(command)?;
+        let start = |source| ProcessError::Start { program: program.clone(), source };
+        let (writer, reader) = io::pipe().map_err(start).map(|(reader, writer)| (writer, reader))?;
+        let mut child = self.supervised(command, writer).map_err(start)?.spawn().map_err(start)?;
+        // Closing this pipe is what tells the supervisor to end the tree, so even a dropped future does.
+        let lifeline = child.stdin.take();
+        let output = tokio::spawn(collect(reader.into(), log.cloned()));
+        let timeout = limits.timeout.unwrap_or(Duration::MAX);
+        let ended = tokio::select! {
+            status = child.wait() => Ok(status.map_err(start)?),
+            () = limits.cancel.cancelled() => Err(ProcessError::Cancelled { program: program.clone() }),
+            () = tokio::time::sleep(timeout) => Err(ProcessError::Timeout { program: program.clone(), limit: timeout }),
+        };
+        drop(lifeline);
+        if ended.is_err() {
+            // The supervisor ends by itself within its grace period.
+            let _ = child.wait().await;
+        }
+        let output = output.await.unwrap_or_default();
+        ended.map(|status| Finished { code: code(status), output })
+    }
+
+    /// Like [`Runner::run`], and an exit code other than 0 is an error.
+    ///
+    /// # Errors
+    /// Those of [`Runner::run`], and [`ProcessError::Failed`].
+    pub async fn check(
+        &self,
+        command: &Command,
+        log: Option<&BuildLog>,
+        limits: &Limits,
+    ) -> Result<String, ProcessError> {
+        let finished = self.run(command, log, limits).await?;
+        if finished.code == 0 {
+            return Ok(finished.output);
+        }
+        let lines: Vec<&str> = finished.output.lines().collect();
+        let tail = lines[lines.len().saturating_sub(20)..].join("\n");
+        Err(ProcessError::Failed { program: command.name(), code: finished.code, tail })
+    }
+
+    fn supervised(&self, command: &Command, output: io::PipeWriter) -> io::Result<tokio::process::Command> {
+        let mut child = tokio::process::Command::new(&self.supervisor);
+        child.arg("supervise").arg("--").arg(&command.program).args(&command.args);
+        surround(&mut child, command);
+        child.stdin(Stdio::piped()).stdout(output.try_clone()?).stderr(output);
+        Ok(child)
+    }
+}
+
+/// A program that outlives us, and our view of its first moments. Dropping this leaves it alone; what it
+/// prints from then on goes nowhere.
+#[derive(Debug)]
+pub struct Detached {
+    program: String,
+    child: tokio::process::Child,
+    output: tokio::task::JoinHandle<String>,
+}
+
+impl Detached {
+    /// Starts the program.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn start(command: &Command) -> Result<Self, ProcessError> {
+        let program = command.name();
+        find(command)?;
+        let start = |source| ProcessError::Start { program: program.clone(), source };
+        let (reader, writer) = io::pipe().map_err(start)?;
+        let mut child = tokio::process::Command::new(&command.program);
+        child.args(&command.args);
+        surround(&mut child, command);
+        child.stdin(Stdio::null()).stdout(writer.try_clone().map_err(start)?).stderr(writer);
+        let running = child.spawn().map_err(start)?;
+        let output = tokio::spawn(collect(reader.into(), None));
+        Ok(Self { program, child: running, output })
+    }
+
+    /// Waits for its end, which for such a program is a failure.
+    ///
+    /// # Errors
+    /// When the operating system does not tell.
+    pub async fn wait(&mut self) -> Result<Finished, ProcessError> {
+        let program = &self.program;
+        let lost = |source| ProcessError::Start { program: program.clone(), source };
+        let status = self.child.wait().await.map_err(lost)?;
+        let output = (&mut self.output).await.unwrap_or_default();
+        Ok(Finished { code: code(status), output })
+    }
+
+    /// Kills it after all.
+    pub async fn kill(mut self) {
+        let _ = self.child.kill().await;
+    }
+}
+
+impl Drop for Detached {
+    fn drop(&mut self) {
+        self.output.abort();
+    }
+}
+
+/// The environment, the folder and the process group of a child.
+fn surround(child: &mut tokio::process::Command, command: &Command) {
+    child.env_clear();
+    child.envs(PASSED.iter().filter_map(|name| Some((name, std::env::var_os(name)?))));
+    child.env("PATH", search_path());
+    child.envs(&command.env);
+    if let Some(cwd) = &command.cwd {
+        child.current_dir(cwd);
+    }
+    // The host's Ctrl-C goes to the whole process group; we decide ourselves when a child ends.
+    child.process_group(0);
+}
+
+/// A missing program is told apart before a supervisor is started for it.
+fn find(command: &Command) -> Result<(), ProcessError> {
+    let program = &command.program;
+    let found = if program.components().count() > 1 {
+        program.exists()
+    } else {
+        std::env::split_paths(&search_path()).any(|dir| dir.join(program).is_file())
+    };
+    if found { Ok(()) } else { Err(ProcessError::Missing { program: command.name() }) }
+}
+
+/// Where programs are looked for: `PATH` with the folders of system programs (`mke2fs`), which an ordinary user's `PATH` lacks on Debian.
+pub fn search_path() -> OsString {
+    let mut path = std::env::var_os("PATH").unwrap_or_default();
+    path.push(":/usr/local/sbin:/usr/sbin:/sbin");
+    path
+}
+
+fn code(status: ExitStatus) -> i32 {
+    status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or_default())
+}
+
+/// Reads output to its end.
+async fn collect(reader: std::os::fd::OwnedFd, log: Option<BuildLog>) -> String {
+    let mut output = Output::new(log.as_ref());
+    if let Ok(mut reader) = pipe::Receiver::from_owned_fd(reader) {
+        let mut chunk = vec![0; 16 * 1024];
+        while let Ok(read @ 1..) = reader.read(&mut chunk).await {
+            output.take(&chunk[..read]);
+        }
+    }
+    output.finish()
+}

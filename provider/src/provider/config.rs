@@ -1,0 +1,114 @@
+//! `provider "sindri" { … }`: from the wire to the backends.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use tfplugin::{Attr, Diagnostic, Diagnostics, Model, Path, Value};
+
+use crate::backends::Backends;
+use crate::backends::qemu::host::AcceleratorChoice;
+use crate::backends::qemu::store::Store;
+use crate::backends::qemu::{ForeignStore, Local};
+use crate::process::Runner;
+
+/// Machine images and virtual machines: built, found, noticed when gone, shared and deleted.
+#[derive(Debug, Clone, Default, Model)]
+pub struct ProviderModel {
+    /// Where images, machines, logs and the journal are kept: `$XDG_DATA_HOME/sindri` when not set, else
+    /// `~/.local/share/sindri`.
+    #[attr(optional, validate = absolute)]
+    pub data_dir: Attr<String>,
+    /// Tags that every image and machine gets; its own `tags` win over them.
+    #[attr(optional)]
+    pub default_tags: Attr<BTreeMap<String, String>>,
+    /// How guests on this computer run.
+    #[attr(optional)]
+    pub qemu: Attr<QemuProviderModel>,
+}
+
+/// How guests on this computer run.
+#[derive(Debug, Clone, Default, Model)]
+pub struct QemuProviderModel {
+    /// `"kvm"`, `"hvf"`, `"tcg"` (software emulation: slow, works everywhere), or `"auto"`, the first of them that
+    /// works. Default `"auto"`.
+    #[attr(optional, validate = accelerator)]
+    pub accelerator: Attr<String>,
+    /// What to do with an object that was made with another `data_dir` or on another computer: `"error"`, the
+    /// default, or `"forget"`, which drops it from the state.
+    #[attr(optional, validate = foreign_store)]
+    pub foreign_store: Attr<String>,
+}
+
+impl ProviderModel {
+    /// The backends; none while a value that they need is unknown.
+    ///
+    /// # Errors
+    /// When there is no folder to keep things in.
+    pub fn backends(&self) -> Result<Option<Backends>, Diagnostics> {
+        if !Value::is_wholly_known(&self.encode()) {
+            return Ok(None);
+        }
+        let data_dir = match self.data_dir.known() {
+            Some(dir) => PathBuf::from(dir),
+            None => user_folder("XDG_DATA_HOME", ".local/share").ok_or_else(homeless)?,
+        };
+        let cache_dir = user_folder("XDG_CACHE_HOME", ".cache").unwrap_or_else(|| data_dir.join("cache"));
+        let qemu = self.qemu.clone().unwrap_or_default();
+        let runner = Runner::this_binary().map_err(|error| {
+            Diagnostic::error(
+                "Provider's own path unknown",
+                format!("The operating system does not tell where this program is: {error}."),
+            )
+        })?;
+        let local = Local {
+            store: Store::at(data_dir),
+            cache_dir,
+            accelerator: AcceleratorChoice::parse(qemu.accelerator.known_deref().unwrap_or("auto"))
+                .unwrap_or_default(),
+            foreign_store: match qemu.foreign_store.known_deref() {
+                Some("forget") => ForeignStore::Forget,
+                _ => ForeignStore::Error,
+            },
+            runner,
+        };
+        Ok(Some(Backends {
+            default_tags: self.default_tags.clone().unwrap_or_default(),
+            local: Arc::new(local),
+        }))
+    }
+}
+
+/// A folder of ours as the XDG Base Directory Specification has it: the variable if it is an absolute path,
+/// else the default below the home.
+fn user_folder(variable: &str, default: &str) -> Option<PathBuf> {
+    let absolute = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    let base = absolute(variable).or_else(|| Some(absolute("HOME")?.join(default)))?;
+    Some(base.join("sindri"))
+}
+
+fn homeless() -> Diagnostics {
+    let text = "There is no HOME in the environment. Set `data_dir` in the provider's configuration.";
+    Diagnostic::error("No folder for data", text).at(Path::from("data_dir")).into()
+}
+
+fn absolute(dir: &str) -> Result<(), String> {
+    crate::domain::names::text(dir)?;
+    if std::path::Path::new(dir).is_absolute() {
+        return Ok(());
+    }
+    Err(format!("{dir:?} must be an absolute path: write abspath(\"…\")"))
+}
+
+fn accelerator(value: &str) -> Result<(), String> {
+    AcceleratorChoice::parse(value)
+        .map(drop)
+        .ok_or_else(|| format!("{value:?} is not possible: use one of auto, kvm, hvf, tcg"))
+}
+
+fn foreign_store(value: &str) -> Result<(), String> {
+    match value {
+        "error" | "forget" => Ok(()),
+        other => Err(format!("{other:?} is not possible: use \"error\" or \"forget\"")),
+    }
+}

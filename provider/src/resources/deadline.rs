@@ -1,0 +1,91 @@
+//! The time that a user gives an operation: when it is over, the operation is cancelled and says so.
+
+use std::time::Duration;
+
+use tfplugin::{CancellationToken, Diagnostic, Path};
+
+use super::diagnose;
+use crate::domain::BackendError;
+
+/// Why an operation did not succeed.
+#[derive(Debug)]
+pub struct Failure {
+    /// What it ended with.
+    pub error: BackendError,
+    /// The limit, when that is what ended it.
+    pub expired: Option<Duration>,
+}
+
+/// Runs an operation, cancelled when the user stops or when its time is over. It is always run to its end, so
+/// that it can clean up.
+///
+/// # Errors
+/// The operation's own.
+pub async fn run<T, F>(
+    stop: &CancellationToken,
+    limit: Duration,
+    operation: impl FnOnce(CancellationToken) -> F,
+) -> Result<T, Failure>
+where
+    F: Future<Output = Result<T, BackendError>>,
+{
+    let cancel = stop.child_token();
+    let running = operation(cancel.clone());
+    tokio::pin!(running);
+    let result = tokio::select! {
+        result = &mut running => result,
+        () = tokio::time::sleep(limit) => {
+            cancel.cancel();
+            running.await
+        }
+    };
+    let expired = (cancel.is_cancelled() && !stop.is_cancelled()).then_some(limit);
+    result.map_err(|error| Failure { error, expired })
+}
+
+impl Failure {
+    /// The failure as a diagnostic; `timeout` is the attribute in `timeouts` that bounds the operation.
+    pub fn diagnostic(&self, summary: &str, timeout: &str) -> Diagnostic {
+        let diagnostic = diagnose::backend(summary, &self.error);
+        match self.expired {
+            None => diagnostic,
+            Some(limit) => {
+                let text = format!(
+                    "It took longer than {limit:?}, the limit of `timeouts.{timeout}`.\n{}",
+                    diagnostic.detail
+                );
+                Diagnostic::error(summary, text).at(Path::from("timeouts").attr(timeout))
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn until(cancel: CancellationToken) -> Result<(), BackendError> {
+        cancel.cancelled().await;
+        Err(BackendError::Cancelled { operation: "waiting".into() })
+    }
+
+    #[tokio::test]
+    async fn what_takes_too_long_says_so_on_its_timeout() {
+        let stop = CancellationToken::new();
+        let failure = run(&stop, Duration::from_millis(10), until).await.unwrap_err();
+        let diagnostic = failure.diagnostic("Machine not created", "create");
+        assert_eq!(
+            diagnostic.detail,
+            "It took longer than 10ms, the limit of `timeouts.create`.\nWaiting was cancelled."
+        );
+        assert_eq!(diagnostic.path.unwrap().to_string(), "timeouts.create");
+    }
+
+    #[tokio::test]
+    async fn a_stop_is_no_timeout() {
+        let stop = CancellationToken::new();
+        stop.cancel();
+        let failure = run(&stop, Duration::from_secs(60), until).await.unwrap_err();
+        assert_eq!(failure.expired, None);
+    }
+}

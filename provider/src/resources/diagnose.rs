@@ -1,0 +1,100 @@
+//! Errors of the lower rooms as diagnostics: a short general summary; the detail says what failed, why, and
+//! how to mend it.
+
+use std::error::Error;
+
+use tfplugin::{Diagnostic, Path};
+
+use crate::domain::BackendError;
+
+/// An error with its causes, on one line each.
+pub fn chain(error: &dyn Error) -> String {
+    let mut text = sentence(&error.to_string());
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let line = error.to_string();
+        if !text.contains(&line) {
+            text.push('\n');
+            text.push_str(&sentence(&line));
+        }
+        cause = error.source();
+    }
+    text
+}
+
+/// A backend's error; `summary` says what was to be done, without values.
+pub fn backend(summary: &str, error: &BackendError) -> Diagnostic {
+    match error {
+        BackendError::Build { source, log, tail } => {
+            let mut text = chain(source.as_ref());
+            if !tail.is_empty() {
+                text.push_str("\n\nThe log ends with:\n");
+                text.push_str(tail);
+            }
+            text.push_str(&format!("\n\nThe whole log: {}", log.display()));
+            Diagnostic::error(summary, text)
+        }
+        BackendError::Foreign { .. } => {
+            let text = format!(
+                "{}\nRun this where the object was made, with the same `data_dir`. If it is lost, set `qemu = {{ foreign_store = \"forget\" }}` in the provider's configuration: the object then drops out of the state and is made anew.",
+                sentence(&error.to_string())
+            );
+            Diagnostic::error("Kept in another store", text)
+        }
+        BackendError::Refused { attribute, problem } => {
+            Diagnostic::error(summary, sentence(problem)).at(attribute_path(attribute))
+        }
+        _ => Diagnostic::error(summary, chain(error)),
+    }
+}
+
+/// The path of an attribute whose parts are separated by dots; a number is a position in a list, and what
+/// follows `ports` is a key.
+pub fn attribute_path(dotted: &str) -> Path {
+    let mut key = false;
+    dotted.split('.').fold(Path::root(), |path, name| {
+        let next = match name.parse() {
+            Ok(index) => path.index(index),
+            Err(_) if key => path.key(name),
+            Err(_) => path.attr(name),
+        };
+        key = name == "ports";
+        next
+    })
+}
+
+/// With a capital letter and a full stop, as diagnostics are written.
+fn sentence(text: &str) -> String {
+    let mut chars = text.chars();
+    let mut sentence: String = chars.next().into_iter().flat_map(char::to_uppercase).collect();
+    sentence.push_str(chars.as_str());
+    if !sentence.ends_with(['.', ':', '\n']) {
+        sentence.push('.');
+    }
+    sentence
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_whole_chain_is_told_once() {
+        let disk = std::io::Error::other("no space left on device");
+        let error = BackendError::failed("writing the image", disk);
+        assert_eq!(chain(&error), "Writing the image failed.\nNo space left on device.");
+    }
+
+    #[test]
+    fn a_failed_build_tells_the_log() {
+        let error = BackendError::Build {
+            source: "step 1 failed with exit code 7".into(),
+            log: "/data/logs/x.log".into(),
+            tail: "a\nb".into(),
+        };
+        assert_eq!(
+            backend("Image not built", &error).detail,
+            "Step 1 failed with exit code 7.\n\nThe log ends with:\na\nb\n\nThe whole log: /data/logs/x.log"
+        );
+    }
+}

@@ -1,0 +1,204 @@
+//! From the configuration to what a build needs, with every mistake said on its attribute.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use tfplugin::{Diagnostics, Path};
+
+use super::{ImageModel, step};
+use crate::backends::Target;
+use crate::domain::cache_key::{CacheKey, KeyInputs};
+use crate::domain::{Check, ImageSpec, Labels, OnError, Security};
+use crate::resources::diagnose;
+
+/// An image as asked for, with the key under which it is found.
+#[derive(Debug, Clone)]
+pub struct ImageRequest {
+    /// What goes into it.
+    pub spec: ImageSpec,
+    /// Who makes it.
+    pub target: Target,
+    /// Equal keys, equal images.
+    pub key: CacheKey,
+}
+
+/// What concerns an image's management rather than its content.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    /// Whether an identical image is used.
+    pub cache: bool,
+    /// The greatest age of a hit.
+    pub max_age: Option<Duration>,
+    /// Whether destroy leaves the image.
+    pub retain: bool,
+    /// What can change in place.
+    pub labels: Labels,
+}
+
+/// The attributes that describe an image's content: the cache key depends on them.
+pub const CONTENT: &[&str] = &[
+    "name_prefix",
+    "triggers",
+    "qemu",
+    "environment",
+    "environment_wo_version",
+    "provision",
+    "security",
+    "verify",
+];
+
+/// Those of them that make no sense for an image that exists already.
+const NOT_FOR_EXISTING: &[&str] = &[
+    "name_prefix",
+    "description",
+    "max_age",
+    "triggers",
+    "tags",
+    "channels",
+    "environment",
+    "environment_wo",
+    "environment_wo_version",
+    "provision",
+    "security",
+    "verify",
+];
+
+impl ImageModel {
+    /// Checks what can be said before values are known.
+    pub fn validate(&self, config: &tfplugin::Value, diags: &mut Diagnostics) {
+        let root = Path::root();
+        match &self.qemu {
+            tfplugin::Attr::Null => diags.error(
+                root.clone(),
+                "No backend",
+                "Set exactly one backend: `qemu = { … }` builds the image on this computer.",
+            ),
+            tfplugin::Attr::Unknown => {}
+            tfplugin::Attr::Known(qemu) => {
+                qemu.validate(self.existing_image_id.is_null(), &root.attr("qemu"), diags);
+            }
+        }
+        if self.existing_image_id.is_null() {
+            if self.name_prefix.is_null() {
+                let text = "An image that is built needs `name_prefix`, what its name begins with.";
+                diags.error(root.attr("name_prefix"), "Missing name", text);
+            }
+        } else {
+            let set = |name: &&&str| config.get(name).is_some_and(|value| !value.is_null());
+            for name in NOT_FOR_EXISTING.iter().filter(set) {
+                let text = format!(
+                    "`existing_image_id` adopts an image as it is; `{name}` describes one that is built. Remove one of them."
+                );
+                diags.error(root.attr(*name), "Conflicting attributes", text);
+            }
+        }
+        step::environment_names(&self.environment, &root.attr("environment"), diags);
+        step::environment_names(&self.environment_wo, &root.attr("environment_wo"), diags);
+        for (index, step) in self.provision.known().into_iter().flatten().enumerate() {
+            step.validate(&root.attr("provision").index(index), diags);
+        }
+    }
+
+    /// The image that is asked for. `self` is the plan, whose content must be known; `config` has the secrets.
+    /// None, and at least one error in `diags`, when something is wrong with it.
+    pub fn request(&self, config: &Self, diags: &mut Diagnostics) -> Option<ImageRequest> {
+        let root = Path::root();
+        let qemu = self.qemu.known()?.spec(&root.attr("qemu"), diags);
+        let steps: Vec<_> = self
+            .provision
+            .known()
+            .into_iter()
+            .flatten()
+            .enumerate()
+            .map(|(index, step)| {
+                let secrets = config.provision.known().and_then(|steps| steps.get(index)).unwrap_or(step);
+                step.spec(secrets, &root.attr("provision").index(index), diags)
+            })
+            .collect();
+        let spec = ImageSpec {
+            name_prefix: self.name_prefix.clone().unwrap_or_default(),
+            environment: step::environment(&self.environment, &config.environment_wo),
+            steps: steps.into_iter().collect::<Option<_>>()?,
+            security: self.security_spec(),
+            checks: self.checks(),
+            on_error: if self.on_error.known_deref() == Some("keep") {
+                OnError::Keep
+            } else {
+                OnError::Cleanup
+            },
+        };
+        let target = Target::Qemu(qemu?);
+        let problems = target.problems(&spec);
+        for (attribute, problem) in &problems {
+            diags.error(diagnose::attribute_path(attribute), "Impossible image", problem);
+        }
+        if !problems.is_empty() {
+            return None;
+        }
+        let key = self.key(&spec, &target, diags)?;
+        Some(ImageRequest { spec, target, key })
+    }
+
+    fn key(&self, spec: &ImageSpec, target: &Target, diags: &mut Diagnostics) -> Option<CacheKey> {
+        let root = Path::root();
+        let target = match target.key_inputs() {
+            Ok(inputs) => inputs,
+            Err(error) => {
+                let text = diagnose::chain(&error);
+                diags.error(root.attr("qemu").attr("base"), "Base image cannot be read", text);
+                return None;
+            }
+        };
+        let versions = self.provision.known().into_iter().flatten();
+        let inputs = KeyInputs {
+            secrets_version: self.environment_wo_version.known().copied(),
+            step_secrets_versions: versions
+                .map(|step| step.environment_wo_version.known().copied())
+                .collect(),
+            triggers: self.triggers.clone().unwrap_or_default(),
+            target,
+        };
+        match CacheKey::of(spec, &inputs) {
+            Ok(key) => Some(key),
+            Err(error) => {
+                let path = root.attr("provision").index(error.step).attr("upload").attr("source");
+                diags.error(path, "File to upload cannot be read", diagnose::chain(&error));
+                None
+            }
+        }
+    }
+
+    fn security_spec(&self) -> Security {
+        let security = self.security.clone().unwrap_or_default();
+        Security {
+            clean_sensitive_data: security.clean_sensitive_data.unwrap_or(true),
+            remove_ssh_host_keys: security.remove_ssh_host_keys.unwrap_or(true),
+        }
+    }
+
+    fn checks(&self) -> Vec<Check> {
+        let checks = self.verify.known().into_iter().flatten();
+        checks
+            .map(|check| Check {
+                name: check.name.clone().unwrap_or_default(),
+                command: check.command.clone().unwrap_or_default(),
+            })
+            .collect()
+    }
+
+    /// What concerns the image's management. `default_tags` are the provider's.
+    pub fn settings(&self, default_tags: &BTreeMap<String, String>) -> Settings {
+        let mut tags = default_tags.clone();
+        tags.extend(self.tags.clone().unwrap_or_default());
+        Settings {
+            cache: self.cache.unwrap_or(true),
+            max_age: self.max_age.known().and_then(|text| tfplugin::parse_duration(text).ok()),
+            retain: self.retain_on_destroy.unwrap_or(false),
+            labels: Labels {
+                description: self.description.known().cloned(),
+                tags,
+                channels: self.channels.clone().unwrap_or_default(),
+            },
+        }
+    }
+}

@@ -1,0 +1,81 @@
+//! From a backend's image to what stands in state.
+
+use std::collections::BTreeMap;
+
+use tfplugin::Attr;
+
+use super::{ArtifactModel, ImageModel};
+use crate::domain::Image;
+
+/// Where an image came from, from the point of view of the resource.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Origin {
+    /// Built by this resource.
+    Built,
+    /// Found by its key.
+    Cached,
+    /// Adopted.
+    Existing,
+    /// Taken over by `import`.
+    Imported,
+}
+
+impl Origin {
+    /// As it stands in state.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Built => "built",
+            Self::Cached => "cached",
+            Self::Existing => "existing",
+            Self::Imported => "imported",
+        }
+    }
+}
+
+impl ImageModel {
+    /// Fills in what only the image itself knows. What the user wrote stays as written.
+    pub fn observe(&mut self, image: &Image, cloud: &str, region: &str) {
+        self.id = image.id.as_str().into();
+        self.cloud = cloud.into();
+        self.region = region.into();
+        self.image_id = image.id.as_str().into();
+        self.image_name = image.name.as_str().into();
+        self.artifacts = Attr::Known(artifacts(image));
+        self.resolved_base = image.resolved_base.clone().into();
+        self.created_at = image.created_at.to_rfc3339_opts(chrono::SecondsFormat::Secs, true).into();
+        self.build_duration = image.build_seconds.map(|seconds| format!("{seconds}s")).into();
+        self.size_bytes = image.size_bytes.into();
+        self.log_path = image.log_path.as_ref().map(|path| path.display().to_string()).into();
+        let disk = image.disk.as_ref();
+        self.path = disk.map(|disk| disk.path.display().to_string()).into();
+        self.format = disk.map(|disk| disk.format.clone()).into();
+        self.sha256 = disk.map(|disk| disk.sha256.clone()).into();
+    }
+
+    /// Fills in labels as the image has them, so that a change from outside shows. Of tags only those that we
+    /// manage count, and what the user left null stays null while there is nothing.
+    pub fn observe_labels(&mut self, image: &Image, default_tags: &BTreeMap<String, String>) {
+        let labels = &image.labels;
+        self.description = labels.description.clone().into();
+        if !(self.channels.is_null() && labels.channels.is_empty()) {
+            self.channels = Attr::Known(labels.channels.clone());
+        }
+        let own = self.tags.clone().unwrap_or_default();
+        let seen: BTreeMap<_, _> =
+            own.keys().filter_map(|key| Some((key.clone(), labels.tags.get(key)?.clone()))).collect();
+        if !self.tags.is_null() {
+            self.tags = Attr::Known(seen);
+        }
+        let managed = |key: &String| own.contains_key(key) || default_tags.contains_key(key);
+        let all = labels.tags.iter().filter(|(key, _)| managed(key));
+        self.tags_all = Attr::Known(all.map(|(key, value)| (key.clone(), value.clone())).collect());
+    }
+}
+
+fn artifacts(image: &Image) -> BTreeMap<String, ArtifactModel> {
+    let model = |artifact: &crate::domain::Artifact| ArtifactModel {
+        image_id: artifact.image_id.as_str().into(),
+        snapshot_ids: Attr::Known(artifact.snapshot_ids.clone()),
+    };
+    image.artifacts.iter().map(|(region, artifact)| (region.clone(), model(artifact))).collect()
+}

@@ -1,0 +1,133 @@
+//! What a plan for an image says: whether it is built again, and, where it can be known, which image it is.
+
+use std::collections::BTreeMap;
+
+use chrono::{DateTime, Utc};
+use tfplugin::{Attr, Diagnostic, Diagnostics, Plan, PlanRequest, Value};
+
+use super::ImageResource;
+use super::model::{CONTENT, ImageModel, ImageRequest, Origin, Settings};
+use super::private::Private;
+use crate::backends::{Backends, qemu};
+use crate::domain::Image;
+use crate::resources::diagnose;
+
+impl ImageResource {
+    pub(super) async fn refine(
+        &self,
+        request: PlanRequest<'_, ImageModel>,
+        plan: &mut Plan<ImageModel>,
+        diags: &mut Diagnostics,
+    ) -> Result<(), Diagnostics> {
+        let planned = plan.model()?;
+        // Without a configured provider (its configuration may still be unknown) there is nobody to ask.
+        let Some(backends) = self.provider.backends() else { return Ok(()) };
+        if request.is_create() {
+            plan.set("cloud", qemu::CLOUD);
+            plan.set("region", qemu::REGION);
+        }
+        if !planned.existing_image_id.is_null() {
+            return plan_existing(&planned, &request, plan);
+        }
+        plan_tags(&planned, &backends.default_tags, plan);
+        if !CONTENT.iter().all(|name| plan.get(*name).is_none_or(Value::is_wholly_known)) {
+            plan.unknown("cache_key");
+            plan.require_replace("cache_key");
+            return Ok(());
+        }
+        let Some(wanted) = planned.request(request.config, diags) else { return Ok(()) };
+        plan.set("cache_key", wanted.key.as_str());
+        plan.require_replace("cache_key");
+        let settings = planned.settings(&backends.default_tags);
+        match request.prior {
+            Some(prior) => plan_existing_object(prior, request.prior_private, &settings, plan),
+            None if settings.cache => self.look_up(&backends, &wanted, &settings, plan).await?,
+            None => {}
+        }
+        Ok(())
+    }
+
+    /// Plans the image that a create would find. An image that this process has read, or that state names, may
+    /// be the one that is being replaced: it must not find itself.
+    async fn look_up(
+        &self,
+        backends: &Backends,
+        wanted: &ImageRequest,
+        settings: &Settings,
+        plan: &mut Plan<ImageModel>,
+    ) -> Result<(), Diagnostics> {
+        let Some(images) = backends.images(qemu::CLOUD) else { return Ok(()) };
+        let found = images.find(&wanted.key).await;
+        let found = found.map_err(|error| diagnose::backend("Image look-up failed", &error))?;
+        let hit =
+            found.iter().find(|image| settings.takes(image, Utc::now()) && !self.seen.contains(&image.id));
+        if let Some(image) = hit {
+            plan.set("id", image.id.as_str());
+            plan.set("image_id", image.id.as_str());
+            plan.set("image_name", image.name.as_str());
+            plan.set("origin", Origin::Cached.name());
+        }
+        Ok(())
+    }
+}
+
+impl Settings {
+    /// Whether an image is young enough.
+    pub(super) fn takes(&self, image: &Image, now: DateTime<Utc>) -> bool {
+        let age = (now - image.created_at).to_std().unwrap_or_default();
+        self.max_age.is_none_or(|max_age| age <= max_age)
+    }
+}
+
+/// An object that is there already: what makes it be built again beside a changed key.
+fn plan_existing_object(
+    prior: &ImageModel,
+    private: &[u8],
+    settings: &Settings,
+    plan: &mut Plan<ImageModel>,
+) {
+    let private = Private::read(private);
+    if private.sha256.is_some() && private.sha256.as_deref() != prior.sha256.known_deref() {
+        plan.unknown("sha256");
+        plan.require_replace("sha256");
+    }
+    let created = prior.created_at.known().and_then(|text| DateTime::parse_from_rfc3339(text).ok());
+    if let (Some(max_age), Some(created)) = (settings.max_age, created) {
+        let age = (Utc::now() - created.to_utc()).to_std().unwrap_or_default();
+        if age > max_age {
+            plan.unknown("created_at");
+            plan.require_replace("created_at");
+        }
+    }
+}
+
+/// An adopted image is known as soon as its id is.
+fn plan_existing(
+    planned: &ImageModel,
+    request: &PlanRequest<'_, ImageModel>,
+    plan: &mut Plan<ImageModel>,
+) -> Result<(), Diagnostics> {
+    plan.set("cache_key", Value::Null);
+    if let (true, Attr::Known(id)) = (request.is_create(), &planned.existing_image_id) {
+        if id.is_empty() {
+            let text = "Write the id of an image, or leave the attribute out.";
+            return Err(Diagnostic::error("Empty image id", text).at("existing_image_id").into());
+        }
+        plan.set("id", id.as_str());
+        plan.set("image_id", id.as_str());
+        plan.set("origin", Origin::Existing.name());
+    }
+    Ok(())
+}
+
+fn plan_tags(planned: &ImageModel, default_tags: &BTreeMap<String, String>, plan: &mut Plan<ImageModel>) {
+    if planned.tags.is_unknown() {
+        plan.unknown("tags_all");
+        return;
+    }
+    let all = planned.settings(default_tags).labels.tags;
+    let all = Value::object(all);
+    if plan.get("tags_all") != Some(&all) {
+        plan.set("tags_all", all);
+    }
+}

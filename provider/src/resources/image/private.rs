@@ -1,0 +1,52 @@
+//! What we keep beside an image's state, out of the user's sight.
+
+use serde::{Deserialize, Serialize};
+
+use crate::domain::Holder;
+
+/// The private data of an image.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub(super) struct Private {
+    /// This resource's claim.
+    pub(super) holder: Option<String>,
+    /// The disk's digest when it was made: another one in state means that somebody altered it.
+    pub(super) sha256: Option<String>,
+    /// Set for an adopted image, which is never deleted.
+    pub(super) adopted: bool,
+}
+
+impl Private {
+    /// With this claim.
+    pub(super) fn held_by(holder: &Holder) -> Self {
+        Self { holder: Some(holder.to_string()), ..Self::default() }
+    }
+
+    /// The claim.
+    pub(super) fn holder(&self) -> Option<Holder> {
+        Holder::parse(self.holder.as_deref()?)
+    }
+
+    /// What an earlier version wrote and we do not understand counts as nothing.
+    pub(super) fn read(bytes: &[u8]) -> Self {
+        serde_json::from_slice(bytes).unwrap_or_default()
+    }
+
+    pub(super) fn write(&self) -> Vec<u8> {
+        serde_json::to_vec(self).unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn survives_the_round_trip_and_strange_bytes() {
+        let private = Private { sha256: Some("x".into()), ..Private::held_by(&Holder::random()) };
+        assert_eq!(Private::read(&private.write()), private);
+        for bytes in [&b""[..], b"null", b"{", b"{\"holder\": \"../../x\"}", b"\xff"] {
+            assert_eq!(Private::read(bytes).holder(), None);
+        }
+    }
+}

@@ -1,0 +1,147 @@
+//! What a user is told about a configuration, before anything is planned.
+
+use tfplugin::value::json;
+use tfplugin::{Diagnostics, Resource, Schema};
+
+use super::*;
+
+/// All that is said about a configuration in JSON, a line each: path, summary, detail.
+async fn told(config: &serde_json::Value) -> Vec<String> {
+    let ty = Schema::of::<ImageModel>(0).ty();
+    let value = json::decode(&ty, config.to_string().as_bytes()).unwrap();
+    let mut diags = Diagnostics::new();
+    tfplugin::schema::check_config(&ImageModel::attributes(), &value, true, &mut diags);
+    let model: ImageModel = tfplugin::model::decode(&value).unwrap();
+    ImageResource::new(Arc::default()).validate(&model, &mut diags).await;
+    diags.iter().map(ToString::to_string).collect()
+}
+
+fn bookworm() -> serde_json::Value {
+    serde_json::json!({ "base": { "bootstrap": { "suite": "bookworm" } } })
+}
+
+#[tokio::test]
+async fn a_good_configuration_is_not_commented() {
+    let config = serde_json::json!({
+        "name_prefix": "dev",
+        "qemu": bookworm(),
+        "environment": { "A": "1" },
+        "provision": [
+            { "inline": ["true"], "environment_wo": { "TOKEN": "x" }, "timeout": "20m" },
+            { "script": "./setup.sh", "user": "app" },
+            { "upload": { "source": "a", "destination": "/b", "mode": "0644", "owner": "app:app" } },
+            { "reboot": true },
+        ],
+        "verify": [{ "name": "one", "command": "true" }],
+        "max_age": "720h",
+        "on_error": "keep",
+    });
+    assert_eq!(told(&config).await, Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn every_mistake_is_told_on_its_attribute() {
+    let with = |name: &str, value: serde_json::Value| {
+        let mut config = serde_json::json!({ "name_prefix": "dev", "qemu": bookworm() });
+        config[name] = value;
+        config
+    };
+    let json = |text: &str| serde_json::from_str::<serde_json::Value>(text).unwrap();
+    let cases = [
+        (json(r#"{"name_prefix": "dev"}"#), "No backend"),
+        (json(r#"{"qemu": {"base": {"bootstrap": {"suite": "bookworm"}}}}"#), "name_prefix: Missing name"),
+        (with("name_prefix", "a/b".into()), "name_prefix: "),
+        (with("name_prefix", "$(reboot)".into()), "name_prefix: "),
+        (with("name_prefix", "x".repeat(10_000).into()), "name_prefix: "),
+        (with("max_age", "1 week".into()), "max_age: "),
+        (with("on_error", "ask".into()), "on_error: "),
+        (with("timeouts", json(r#"{"create": "soon"}"#)), "timeouts.create: "),
+        (with("environment", json(r#"{"1A": "x"}"#)), "environment: Invalid variable"),
+        (with("environment_wo", json(r#"{"A B": "x"}"#)), "environment_wo: Invalid variable"),
+        (with("provision", json("[{}]")), "provision[0]: Unclear provisioning step"),
+        (
+            with("provision", json(r#"[{"inline": ["a"], "content": "b"}]"#)),
+            "provision[0]: Unclear provisioning step",
+        ),
+        (with("provision", json(r#"[{"inline": ["a"], "user": "No One"}]"#)), "provision[0].user: "),
+        (
+            with("provision", json(r#"[{"upload": {"source": "a", "destination": "b"}}]"#)),
+            "provision[0].upload.destination: ",
+        ),
+        (
+            with("provision", json(r#"[{"upload": {"source": "a", "destination": "/b", "mode": "999"}}]"#)),
+            "provision[0].upload.mode: ",
+        ),
+        (with("existing_image_id", "x".into()), "name_prefix: Conflicting attributes"),
+        (with("qemu", json("{}")), "qemu.base: No base"),
+        (with("qemu", json(r#"{"base": {}}"#)), "qemu.base: No base"),
+        (
+            with("qemu", json(r#"{"base": {"image": "a", "bootstrap": {"suite": "bookworm"}}}"#)),
+            "qemu.base: Two bases",
+        ),
+        (with("qemu", json(r#"{"base": {"image": "https://x/y"}}"#)), "qemu.base.sha256: Missing checksum"),
+        (with("qemu", json(r#"{"base": {"image": "x", "sha256": "12"}}"#)), "qemu.base.sha256: "),
+        (
+            with("qemu", json(r#"{"base": {"bootstrap": {"suite": "Book Worm"}}}"#)),
+            "qemu.base.bootstrap.suite: ",
+        ),
+        (
+            with("qemu", json(r#"{"base": {"bootstrap": {"suite": "sid", "mirror": "ftp://x"}}}"#)),
+            "qemu.base.bootstrap.mirror: ",
+        ),
+        (
+            with("qemu", json(r#"{"base": {"bootstrap": {"suite": "sid", "snapshot": "20260101"}}}"#)),
+            "qemu.base.bootstrap.mirror: Missing mirror",
+        ),
+        (
+            with("qemu", json(r#"{"base": {"bootstrap": {"suite": "sid", "packages": ["a; rm"]}}}"#)),
+            "qemu.base.bootstrap.packages: ",
+        ),
+    ];
+    for (config, expected) in cases {
+        let told = told(&config).await;
+        assert!(told.iter().any(|line| line.starts_with(expected)), "{config}: {told:?}");
+    }
+}
+
+#[tokio::test]
+async fn all_mistakes_are_told_at_once() {
+    let config = serde_json::json!({
+        "name_prefix": "a b",
+        "on_error": "ask",
+        "provision": [{}, { "inline": ["a"], "script": "b" }],
+        "qemu": { "base": { "image": "https://x/y" }, "format": "iso", "cpus": 0 },
+    });
+    let told = told(&config).await;
+    let paths: Vec<_> = told.iter().filter_map(|line| line.split(": ").next()).collect();
+    assert_eq!(
+        paths,
+        [
+            "name_prefix",
+            "qemu.cpus",
+            "qemu.format",
+            "on_error",
+            "qemu.base.sha256",
+            "provision[0]",
+            "provision[1]",
+        ],
+        "{told:#?}"
+    );
+}
+
+#[test]
+fn what_was_asked_for_survives_storage() {
+    let config = serde_json::json!({
+        "name_prefix": "dev",
+        "qemu": bookworm(),
+        "provision": [{ "inline": ["true"], "environment": { "A": "\"'$\n" } }],
+        "channels": ["b", "a"],
+    });
+    let ty = Schema::of::<ImageModel>(0).ty();
+    let value = json::decode(&ty, config.to_string().as_bytes()).unwrap();
+    let mut model: ImageModel = tfplugin::model::decode(&value).unwrap();
+    model.image_id = "computed".into();
+    let restored: ImageModel = restore(&crate::resources::inputs::store(&model)).unwrap();
+    assert_eq!(restored.encode(), value);
+    assert!(restore::<ImageModel>(&serde_json::json!({ "provision": 7 })).is_err());
+}

@@ -1,0 +1,31 @@
+//! The user's configuration as it is kept beside an object, so that an import can restore it.
+
+use serde_json::Value as Json;
+use tfplugin::value::json;
+use tfplugin::{Diagnostic, Diagnostics, Kind, Model, Schema};
+
+/// What the user asked for: all that is set, but for what only the provider sets.
+pub(super) fn store<M: Model>(planned: &M) -> Json {
+    let mut inputs = json::to_json(&planned.encode());
+    if let Some(inputs) = inputs.as_object_mut() {
+        let attributes = M::attributes();
+        let computed = |name: &str| {
+            attributes.iter().any(|attribute| attribute.name == name && attribute.kind == Kind::Computed)
+        };
+        inputs.retain(|name, value| !value.is_null() && !computed(name));
+    }
+    inputs
+}
+
+/// What was asked for when the object was made.
+///
+/// # Errors
+/// When what is kept does not fit, such as after a change of the schema.
+pub(super) fn restore<M: Model>(inputs: &Json) -> Result<M, Diagnostics> {
+    let ty = Schema::of::<M>(0).ty();
+    let value = json::decode(&ty, inputs.to_string().as_bytes()).map_err(|error| {
+        let text = format!("The configuration that is kept with the object cannot be read: {error}.");
+        Diagnostic::error("Object not imported", text)
+    })?;
+    tfplugin::model::decode(&value)
+}

@@ -1,0 +1,234 @@
+//! `sindri_vm`: the lifecycle of a machine, the same for every backend.
+
+pub mod model;
+mod plan;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use model::VmModel;
+use tfplugin::{
+    Attr, CreateRequest, DeleteRequest, Diagnostic, Diagnostics, Operation, Plan, PlanRequest, ReadRequest,
+    Resource, State, StateSink, Timeouts, UpdateRequest,
+};
+
+use super::{deadline, diagnose, inputs};
+use crate::backends::{Backends, VmTarget, qemu};
+use crate::domain::vm_spec::PowerState;
+use crate::domain::{BackendError, Vm, VmBackend, VmLauncher, VmRequest};
+use crate::provider::Configured;
+
+/// How long create and update may take when the user does not say.
+const LAUNCH: Duration = Duration::from_secs(10 * 60);
+
+/// How long delete may take when the user does not say.
+const DELETE: Duration = Duration::from_secs(5 * 60);
+
+/// The resource.
+#[derive(Debug)]
+pub struct VmResource {
+    provider: Arc<Configured>,
+}
+
+impl VmResource {
+    /// The resource of a provider.
+    pub fn new(provider: Arc<Configured>) -> Self {
+        Self { provider }
+    }
+
+    /// Who runs the machine that state names.
+    fn backend(backends: &Backends, model: &VmModel) -> Result<Arc<dyn VmBackend>, Diagnostics> {
+        let cloud = model.cloud.known_deref().unwrap_or(qemu::CLOUD);
+        backends.vms(cloud).ok_or_else(|| {
+            let text = format!("The state names {cloud:?}, which this version of the provider does not know. Use the version that made it.");
+            Diagnostic::error("Unknown backend", text).into()
+        })
+    }
+
+    fn request(backends: &Backends, planned: &VmModel, config: &VmModel) -> VmRequest {
+        VmRequest {
+            spec: planned.spec(config, &planned.all_tags(&backends.default_tags)),
+            image_id: planned.image_id.clone().unwrap_or_default(),
+            inputs: inputs::store(planned),
+        }
+    }
+
+    fn launcher(backends: &Backends, planned: &VmModel) -> Box<dyn VmLauncher> {
+        backends.launcher(&VmTarget::Qemu(planned.qemu.clone().unwrap_or_default().spec()))
+    }
+}
+
+impl VmModel {
+    /// Fills in what only the machine itself knows.
+    fn observe(&mut self, vm: &Vm, store_id: Option<String>) {
+        let path = |path: &Option<std::path::PathBuf>| {
+            Attr::from(path.as_ref().map(|path| path.display().to_string()))
+        };
+        self.id = vm.id.as_str().into();
+        self.cloud = qemu::CLOUD.into();
+        let status = match vm.status {
+            PowerState::Running => "running",
+            PowerState::Stopped => "stopped",
+        };
+        self.status = status.into();
+        self.power_state = status.into();
+        self.public_ip = vm.public_ip.clone().into();
+        self.private_ip = vm.private_ip.clone().into();
+        self.ssh_host = vm.ssh_host.as_str().into();
+        self.ssh_port = vm.ssh_port.into();
+        self.ssh_username = vm.ssh_username.as_str().into();
+        self.ssh_command = vm.ssh_command.as_str().into();
+        self.ssh_private_key_path = path(&vm.ssh_private_key_path);
+        self.ssh_known_hosts_path = path(&vm.known_hosts_path);
+        self.console_log_path = path(&vm.console_log_path);
+        self.store_id = store_id.into();
+    }
+}
+
+#[async_trait]
+impl Resource for VmResource {
+    type Model = VmModel;
+
+    fn name(&self) -> &'static str {
+        "vm"
+    }
+
+    async fn validate(&self, config: &VmModel, diags: &mut Diagnostics) {
+        config.validate(diags);
+    }
+
+    async fn plan(
+        &self,
+        request: PlanRequest<'_, VmModel>,
+        plan: &mut Plan<VmModel>,
+        diags: &mut Diagnostics,
+    ) {
+        let backends = self.provider.backends();
+        if let Err(errors) = plan::refine(backends.as_deref(), &request, plan, diags) {
+            diags.extend(errors);
+        }
+    }
+
+    async fn create(
+        &self,
+        request: CreateRequest<VmModel>,
+        state: &mut StateSink<VmModel>,
+        _diags: &mut Diagnostics,
+    ) -> Result<(), Diagnostics> {
+        let backends = self.provider.require()?;
+        let store = backends.local.store.ensure_id();
+        let store =
+            store.map_err(|error| Diagnostic::error("Local store not usable", diagnose::chain(&error)))?;
+        let mut model = request.planned.clone();
+        model.tags_all = Attr::Known(model.all_tags(&backends.default_tags));
+        let machine = Self::request(&backends, &request.planned, &request.config);
+        let limit = Timeouts::of(&model.timeouts, Operation::Create, LAUNCH);
+        let mut record = |vm: &Vm| {
+            let mut model = model.clone();
+            model.observe(vm, Some(store.clone()));
+            state.set(model);
+        };
+        let launcher = Self::launcher(&backends, &request.planned);
+        let launched = deadline::run(&request.cancel, limit, |cancel| {
+            let (launcher, machine, record) = (&launcher, &machine, &mut record);
+            async move { launcher.create(machine, record, &cancel).await }
+        });
+        let vm = launched.await.map_err(|failure| failure.diagnostic("Machine not created", "create"))?;
+        record(&vm);
+        Ok(())
+    }
+
+    async fn read(
+        &self,
+        request: ReadRequest<VmModel>,
+        _diags: &mut Diagnostics,
+    ) -> Result<Option<State<VmModel>>, Diagnostics> {
+        let backends = self.provider.require()?;
+        let mut model = request.state;
+        let Some(id) = model.id.known().cloned() else { return Ok(None) };
+        let store = model.store_id.known().cloned();
+        if let Some(store) = &store {
+            let here = backends.local.is_here(&format!("machine {id}"), store);
+            if !here.map_err(|error| diagnose::backend("Machine not readable", &error))? {
+                return Ok(None);
+            }
+        }
+        match Self::backend(&backends, &model)?.get(&id).await {
+            Ok(vm) => {
+                model.observe(&vm, store);
+                if !model.tags.is_null() {
+                    let own = model.tags.clone().unwrap_or_default();
+                    let seen = own.into_keys().filter_map(|key| vm.tags.get_key_value(&key));
+                    model.tags = Attr::Known(seen.map(|(key, value)| (key.clone(), value.clone())).collect());
+                }
+                model.tags_all = Attr::Known(vm.tags);
+                Ok(Some(model.into()))
+            }
+            Err(error) if error.is_not_found() => Ok(None),
+            Err(error) => Err(diagnose::backend("Machine not readable", &error).into()),
+        }
+    }
+
+    async fn update(
+        &self,
+        request: UpdateRequest<VmModel>,
+        state: &mut StateSink<VmModel>,
+        _diags: &mut Diagnostics,
+    ) -> Result<(), Diagnostics> {
+        let backends = self.provider.require()?;
+        let mut model = request.planned.clone();
+        model.tags_all = Attr::Known(model.all_tags(&backends.default_tags));
+        let id = model.id.clone().unwrap_or_default();
+        let store = model.store_id.known().cloned();
+        let machine = Self::request(&backends, &request.planned, &request.config);
+        let limit = Timeouts::of(&model.timeouts, Operation::Update, LAUNCH);
+        let launcher = Self::launcher(&backends, &request.planned);
+        let updated = deadline::run(&request.cancel, limit, |cancel| {
+            let (launcher, machine, id) = (&launcher, &machine, &id);
+            async move { launcher.update(id, machine, &cancel).await }
+        });
+        let vm = updated.await.map_err(|failure| failure.diagnostic("Machine not changed", "update"))?;
+        model.observe(&vm, store);
+        state.set(model);
+        Ok(())
+    }
+
+    async fn delete(
+        &self,
+        request: DeleteRequest<VmModel>,
+        _diags: &mut Diagnostics,
+    ) -> Result<(), Diagnostics> {
+        let backends = self.provider.require()?;
+        let Some(id) = request.prior.id.known() else { return Ok(()) };
+        let limit = Timeouts::of(&request.prior.timeouts, Operation::Delete, DELETE);
+        let backend = Self::backend(&backends, &request.prior)?;
+        let destroyed = deadline::run(&request.cancel, limit, |cancel| {
+            let backend = &backend;
+            async move { backend.destroy(id, &cancel).await }
+        });
+        match destroyed.await {
+            Err(deadline::Failure { error, .. }) if error.is_not_found() => Ok(()),
+            other => other.map_err(|failure| failure.diagnostic("Machine not destroyed", "delete").into()),
+        }
+    }
+
+    async fn import(&self, id: &str) -> Result<State<VmModel>, Diagnostics> {
+        let backends = self.provider.require()?;
+        let failed = |error: BackendError| diagnose::backend("Machine not imported", &error);
+        let wrong = || {
+            let text = format!(
+                "{id:?} is not what can be imported: write \"qemu/MACHINE_ID\", the name of its folder in `vms/` under `data_dir`."
+            );
+            Diagnostic::error("Invalid import id", text)
+        };
+        let (cloud, vm_id) = id.split_once('/').ok_or_else(wrong)?;
+        let backend = backends.vms(cloud).ok_or_else(wrong)?;
+        let vm = backend.get(vm_id).await.map_err(failed)?;
+        let kept = backend.inputs(vm_id).await.map_err(failed)?;
+        let mut model: VmModel = inputs::restore(&kept)?;
+        model.tags_all = Attr::Known(vm.tags.clone());
+        model.observe(&vm, backends.local.store.id().ok().flatten());
+        Ok(model.into())
+    }
+}

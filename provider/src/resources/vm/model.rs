@@ -1,0 +1,208 @@
+//! `sindri_vm` as it stands in configuration and state.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use tfplugin::{Attr, Diagnostics, Model, Path, Timeouts};
+
+use crate::backends::qemu::vm_model::QemuVmModel;
+use crate::domain::names;
+use crate::domain::vm_spec::{PowerState, SshAccess, VmSpec, WaitFor};
+use crate::process::Secret;
+
+/// A machine, launched from an image: started, stopped, looked after, destroyed.
+#[derive(Debug, Clone, Default, Model)]
+pub struct VmModel {
+    /// The machine's name, also its host name.
+    #[attr(required, requires_replace, validate = names::object)]
+    pub name: Attr<String>,
+    /// The image that it starts from: `sindri_image.….image_id`.
+    #[attr(required, requires_replace)]
+    pub image_id: Attr<String>,
+    /// `"running"` or `"stopped"`; changes in place.
+    #[attr(optional, default = "running", validate = power_state)]
+    pub power_state: Attr<String>,
+    /// What cloud-init reads at first boot, passed on unchanged.
+    #[attr(optional, validate = names::text)]
+    pub user_data: Attr<String>,
+    /// Like `user_data`, for secrets: never stored in plan or state.
+    #[attr(optional, write_only)]
+    pub user_data_wo: Attr<String>,
+    /// Stands for `user_data_wo`: raise it when the value changes.
+    #[attr(optional)]
+    pub user_data_wo_version: Attr<i64>,
+    /// Whether a change of user data makes the machine anew. If not, the change is recorded and has no effect on a
+    /// machine that has booted: cloud-init runs once.
+    #[attr(optional, default = false)]
+    pub user_data_replace_on_change: Attr<bool>,
+    /// Who may log in.
+    #[attr(optional, requires_replace)]
+    pub ssh: Attr<SshModel>,
+    /// What create and start wait for: `"ssh"` (the server's banner, not an open port), `"cloud-init"` (until it is
+    /// done), or `"none"`.
+    #[attr(optional, default = "ssh", validate = wait_for)]
+    pub wait_for: Attr<String>,
+    /// Tags of the machine. They win over the provider's `default_tags`.
+    #[attr(optional)]
+    pub tags: Attr<BTreeMap<String, String>>,
+    /// Runs the machine on this computer with QEMU.
+    #[attr(optional)]
+    pub qemu: Attr<QemuVmModel>,
+    /// How long the operations may take.
+    #[attr(optional)]
+    pub timeouts: Attr<Timeouts>,
+
+    /// The machine's own id.
+    #[attr(computed, keep_prior)]
+    pub id: Attr<String>,
+    /// Where it runs: `"qemu"`.
+    #[attr(computed, keep_prior)]
+    pub cloud: Attr<String>,
+    /// `"running"` or `"stopped"`, as it was when last looked at.
+    #[attr(computed)]
+    pub status: Attr<String>,
+    /// The public address; null for a machine on this computer.
+    #[attr(computed, keep_prior)]
+    pub public_ip: Attr<String>,
+    /// The private address; null for a machine on this computer.
+    #[attr(computed, keep_prior)]
+    pub private_ip: Attr<String>,
+    /// Where SSH listens.
+    #[attr(computed, keep_prior)]
+    pub ssh_host: Attr<String>,
+    /// On which port SSH listens.
+    #[attr(computed, keep_prior)]
+    pub ssh_port: Attr<u16>,
+    /// Who logs in.
+    #[attr(computed, keep_prior)]
+    pub ssh_username: Attr<String>,
+    /// A command that logs in.
+    #[attr(computed, keep_prior)]
+    pub ssh_command: Attr<String>,
+    /// The private key that logs in.
+    #[attr(computed, keep_prior)]
+    pub ssh_private_key_path: Attr<String>,
+    /// A known-hosts file with the machine's host key.
+    #[attr(computed, keep_prior)]
+    pub ssh_known_hosts_path: Attr<String>,
+    /// What the machine prints on its console.
+    #[attr(computed, keep_prior)]
+    pub console_log_path: Attr<String>,
+    /// The machine's tags and the provider's `default_tags` together.
+    #[attr(computed)]
+    pub tags_all: Attr<BTreeMap<String, String>>,
+    /// Which local store has the machine.
+    #[attr(computed, keep_prior)]
+    pub store_id: Attr<String>,
+}
+
+/// Who may log in. When nothing is given, a fresh key is made for the machine.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Model)]
+pub struct SshModel {
+    /// The user; `"sindri"` when not set, made at first boot with the right to use sudo.
+    #[attr(optional, validate = names::user)]
+    pub username: Attr<String>,
+    /// A public key in OpenSSH's format.
+    #[attr(optional, validate = public_key)]
+    pub public_key: Attr<String>,
+    /// The path of the private key that belongs to `public_key`, for `wait_for` and `ssh_command`.
+    #[attr(optional, validate = names::text)]
+    pub private_key_path: Attr<String>,
+}
+
+/// Who logs in when the user does not say.
+pub const DEFAULT_USER: &str = "sindri";
+
+impl VmModel {
+    /// Checks what can be said before values are known.
+    pub fn validate(&self, diags: &mut Diagnostics) {
+        let root = Path::root();
+        if self.qemu.is_null() {
+            let text = "Set exactly one backend: `qemu = {}` runs the machine on this computer.";
+            diags.error(root.clone(), "No backend", text);
+        }
+        if !self.user_data.is_null() && !self.user_data_wo.is_null() {
+            let text = "Set one of `user_data` and `user_data_wo`.";
+            diags.error(root.attr("user_data_wo"), "Conflicting attributes", text);
+        }
+        if let Attr::Known(ssh) = &self.ssh {
+            let at = root.attr("ssh");
+            if ssh.public_key.is_null() && !ssh.private_key_path.is_null() {
+                let text =
+                    "Set `public_key` too: it is what the machine gets. Without both, a fresh pair is made.";
+                diags.error(at.attr("public_key"), "Half a key pair", text);
+            }
+            let waits = matches!(self.wait_for.known_deref(), Some("cloud-init"));
+            if waits && !ssh.public_key.is_null() && ssh.private_key_path.is_null() {
+                let text =
+                    "Waiting for cloud-init needs a login: set `private_key_path`, or `wait_for = \"ssh\"`.";
+                diags.error(at.attr("private_key_path"), "No private key", text);
+            }
+        }
+        if let Attr::Known(qemu) = &self.qemu {
+            qemu.validate(&root.attr("qemu"), diags);
+        }
+    }
+
+    /// The machine as asked for. `self` is the plan, all of it known; `config` has the secrets.
+    pub fn spec(&self, config: &Self, tags: &BTreeMap<String, String>) -> VmSpec {
+        let ssh = self.ssh.clone().unwrap_or_default();
+        let user_data = config.user_data_wo.known().or(self.user_data.known());
+        VmSpec {
+            name: self.name.clone().unwrap_or_default(),
+            power_state: self.power_state(),
+            user_data: user_data.map(|text| Secret::new(text.as_str())),
+            ssh: SshAccess {
+                username: ssh.username.into_known().unwrap_or_else(|| DEFAULT_USER.to_owned()),
+                public_key: ssh.public_key.into_known(),
+                private_key_path: ssh.private_key_path.into_known().map(PathBuf::from),
+            },
+            wait_for: match self.wait_for.known_deref() {
+                Some("none") => WaitFor::None,
+                Some("cloud-init") => WaitFor::CloudInit,
+                _ => WaitFor::Ssh,
+            },
+            tags: tags.clone(),
+        }
+    }
+
+    /// Whether the machine is to run.
+    pub fn power_state(&self) -> PowerState {
+        match self.power_state.known_deref() {
+            Some("stopped") => PowerState::Stopped,
+            _ => PowerState::Running,
+        }
+    }
+
+    /// The user's tags over the provider's.
+    pub fn all_tags(&self, default_tags: &BTreeMap<String, String>) -> BTreeMap<String, String> {
+        let mut tags = default_tags.clone();
+        tags.extend(self.tags.clone().unwrap_or_default());
+        tags
+    }
+}
+
+fn power_state(value: &str) -> Result<(), String> {
+    match value {
+        "running" | "stopped" => Ok(()),
+        other => Err(format!("{other:?} is not possible: use \"running\" or \"stopped\"")),
+    }
+}
+
+fn wait_for(value: &str) -> Result<(), String> {
+    match value {
+        "ssh" | "cloud-init" | "none" => Ok(()),
+        other => Err(format!("{other:?} is not possible: use \"ssh\", \"cloud-init\" or \"none\"")),
+    }
+}
+
+fn public_key(value: &str) -> Result<(), String> {
+    let line = value.trim_end_matches('\n');
+    let mut parts = line.split(' ');
+    let algorithm = parts.next().unwrap_or_default();
+    let known = ["ssh-", "ecdsa-", "sk-"].iter().any(|prefix| algorithm.starts_with(prefix));
+    if known && parts.next().is_some_and(|key| key.len() > 40) && !line.contains(['\n', '\r', '\0']) {
+        return Ok(());
+    }
+    Err("must be one line of a public key, such as `ssh-ed25519 AAAA… name`".into())
+}

@@ -1,0 +1,93 @@
+//! What a plan for a machine says: what is known beforehand, what restarts it, what makes it anew.
+
+use tfplugin::{Attr, Diagnostic, Diagnostics, Path, Plan, PlanRequest, Value};
+
+use super::model::{DEFAULT_USER, VmModel};
+use crate::backends::{Backends, qemu};
+
+/// What a running machine only takes up when it is started again.
+const RESTARTS: &[&str] = &["cpus", "memory_mb", "disk_size_gb", "ports"];
+
+pub(super) fn refine(
+    backends: Option<&Backends>,
+    request: &PlanRequest<'_, VmModel>,
+    plan: &mut Plan<VmModel>,
+    diags: &mut Diagnostics,
+) -> Result<(), Diagnostics> {
+    let planned = plan.model()?;
+    match (backends, planned.tags.is_unknown()) {
+        (Some(backends), false) => {
+            set(plan, "tags_all", Value::object(planned.all_tags(&backends.default_tags)));
+        }
+        _ => plan.unknown("tags_all"),
+    }
+    if let Attr::Known(state) = &planned.power_state {
+        set(plan, "status", state.as_str().into());
+    }
+    match request.prior {
+        None => plan_new(&planned, plan),
+        Some(prior) => plan_change(prior, &planned, plan, diags),
+    }
+    Ok(())
+}
+
+/// Sets what differs only, so that a plan without changes stays without.
+fn set(plan: &mut Plan<VmModel>, name: &str, value: Value) {
+    if plan.get(name) != Some(&value) {
+        plan.set(name, value);
+    }
+}
+
+fn plan_new(planned: &VmModel, plan: &mut Plan<VmModel>) {
+    plan.set("cloud", qemu::CLOUD);
+    plan.set("ssh_host", "127.0.0.1");
+    plan.set("public_ip", Value::Null);
+    plan.set("private_ip", Value::Null);
+    match &planned.ssh {
+        Attr::Unknown => {}
+        Attr::Null => plan.set("ssh_username", DEFAULT_USER),
+        Attr::Known(ssh) => match &ssh.username {
+            Attr::Unknown => {}
+            username => plan.set("ssh_username", username.known_deref().unwrap_or(DEFAULT_USER)),
+        },
+    }
+}
+
+fn plan_change(prior: &VmModel, planned: &VmModel, plan: &mut Plan<VmModel>, diags: &mut Diagnostics) {
+    let user_data =
+        ["user_data", "user_data_wo_version"].into_iter().filter(|name| plan.prior(*name) != plan.get(*name));
+    let changed: Vec<_> = user_data.collect();
+    let replaces = planned.user_data_replace_on_change == Attr::Known(true);
+    for name in changed {
+        if replaces {
+            plan.require_replace(name);
+        } else {
+            let text = "cloud-init reads user data once, at first boot: the change is recorded and the machine does not see it. Set `user_data_replace_on_change = true` to make the machine anew.";
+            diags.push(Diagnostic::warning("User data takes no effect", text).at(name));
+        }
+    }
+    let size = |model: &VmModel| model.qemu.known().and_then(|qemu| qemu.disk_size_gb.known().copied());
+    if let (Some(old), Some(new)) = (size(prior), size(planned))
+        && new < old
+    {
+        let text = format!(
+            "A disk can only grow: it has {old} GiB, and {new} are asked for. Replace the machine for a smaller one."
+        );
+        diags.error(Path::from("qemu").attr("disk_size_gb"), "Disk cannot shrink", text);
+    }
+    let runs =
+        prior.status.known_deref() == Some("running") && planned.power_state == Attr::Known("running".into());
+    let qemu = Path::from("qemu");
+    let restarts: Vec<_> = RESTARTS
+        .iter()
+        .filter(|name| plan.prior(qemu.attr(**name)) != plan.get(qemu.attr(**name)))
+        .copied()
+        .collect();
+    if runs && !restarts.is_empty() {
+        let text = format!(
+            "A change of {} takes effect when the machine starts: apply restarts it.",
+            restarts.join(", ")
+        );
+        diags.push(Diagnostic::warning("Machine will be restarted", text).at(qemu));
+    }
+}

@@ -1,0 +1,72 @@
+//! A real image whose steps run in a booted guest, then booted again for its checks.
+
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "tests, and what supports them")]
+
+#[path = "support/image.rs"]
+mod support;
+
+use sindri::backends::qemu::image::{BuildError, remove_partial};
+use sindri::backends::qemu::{Base, ImageSource};
+use sindri::domain::{Action, Check, OnError};
+use support::{CANARY, Inside, Site, assert_clean, bookworm, host, image, inline, step};
+
+fn check(name: &str, command: &str) -> Check {
+    Check { name: name.into(), command: command.into() }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn steps_in_a_guest_then_checks_of_the_finished_image() {
+    let site = Site::new();
+    let file = site.dir.path().join("file");
+    std::fs::write(&file, "uploaded\n").unwrap();
+    let upload =
+        Action::Upload { source: file, destination: "/opt/new/file".into(), mode: Some(0o600), owner: None };
+    let mut as_user = inline(&["id -un > /srv/who"]);
+    as_user.user = Some("games".into());
+    let mut spec = image(vec![
+        inline(&[
+            "systemctl is-active ssh",
+            "printf '%s|%s' \"$PLAIN\" \"${#TOKEN}\" > /srv/env",
+            "chmod 777 /srv",
+        ]),
+        inline(&["echo \"$TOKEN\" > /srv/token; sync; rm /srv/token; echo x > /root/.bash_history"]),
+        as_user,
+        step(upload),
+    ]);
+    spec.checks = vec![
+        check("the step's file is there", "grep -q '^a b\"c|' /srv/env && test \"$(cat /srv/who)\" = games"),
+        check(
+            "the kernel can be made anew",
+            "kernel-install add $(uname -r) /boot/vmlinuz-$(uname -r) /boot/initrd.img-$(uname -r) && grep -q '^linux */linux/' /boot/efi/loader/entries/*.conf",
+        ),
+        check("the disk is whole", "! systemctl --failed | grep -q failed && touch /changed"),
+    ];
+    let mut qemu = bookworm();
+    qemu.boot = true;
+    let built = site.build(&spec, &qemu).await.unwrap();
+    let inside = Inside::of(&built);
+    assert_eq!(inside.cat("/srv/env"), format!("a b\"c|{}", CANARY.len()));
+    assert_eq!(inside.cat("/opt/new/file"), "uploaded\n");
+    assert!(!inside.list("/").contains(&"changed".to_owned()), "a check changed the image");
+    assert_clean(&inside);
+
+    // The image as a base; a check that fails leaves its guest for a look.
+    let mut spec = image(Vec::new());
+    spec.checks = vec![check("never", "echo because; exit 9")];
+    spec.on_error = OnError::Keep;
+    let mut copy = bookworm();
+    copy.base = Base::Image { source: ImageSource::Path(built.disk.clone()), sha256: None };
+    let error = site.build(&spec, &copy).await.unwrap_err();
+    let BuildError::Kept { source, login } = &error else { panic!("{error}") };
+    assert!(matches!(&**source, BuildError::Check { code: 9, tail, .. } if tail == "because"), "{source}");
+    let seen =
+        std::process::Command::new("sh").args(["-c", &format!("{login} cat /srv/env")]).output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&seen.stdout), format!("a b\"c|{}", CANARY.len()));
+    let left = std::fs::read_dir(site.dir.path()).unwrap().map(|it| it.unwrap().path());
+    let kept = left.into_iter().find(|path| path.join("check").exists()).unwrap();
+    let id = kept.file_name().unwrap().to_str().unwrap().parse().unwrap();
+    let pid = std::fs::read_to_string(kept.join("check/qemu.pid")).unwrap();
+    remove_partial(&host(), id, &kept).await.unwrap();
+    assert!(!kept.exists());
+    assert!(!std::path::Path::new(&format!("/proc/{}", pid.trim())).exists(), "the guest still runs");
+}

@@ -1,0 +1,180 @@
+//! Real images from a real bootstrap, their steps run in the tree.
+
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "tests, and what supports them")]
+
+#[path = "support/image.rs"]
+mod support;
+
+use std::time::{Duration, Instant};
+
+use sindri::backends::qemu::image::BuildError;
+use sindri::backends::qemu::{Base, Bootstrap, DiskFormat, ImageSource, Network};
+use sindri::domain::Action;
+use support::{CANARY, Inside, Site, assert_clean, bookworm, image, inline, run, step};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_image_holds_what_the_steps_made_and_nothing_of_the_build() {
+    let site = Site::new();
+    let folder = site.dir.path().join("a folder");
+    std::fs::create_dir(&folder).unwrap();
+    std::fs::write(folder.join("data"), "uploaded\n").unwrap();
+    let mut as_user = inline(&["id -un > /srv/who", "echo \"$HOME\" >> /srv/who"]);
+    as_user.user = Some("games".into());
+    let upload = |source, destination: &str, owner: Option<&str>| {
+        let (mode, owner) = (Some(0o640), owner.map(str::to_owned));
+        step(Action::Upload { source, destination: destination.into(), mode, owner })
+    };
+    let spec = image(vec![
+        inline(&[
+            "printf '%s|%s' \"$PLAIN\" \"${#TOKEN}\" > /srv/env",
+            "chmod 777 /srv",
+            "chown 33:44 /srv/env",
+        ]),
+        as_user,
+        upload(folder.clone(), "/opt/folder", Some("daemon:games")),
+        upload(folder.join("data"), "/opt/new/file name", None),
+        step(Action::Script {
+            name: "s.py".into(),
+            content: "#!/usr/bin/python3\nopen('/srv/py', 'w').write('py')".into(),
+        }),
+        inline(&[
+            "test \"$(id -u)\" = 0",
+            "! test -e /run/systemd/system",
+            "test -c /dev/null",
+            "ls /proc/1/exe",
+        ]),
+        inline(&[
+            "hostname; /usr/sbin/policy-rc.d && exit 1 || test $? = 101",
+            "echo hist > /root/.bash_history",
+        ]),
+    ]);
+    let built = site.build(&spec, &bookworm()).await.unwrap();
+    let inside = Inside::of(&built);
+    assert_eq!(inside.cat("/srv/env"), format!("a b\"c|{}", CANARY.len()));
+    assert_eq!(inside.cat("/srv/who"), "games\n/usr/games\n");
+    assert_eq!(inside.cat("/srv/py"), "py");
+    assert_eq!(inside.cat("/opt/folder/data"), "uploaded\n");
+    assert_eq!(inside.cat("\"/opt/new/file name\""), "uploaded\n");
+    let listing = inside.debugfs("stat /opt/folder/data");
+    assert!(listing.contains("User:     1   Group:    60"), "{listing}");
+    let listing = inside.debugfs("stat /srv/env");
+    assert!(listing.contains("User:    33   Group:    44"), "{listing}");
+    assert_clean(&inside);
+    let entry = run(
+        "mtype",
+        &["-i", &format!("{}@@1M", inside.path("disk.raw").display()), "::/loader/entries/*.conf"],
+    );
+    assert!(
+        entry.contains("linux      /linux/") && entry.contains(" root=PARTUUID=")
+            || entry.contains("root=PARTUUID="),
+        "{entry}"
+    );
+    assert_eq!(built.virtual_size, 4 << 30);
+    assert_eq!(built.size_bytes, std::fs::metadata(&built.disk).unwrap().len());
+    assert_eq!(run("sha256sum", &[built.disk.to_str().unwrap()])[..64], built.sha256);
+
+    let again = site.build(&spec, &bookworm()).await.unwrap();
+    assert_eq!(built.sha256, again.sha256, "identical inputs give identical bytes");
+
+    // The finished image as a base, in another format and larger.
+    let mut copy = bookworm();
+    copy.base =
+        Base::Image { source: ImageSource::Path(built.disk.clone()), sha256: Some(built.sha256.clone()) };
+    (copy.disk_size_gb, copy.format) = (5, DiskFormat::Raw);
+    let copied = site.build(&image(Vec::new()), &copy).await.unwrap();
+    assert_eq!(std::fs::metadata(&copied.disk).unwrap().len(), 5 << 30);
+    assert_eq!(copied.resolved_base, format!("sha256:{}", built.sha256));
+    copy.disk_size_gb = 1;
+    let error = site.build(&image(Vec::new()), &copy).await.unwrap_err();
+    assert!(matches!(error, BuildError::TooSmall { disk_gb: 1, needed_gb: 4 }), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn failures_say_what_and_leave_nothing() {
+    let site = Site::new();
+    let error = site
+        .build(&image(vec![inline(&["echo one", "echo why >&2; exit 7"])]), &bookworm())
+        .await
+        .unwrap_err();
+    assert!(
+        matches!(&error, BuildError::Step { name, code: 7, tail } if name == "1 (echo one)" && tail == "one\nwhy"),
+        "{error}"
+    );
+    let mut slow = inline(&["sleep 600"]);
+    slow.timeout = Some(Duration::from_secs(1));
+    let error = site.build(&image(vec![slow]), &bookworm()).await.unwrap_err();
+    assert!(matches!(error, BuildError::StepTimeout { .. }), "{error}");
+
+    let mut alone = bookworm();
+    alone.network = Network::None;
+    let cut_off =
+        inline(&["test $(ls /sys/class/net | wc -l) -ge 0", "! getent hosts localhost.invalid", "exit 3"]);
+    let error = site.build(&image(vec![cut_off]), &alone).await.unwrap_err();
+    assert!(matches!(error, BuildError::Step { code: 3, .. }), "{error}");
+
+    let big = inline(&["head -c 900M /dev/urandom > /opt/big"]);
+    let mut small = bookworm();
+    small.disk_size_gb = 1;
+    let error = site.build(&image(vec![big]), &small).await.unwrap_err();
+    assert!(matches!(error, BuildError::TooSmall { disk_gb: 1, needed_gb: 2 }), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn cancelling_stops_within_seconds_and_leaves_no_process() {
+    let site = Site::new();
+    let cancel = site.cancel.clone();
+    let mark = "86397";
+    let spec = image(vec![inline(&[&format!("sleep {mark} & sleep {mark}")])]);
+    let watch = tokio::spawn(async move {
+        while !running(mark) {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        cancel.cancel();
+        Instant::now()
+    });
+    let error = site.build(&spec, &bookworm()).await.unwrap_err();
+    let cancelled = watch.await.unwrap();
+    assert!(matches!(error, BuildError::Cancelled), "{error}");
+    assert!(cancelled.elapsed() < Duration::from_secs(10), "{:?}", cancelled.elapsed());
+    assert!(!running(mark));
+}
+
+fn running(mark: &str) -> bool {
+    std::fs::read_dir("/proc").unwrap().flatten().any(|process| {
+        std::fs::read(process.path().join("cmdline"))
+            .is_ok_and(|line| line == format!("sleep\0{mark}\0").as_bytes())
+    })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bad_bases_are_refused_early() {
+    let site = Site::new();
+    let bootstrap = |suite: &str, mirror: Option<&str>| {
+        let mut qemu = bookworm();
+        let mirror = mirror.map(str::to_owned);
+        qemu.base =
+            Base::Bootstrap(Bootstrap { suite: suite.into(), mirror, snapshot: None, packages: Vec::new() });
+        qemu
+    };
+    let start = Instant::now();
+    let error = site.build(&image(Vec::new()), &bootstrap("bogus", None)).await.unwrap_err();
+    assert!(matches!(error, BuildError::UnknownSuite { .. }), "{error}");
+    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let error = site
+        .build(&image(Vec::new()), &bootstrap("bookworm", Some(&format!("http://{nobody}"))))
+        .await
+        .unwrap_err();
+    assert!(matches!(error, BuildError::Mirror { .. }), "{error}");
+
+    let disk = site.dir.path().join("overlay.qcow2");
+    let disk = disk.to_str().unwrap();
+    run("qemu-img", &["create", "-q", "-f", "qcow2", "-F", "raw", "-b", "/dev/null", disk, "1M"]);
+    let mut qemu = bookworm();
+    qemu.base = Base::Image { source: ImageSource::Path(disk.into()), sha256: None };
+    let error = site.build(&image(Vec::new()), &qemu).await.unwrap_err();
+    assert!(matches!(error, BuildError::Refused { .. }), "{error}");
+    qemu.base = Base::Image { source: ImageSource::Path(disk.into()), sha256: Some("0".repeat(64)) };
+    let error = site.build(&image(Vec::new()), &qemu).await.unwrap_err();
+    assert!(matches!(error, BuildError::Checksum { .. }), "{error}");
+    assert!(start.elapsed() < Duration::from_secs(20));
+}

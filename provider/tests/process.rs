@@ -1,0 +1,109 @@
+//! Real programs under the real supervisor.
+
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "tests, and what supports them")]
+
+use std::time::{Duration, Instant};
+
+use sindri::process::{BuildLog, Command, Limits, ProcessError, Redactor, Runner, Secret};
+use tokio_util::sync::CancellationToken;
+
+fn runner() -> Runner {
+    Runner::new(env!("CARGO_BIN_EXE_terraform-provider-sindri"))
+}
+
+fn unbounded() -> Limits {
+    Limits::cancelled_by(&CancellationToken::new())
+}
+
+fn sh(script: &str) -> Command {
+    Command::new("sh").arg("-c").arg(script)
+}
+
+/// Whether a process with this id is there and not a zombie.
+fn alive(pid: &str) -> bool {
+    std::fs::read_to_string(format!("/proc/{}/stat", pid.trim())).is_ok_and(|stat| !stat.contains(") Z "))
+}
+
+#[tokio::test]
+async fn output_goes_to_the_log_in_order_and_redacted() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = BuildLog::create(dir.path(), "t", "1", Redactor::new([&Secret::new("hunter22")])).unwrap();
+    let finished = runner()
+        .run(&sh("echo one; echo two hunter22 >&2; printf three; exit 3"), Some(&log), &unbounded())
+        .await
+        .unwrap();
+    assert_eq!(finished.code, 3);
+    assert_eq!(finished.output, "one\ntwo (redacted)\nthree\n");
+    assert_eq!(std::fs::read_to_string(log.path()).unwrap(), finished.output);
+}
+
+#[tokio::test]
+async fn a_program_sees_only_the_environment_it_was_given() {
+    let command = Command::new("env").env("GIVEN", "a b\"c");
+    let output = runner().check(&command, None, &unbounded()).await.unwrap();
+    assert!(output.contains("GIVEN=a b\"c\n"), "{output}");
+    assert!(!output.contains("CARGO"), "{output}");
+}
+
+#[tokio::test]
+async fn errors_name_the_program() {
+    let cases = [
+        (Command::new("no-such-program"), "no-such-program is not installed or not in PATH"),
+        (Command::new("/no/such/program"), "program is not installed or not in PATH"),
+        (sh("echo why; kill -9 $$"), "sh failed with exit code 137"),
+    ];
+    for (command, message) in cases {
+        let error = runner().check(&command, None, &unbounded()).await.unwrap_err();
+        assert_eq!(error.to_string(), message);
+    }
+    let limits = Limits { timeout: Some(Duration::from_millis(200)), ..unbounded() };
+    let error = runner().run(&sh("sleep 60"), None, &limits).await.unwrap_err();
+    assert!(matches!(error, ProcessError::Timeout { .. }), "{error}");
+}
+
+#[tokio::test]
+async fn cancel_ends_the_whole_tree() {
+    let dir = tempfile::tempdir().unwrap();
+    let pids = dir.path().join("pids");
+    // One child in the group, one that left it: both ignore SIGTERM.
+    let script = format!(
+        "trap '' TERM; sh -c 'trap \"\" TERM; echo $$ >> {0}; sleep 100; :' & setsid sh -c 'trap \"\" TERM; echo $$ >> {0}; sleep 100; :' & echo $$ >> {0}; wait; sleep 100",
+        pids.display()
+    );
+    let cancel = CancellationToken::new();
+    let started = Instant::now();
+    let stop = async {
+        while std::fs::read_to_string(&pids).unwrap_or_default().lines().count() < 3 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        cancel.cancel();
+    };
+    let (runner, command, limits) = (runner(), sh(&script), Limits::cancelled_by(&cancel));
+    let (result, ()) = tokio::join!(runner.run(&command, None, &limits), stop);
+    assert!(matches!(result, Err(ProcessError::Cancelled { .. })), "{result:?}");
+    assert!(started.elapsed() < Duration::from_secs(30));
+    for pid in std::fs::read_to_string(&pids).unwrap().lines() {
+        assert!(!alive(pid), "process {pid} is still there");
+    }
+}
+
+#[tokio::test]
+async fn a_dropped_run_ends_the_program() {
+    let dir = tempfile::tempdir().unwrap();
+    let pid = dir.path().join("pid");
+    let (runner, command, limits) =
+        (runner(), sh(&format!("echo $$ > {}; exec sleep 100", pid.display())), unbounded());
+    {
+        let run = runner.run(&command, None, &limits);
+        tokio::pin!(run);
+        while std::fs::read_to_string(&pid).unwrap_or_default().trim().is_empty() {
+            let _ = tokio::time::timeout(Duration::from_millis(50), &mut run).await;
+        }
+    }
+    let pid = std::fs::read_to_string(&pid).unwrap();
+    let started = Instant::now();
+    while alive(&pid) {
+        assert!(started.elapsed() < Duration::from_secs(10), "process {pid} is still there");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}

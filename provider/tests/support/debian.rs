@@ -1,0 +1,61 @@
+//! One small Debian for all tests with real guests: built once by the image builder, and again when anything
+//! that shapes it has changed.
+#![allow(clippy::unwrap_used)] // Helpers of tests fail as tests do.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+
+use sha2::{Digest, Sha256};
+use sindri::backends::qemu::image::{Build, build};
+use sindri::process::{BuildLog, Redactor};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use super::image;
+
+/// The disk, in qcow2. Tests of several programs may ask at once.
+pub(crate) async fn disk() -> PathBuf {
+    let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join("debian");
+    fs::create_dir_all(&dir).unwrap();
+    let lock = File::create(dir.join("lock")).unwrap();
+    let lock = tokio::task::spawn_blocking(move || lock.lock().map(|()| lock)).await.unwrap().unwrap();
+    let disk = dir.join(format!("{}.qcow2", recipe()));
+    if !disk.exists() {
+        for old in fs::read_dir(&dir).unwrap().flatten().filter(|it| it.file_name() != "lock") {
+            let _ = fs::remove_file(old.path());
+        }
+        make(&disk).await;
+    }
+    drop(lock);
+    disk
+}
+
+async fn make(disk: &Path) {
+    let work = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let log = BuildLog::create(&work.path().join("logs"), "debian", "1", Redactor::default()).unwrap();
+    let mut qemu = image::bookworm();
+    qemu.compress = false;
+    let (id, cancel, work_dir) = (Uuid::new_v4(), CancellationToken::new(), work.path().join("work"));
+    let (spec, host) = (image::image(Vec::new()), image::host());
+    let (spec, qemu, host, work_dir, log, cancel) = (&spec, &qemu, &host, work_dir.as_path(), &log, &cancel);
+    let built = build(&Build { id, spec, qemu, host, work_dir, log, cancel }).await;
+    let built = built.unwrap_or_else(|error| panic!("{error:?}\n{}", log.tail(40)));
+    fs::rename(built.disk, disk).unwrap();
+}
+
+/// A hash of what shapes the image.
+fn recipe() -> String {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut files: Vec<PathBuf> = ["../templates/scripts", "src/backends/qemu/image"]
+        .iter()
+        .flat_map(|dir| fs::read_dir(root.join(dir)).unwrap().flatten())
+        .map(|entry| entry.path())
+        .filter(|path| path.is_file())
+        .collect();
+    files.sort();
+    let mut hash = Sha256::new();
+    for file in files {
+        hash.update(fs::read(file).unwrap());
+    }
+    hex::encode(&hash.finalize()[..8])
+}

@@ -1,0 +1,202 @@
+//! What the tests of image builds share: one cache, so that one layer serves them all.
+#![allow(dead_code, unreachable_pub)] // Each test program uses a part of it.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use sindri::backends::qemu::host::AcceleratorChoice;
+use sindri::backends::qemu::image::{Build, BuildError, BuiltImage, Host, build};
+use sindri::backends::qemu::{Arch, Base, Bootstrap, DiskFormat, Network, QemuImageSpec};
+use sindri::domain::{Action, Environment, ImageSpec, OnError, Security, Step};
+use sindri::process::{BuildLog, Redactor, Runner, Secret};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+/// A secret that must be found nowhere.
+pub const CANARY: &str = "canary-7f3a9c\"$(touch /canary)";
+
+pub fn host() -> Host {
+    Host {
+        runner: Runner::new(env!("CARGO_BIN_EXE_terraform-provider-sindri")),
+        cache_dir: Path::new(env!("CARGO_TARGET_TMPDIR")).join("cache"),
+        accelerator: AcceleratorChoice::Auto,
+        etc_apt: PathBuf::from("/etc/apt"),
+    }
+}
+
+pub fn step(action: Action) -> Step {
+    Step { action, environment: Environment::default(), user: None, timeout: None }
+}
+
+pub fn inline(lines: &[&str]) -> Step {
+    step(Action::Inline(lines.iter().map(|line| (*line).to_owned()).collect()))
+}
+
+pub fn image(steps: Vec<Step>) -> ImageSpec {
+    ImageSpec {
+        name_prefix: "test".into(),
+        environment: Environment {
+            plain: BTreeMap::from([("PLAIN".into(), "a b\"c".into())]),
+            secret: BTreeMap::from([("TOKEN".into(), Secret::new(CANARY))]),
+        },
+        steps,
+        security: Security { clean_sensitive_data: true, remove_ssh_host_keys: true },
+        checks: Vec::new(),
+        on_error: OnError::Cleanup,
+    }
+}
+
+/// A small Debian of the host's architecture.
+pub fn bookworm() -> QemuImageSpec {
+    let bootstrap =
+        Bootstrap { suite: "bookworm".into(), mirror: None, snapshot: None, packages: Vec::new() };
+    QemuImageSpec {
+        base: Base::Bootstrap(bootstrap),
+        arch: Arch::host().unwrap(),
+        disk_size_gb: 4,
+        memory_mb: 1024,
+        cpus: 2,
+        format: DiskFormat::Qcow2,
+        compress: true,
+        network: Network::User,
+        boot: false,
+    }
+}
+
+/// A folder for builds, with a log.
+pub struct Site {
+    pub dir: tempfile::TempDir,
+    pub log: BuildLog,
+    pub cancel: CancellationToken,
+}
+
+impl Site {
+    pub fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let redactor = Redactor::new([&Secret::new(CANARY)]);
+        let log = BuildLog::create(&dir.path().join("logs"), "test", "1", redactor).unwrap();
+        Self { dir, log, cancel: CancellationToken::new() }
+    }
+
+    /// Builds, and checks what holds for every build: nothing stays but a finished image.
+    pub async fn build(&self, spec: &ImageSpec, qemu: &QemuImageSpec) -> Result<BuiltImage, BuildError> {
+        let (id, host) = (Uuid::new_v4(), host());
+        let work_dir = self.dir.path().join(id.to_string());
+        let (log, cancel) = (&self.log, &self.cancel);
+        let built = build(&Build { id, spec, qemu, host: &host, work_dir: &work_dir, log, cancel }).await;
+        self.show_log();
+        assert!(!self.log_text().contains(CANARY), "a secret in the log");
+        assert!(!host.cache_dir.join(format!("trees/area/work/{id}")).exists(), "the build's tree stays");
+        match &built {
+            Ok(image) => {
+                let files: Vec<_> =
+                    std::fs::read_dir(&work_dir).unwrap().map(|it| it.unwrap().path()).collect();
+                assert_eq!(files, std::slice::from_ref(&image.disk), "only the image stays");
+            }
+            Err(BuildError::Kept { .. }) => {}
+            Err(_) => assert!(!work_dir.exists(), "the work folder stays"),
+        }
+        built
+    }
+
+    /// For whoever looks at a test that failed.
+    fn show_log(&self) {
+        println!("{}", self.log_text());
+    }
+
+    pub fn log_text(&self) -> String {
+        std::fs::read_to_string(self.log.path()).unwrap()
+    }
+}
+
+/// A finished disk, to be looked into without booting it.
+pub struct Inside {
+    dir: tempfile::TempDir,
+}
+
+impl Inside {
+    /// Unpacks the disk; its two partitions are where the builder's layout puts them.
+    pub fn of(image: &BuiltImage) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let raw = dir.path().join("disk.raw");
+        let (disk, raw) = (image.disk.to_str().unwrap(), raw.to_str().unwrap());
+        run("qemu-img", &["convert", "-f", image.format.name(), "-O", "raw", disk, raw]);
+        assert!(run("sgdisk", &["--verify", raw]).contains("No problems found"));
+        let root = dir.path().join("root.ext4");
+        let of = format!("of={}", root.display());
+        run("dd", &[&format!("if={raw}"), &of, "bs=1M", "skip=257", "conv=sparse", "status=none"]);
+        run("e2fsck", &["-fn", root.to_str().unwrap()]);
+        Self { dir }
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// A file of the root file system.
+    pub fn cat(&self, path: &str) -> String {
+        self.debugfs(&format!("cat {path}"))
+    }
+
+    /// The names in a folder of the root file system; empty when there is none.
+    pub fn list(&self, path: &str) -> Vec<String> {
+        let listing = self.debugfs(&format!("ls -p {path}"));
+        let names = listing.lines().filter_map(|line| line.split('/').nth(5));
+        names.filter(|name| !matches!(*name, "" | "." | "..")).map(str::to_owned).collect()
+    }
+
+    pub fn debugfs(&self, request: &str) -> String {
+        run("debugfs", &["-R", request, self.path("root.ext4").to_str().unwrap()])
+    }
+
+    /// Whether the text stands anywhere on the disk, in a file or in a block that was one's.
+    pub fn contains(&self, needle: &str) -> bool {
+        let disk = self.path("disk.raw");
+        let found = Command::new("grep").args(["-qaF", "--", needle]).arg(disk).status().unwrap();
+        found.success()
+    }
+}
+
+pub fn run(program: &str, args: &[&str]) -> String {
+    let output = Command::new(program).args(args).output().unwrap();
+    let error = String::from_utf8_lossy(&output.stderr);
+    let out = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{program} {args:?}: {error} {out}");
+    out.into_owned()
+}
+
+/// What an image must not carry.
+pub fn assert_clean(inside: &Inside) {
+    assert_eq!(inside.cat("/etc/machine-id"), "");
+    let folders = [
+        "/var/lib/cloud",
+        "/var/log/journal",
+        "/var/lib/apt/lists",
+        "/tmp",
+        "/var/tmp",
+        "/root/.ssh",
+        "/root/.cache",
+        "/run",
+    ];
+    for folder in folders {
+        assert_eq!(inside.list(folder), [""; 0], "{folder}");
+    }
+    let absent = |folder: &str, bad: fn(&str) -> bool| {
+        let found: Vec<String> = inside.list(folder).into_iter().filter(|name| bad(name)).collect();
+        assert_eq!(found, [""; 0], "{folder}");
+    };
+    absent("/etc/ssh", |name| name.starts_with("ssh_host_"));
+    absent("/var/lib/systemd", |name| matches!(name, "random-seed" | "credential.secret"));
+    absent("/root", |name| name.ends_with("_history") || name.starts_with(".lesshst"));
+    absent("/usr/sbin", |name| name == "policy-rc.d");
+    absent("/etc", |name| name.ends_with('-'));
+    absent("/etc/apt/apt.conf.d", |name| name == "99mmdebstrap");
+    let shadow = inside.cat("/etc/shadow");
+    let root = shadow.lines().find(|line| line.starts_with("root:")).unwrap();
+    assert!(root.starts_with("root:*") || root.starts_with("root:!"), "root can log in with a password");
+    for log in ["/var/log/dpkg.log", "/var/log/apt/history.log", "/var/log/apt/term.log", "/var/log/wtmp"] {
+        assert_eq!(inside.cat(log), "", "{log}");
+    }
+    assert!(!inside.contains(CANARY), "a secret on the disk");
+}
