@@ -1,0 +1,75 @@
+# The commands a person or CI types. What needs more than a line is a script or an xtask.
+
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.PHONY: help quickstart quickstart-destroy build install test lint unit acceptance guests soak bench docs \
+	advisories clean
+
+CARGO ?= cargo
+XTASK := $(CARGO) run --quiet --package xtask --
+# Guests share two cores with each other; more at once only makes each slower.
+ACCEPTANCE_THREADS ?= 2
+
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
+
+quickstart: ## build an image and boot a VM from it with tofu apply, on this machine
+	@scripts/quickstart.sh apply
+
+quickstart-destroy: ## remove what the quickstart made
+	@scripts/quickstart.sh destroy
+
+build: ## the provider, release mode
+	$(CARGO) build --release --package terraform-provider-sindri
+
+install: build ## put the provider where a development override finds it, and say how
+	@scripts/install-provider.sh
+
+test: ## everything: install what tests need, lint, unit tests, acceptance
+	scripts/install.sh test
+	$(MAKE) lint unit acceptance
+
+lint: ## formatting, clippy, licences, module edges, scripts, generated files
+	$(CARGO) fmt --all --check
+	shellcheck scripts/*.sh .ci/run
+	$(XTASK) tidy
+	$(CARGO) clippy --workspace --all-targets --all-features --quiet -- -D warnings
+	"$$(scripts/tools.sh cargo-deny)" --log-level error check licenses bans sources
+	$(XTASK) docs --check
+
+unit: ## unit, property and in-process tests
+	$(CARGO) test --workspace --exclude acceptance-tests --quiet
+	$(CARGO) test --package acceptance-tests --quiet --test harness
+
+# Booting a guest without KVM takes minutes: what does is in `make guests`.
+acceptance: ## scenarios under real OpenTofu and, where it is on PATH, real Terraform
+	@scripts/tools.sh tofu
+	@command -v terraform || echo "terraform is not on PATH: the scenarios run under OpenTofu only"
+	$(CARGO) test --package acceptance-tests --no-fail-fast \
+		--test lookup --test bad_input --test cancel --test image --test image_base --test image_cache \
+		-- --test-threads=$(ACCEPTANCE_THREADS) --skip every_kind_of_step --skip a_disk_by_path_and_by_url
+	@echo "Not run here, for they boot guests: make guests"
+
+guests: ## everything that boots guests: machines, builds with boot = true, checks; an hour without KVM
+	scripts/install.sh test
+	$(CARGO) test --package terraform-provider-sindri --features guests \
+		--test guest_boot --test image_guest --test vm_lifecycle -- --test-threads=1
+	$(CARGO) test --package acceptance-tests --no-fail-fast --test vm --test image_boot -- --test-threads=1
+	$(CARGO) test --package acceptance-tests --test image --test image_base -- every_kind_of_step a_disk_by_path_and_by_url
+
+soak: ## what needs long repetition: kills, cancels, races by the hundred
+	$(CARGO) test --package acceptance-tests --features soak --test soak -- --test-threads=1
+
+bench: build ## figures, each as a ratio measured in this run; FIGURE=name for one
+	scripts/install.sh test
+	$(XTASK) bench $(if $(FIGURE),--only $(FIGURE))
+
+docs: ## write docs/ from the provider's schema and examples/
+	$(XTASK) docs
+
+advisories: ## known vulnerabilities in dependencies; fetches the advisory database
+	"$$(scripts/tools.sh cargo-deny)" check advisories
+
+clean: ## remove build output; images and VMs stay
+	$(CARGO) clean

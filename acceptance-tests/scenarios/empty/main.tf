@@ -1,0 +1,1 @@
+# A configuration without anything: scenarios write their own.

@@ -1,0 +1,127 @@
+//! The hosts of the provider that this machine has, and the provider binary they are to start.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+
+use anyhow::{Context, Result, ensure};
+
+/// A program that speaks the plugin protocol to the provider.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cli {
+    /// OpenTofu: from PATH, or built from its module.
+    Tofu,
+    /// Terraform: only when it is on PATH.
+    Terraform,
+}
+
+impl Cli {
+    /// The command's name, for messages and folder names.
+    pub fn name(self) -> &'static str {
+        match self {
+            Cli::Tofu => "tofu",
+            Cli::Terraform => "terraform",
+        }
+    }
+
+    /// The registry that an address without a host name means to this program.
+    pub fn registry(self) -> &'static str {
+        match self {
+            Cli::Tofu => "registry.opentofu.org",
+            Cli::Terraform => "registry.terraform.io",
+        }
+    }
+
+    /// Where the program is; `None` only for a Terraform that is not installed.
+    ///
+    /// # Errors
+    /// When OpenTofu is neither on PATH nor can be built.
+    pub fn program(self) -> Result<Option<&'static Path>> {
+        static TOFU: OnceLock<Result<PathBuf, String>> = OnceLock::new();
+        static TERRAFORM: OnceLock<Option<PathBuf>> = OnceLock::new();
+        match self {
+            Cli::Tofu => TOFU
+                .get_or_init(|| built_tool("tofu").map_err(|error| format!("{error:#}")))
+                .as_deref()
+                .map(Some)
+                .map_err(|error| anyhow::anyhow!("{error}")),
+            Cli::Terraform => Ok(TERRAFORM.get_or_init(|| on_path("terraform")).as_deref()),
+        }
+    }
+}
+
+/// Runs a scenario once under OpenTofu and once under Terraform, where that is installed.
+/// `SINDRI_TEST_CLI=tofu` leaves it at one of them while a scenario is being worked on.
+///
+/// # Errors
+/// The scenario's own, with the program's name in front.
+pub fn each_cli(scenario: impl Fn(Cli) -> Result<()>) -> Result<()> {
+    let only = std::env::var("SINDRI_TEST_CLI").ok();
+    for cli in [Cli::Tofu, Cli::Terraform] {
+        let why = match &only {
+            Some(only) if only != cli.name() => "not asked for by SINDRI_TEST_CLI",
+            _ if cli.program()?.is_none() => "not on PATH",
+            _ => "",
+        };
+        if !why.is_empty() {
+            // Past the test runner's capture: what was not run has to be seen.
+            writeln!(std::io::stderr(), "note: not run under {}, which is {why}", cli.name())?;
+            continue;
+        }
+        scenario(cli).with_context(|| format!("under {}", cli.name()))?;
+    }
+    Ok(())
+}
+
+/// The root of the checkout.
+pub fn repository() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new("/"))
+}
+
+/// The folder that holds a current debug build of the provider, as `dev_overrides` wants it.
+///
+/// # Errors
+/// When the provider does not build.
+pub(crate) fn provider_folder() -> Result<&'static Path> {
+    static FOLDER: OnceLock<Result<PathBuf, String>> = OnceLock::new();
+    FOLDER
+        .get_or_init(|| match std::env::var_os("SINDRI_TEST_PROVIDER_DIR") {
+            Some(folder) => Ok(folder.into()),
+            None => build_provider().map_err(|error| format!("{error:#}")),
+        })
+        .as_deref()
+        .map_err(|error| anyhow::anyhow!("{error}"))
+}
+
+fn build_provider() -> Result<PathBuf> {
+    let output = Command::new(env!("CARGO"))
+        .args(["build", "--quiet", "--package", "terraform-provider-sindri", "--message-format", "json"])
+        .current_dir(repository())
+        .output()
+        .context("starting cargo")?;
+    ensure!(output.status.success(), "cargo build: {}", String::from_utf8_lossy(&output.stderr));
+    let binary = String::from_utf8_lossy(&output.stdout)
+        .lines()
+        .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok())
+        .filter_map(|message| message["executable"].as_str().map(PathBuf::from))
+        .next_back()
+        .context("cargo names no executable of the provider")?;
+    Ok(binary.parent().context("the provider's binary has no folder")?.to_owned())
+}
+
+fn built_tool(name: &str) -> Result<PathBuf> {
+    let output = Command::new(repository().join("scripts/tools.sh"))
+        .arg(name)
+        .stderr(std::process::Stdio::inherit())
+        .output()
+        .context("starting scripts/tools.sh")?;
+    ensure!(output.status.success(), "scripts/tools.sh {name} failed");
+    Ok(PathBuf::from(String::from_utf8(output.stdout)?.trim()))
+}
+
+pub(crate) fn on_path(name: &str) -> Option<PathBuf> {
+    std::env::split_paths(&std::env::var_os("PATH")?)
+        .map(|folder| folder.join(name))
+        .find(|file| file.is_file())
+}

@@ -1,0 +1,25 @@
+//! Drives real OpenTofu and Terraform, as processes with JSON output, over scenario folders.
+//!
+//! A [`Host`] is a machine's state (images, VMs, logs) in a folder of its own; a [`Workspace`] is a
+//! configuration applied on it by one [`Cli`]; the [`Inventory`] says what is left on a host.
+//! Nothing here knows the provider's code: what a scenario shows, a user can see.
+
+mod cli;
+pub mod disk;
+mod guest;
+mod host;
+mod inventory;
+mod outcome;
+mod plan;
+mod running;
+pub mod web;
+mod workspace;
+
+pub use cli::{Cli, each_cli, repository};
+pub use guest::Guest;
+pub use host::{Host, cache_home};
+pub use inventory::Inventory;
+pub use outcome::{Diagnostic, Outcome, Severity};
+pub use plan::{Change, Plan};
+pub use running::Running;
+pub use workspace::Workspace;

@@ -1,0 +1,227 @@
+//! What a user can get wrong: said before anything is done, on the line that is wrong, with what to do.
+
+use acceptance_tests::{Diagnostic, Host, each_cli};
+use anyhow::{Context, Result, ensure};
+use serde_json::json;
+
+/// A mistake in `examples/qemu-image`, and what has to be said about it.
+struct Mistake {
+    /// In place of `name_prefix = "base"`.
+    name: Option<&'static str>,
+    /// In place of `base = { bootstrap = { suite = var.suite } }`, within `qemu`.
+    qemu: Option<&'static str>,
+    /// Added to the resource.
+    more: &'static str,
+    /// The attribute that the diagnostic is about.
+    at: &'static str,
+    /// The diagnostic says this.
+    says: &'static str,
+}
+
+const NONE: Mistake = Mistake { name: None, qemu: None, more: "", at: "", says: "" };
+
+const MISTAKES: [Mistake; 22] = [
+    Mistake { name: Some(r#""""#), at: "name_prefix", says: "empty", ..NONE },
+    Mistake { name: Some(r#""a/b""#), at: "name_prefix", says: "'/'", ..NONE },
+    Mistake { name: Some(r#""a\nb""#), at: "name_prefix", says: "contains", ..NONE },
+    Mistake { name: Some(r#""a\"b""#), at: "name_prefix", says: "contains", ..NONE },
+    Mistake { name: Some(r#""$(touch /tmp/x)""#), at: "name_prefix", says: "contains", ..NONE },
+    Mistake { name: Some(r#"format("%010000d", 0)"#), at: "name_prefix", says: "10000", ..NONE },
+    Mistake { qemu: Some("disk_size_gb = 10"), at: "qemu.base", says: "bootstrap", ..NONE },
+    Mistake { qemu: Some("base = {}"), at: "qemu.base", says: "bootstrap", ..NONE },
+    Mistake {
+        qemu: Some(r#"base = { bootstrap = { suite = "Book Worm" } }"#),
+        at: "qemu.base.bootstrap.suite",
+        says: "Book Worm",
+        ..NONE
+    },
+    Mistake {
+        qemu: Some(r#"base = { bootstrap = { suite = "x", mirror = "ftp://x" } }"#),
+        at: "qemu.base.bootstrap.mirror",
+        says: "http",
+        ..NONE
+    },
+    Mistake {
+        qemu: Some(r#"base = { bootstrap = { suite = "x", packages = ["-oX"] } }"#),
+        at: "qemu.base.bootstrap.packages",
+        says: "-oX",
+        ..NONE
+    },
+    Mistake {
+        qemu: Some(r#"base = { image = "http://127.0.0.1:1/x" }"#),
+        at: "qemu.base.sha256",
+        says: "checksum",
+        ..NONE
+    },
+    Mistake {
+        qemu: Some(r#"base = { image = "/no/such/disk.qcow2" }"#),
+        at: "qemu.base",
+        says: "/no/such/disk.qcow2",
+        ..NONE
+    },
+    Mistake {
+        qemu: Some("base = { bootstrap = { suite = \"x\" } }\n    disk_size_gb = -1"),
+        at: "qemu.disk_size_gb",
+        says: "",
+        ..NONE
+    },
+    Mistake {
+        qemu: Some("base = { bootstrap = { suite = \"x\" } }\n    memory_mb = 1"),
+        at: "qemu.memory_mb",
+        says: "256",
+        ..NONE
+    },
+    Mistake {
+        qemu: Some("base = { bootstrap = { suite = \"x\" } }\n    format = \"vdi\""),
+        at: "qemu.format",
+        says: "qcow2",
+        ..NONE
+    },
+    Mistake {
+        more: r#"provision = [{ script = "/no/such/script.sh" }]"#,
+        at: "provision[0].script",
+        says: "/no/such/script.sh",
+        ..NONE
+    },
+    Mistake {
+        more: r#"provision = [{ inline = ["x"], content = "y" }]"#,
+        at: "provision[0]",
+        says: "inline",
+        ..NONE
+    },
+    Mistake { more: "provision = [{}]", at: "provision[0]", says: "upload", ..NONE },
+    Mistake { more: "provision = [{ reboot = true }]", at: "provision[0].reboot", says: "boot", ..NONE },
+    Mistake { more: r#"max_age = "a month""#, at: "max_age", says: "a month", ..NONE },
+    Mistake { more: r#"existing_image_id = "x""#, at: "name_prefix", says: "existing_image_id", ..NONE },
+];
+
+impl Mistake {
+    /// Whether a diagnostic is the expected one. Hosts show the line of a top-level attribute; deeper in, only
+    /// the text can say where.
+    fn is_said_by(&self, error: &Diagnostic) -> bool {
+        let nested = self.at.contains(['.', '[']);
+        let located = if nested { error.mentions(self.at) } else { error.code.contains(self.at) };
+        located && error.mentions(self.says) && error.address == "sindri_image.base"
+    }
+}
+
+#[test]
+fn every_mistake_is_said_at_plan_on_its_line() -> Result<()> {
+    each_cli(|cli| {
+        let host = Host::new()?;
+        let workspace = host.workspace(cli, "qemu-image")?;
+        let original = std::fs::read_to_string(workspace.path().join("main.tf"))?;
+        let mut wrong = Vec::new();
+        for mistake in &MISTAKES {
+            workspace.write("main.tf", &original)?;
+            if let Some(name) = mistake.name {
+                workspace.edit("main.tf", "name_prefix = \"base\"", &format!("name_prefix = {name}"))?;
+            }
+            if let Some(qemu) = mistake.qemu {
+                workspace.edit("main.tf", "base = { bootstrap = { suite = var.suite } }", qemu)?;
+            }
+            workspace.edit("main.tf", "  lifecycle {", &format!("  {}\n  lifecycle {{", mistake.more))?;
+            let outcome = workspace.run(&["plan", "-json"])?;
+            if outcome.success || !outcome.errors().iter().any(|error| mistake.is_said_by(error)) {
+                let told: Vec<String> = outcome.errors().iter().map(ToString::to_string).collect();
+                wrong.push(format!("expected {:?} at {:?}: {}", mistake.says, mistake.at, told.join("\n")));
+            }
+        }
+        ensure!(wrong.is_empty(), "{}", wrong.join("\n"));
+        host.inventory()?.ensure_empty()
+    })
+}
+
+#[test]
+fn all_mistakes_are_told_at_once() -> Result<()> {
+    each_cli(|cli| {
+        let host = Host::new()?;
+        let workspace = host.workspace(cli, "qemu-image")?;
+        workspace.edit(
+            "main.tf",
+            "name_prefix = \"base\"",
+            "name_prefix = \"a/b\"\n  max_age = \"never\"",
+        )?;
+        workspace.edit(
+            "main.tf",
+            "base = { bootstrap = { suite = var.suite } }",
+            "base = {}\n    cpus = 0",
+        )?;
+        let errors = workspace.plan_fails()?;
+        for says in ["'/'", "never", "bootstrap", "at least 1"] {
+            assert!(errors.iter().any(|error| error.mentions(says)), "{says:?} is not said: {errors:?}");
+        }
+        Ok(())
+    })
+}
+
+#[test]
+fn a_cloud_that_is_not_there_yet_and_no_cloud_at_all() -> Result<()> {
+    each_cli(|cli| {
+        let host = Host::new()?;
+        let workspace = host.workspace(cli, "empty")?;
+        let header = "terraform {\n  required_providers { sindri = { source = \"sindri/sindri\" } }\n}\n";
+        workspace.write(
+            "main.tf",
+            &format!("{header}resource \"sindri_image\" \"x\" {{ name_prefix = \"x\" }}\n"),
+        )?;
+        let errors = workspace.plan_fails()?;
+        assert!(errors.iter().any(|error| error.mentions("backend")), "{errors:?}");
+        workspace.write(
+            "main.tf",
+            &format!("{header}resource \"sindri_vm\" \"x\" {{\n  name = \"x\"\n  image_id = \"y\"\n}}\n"),
+        )?;
+        let errors = workspace.plan_fails()?;
+        assert!(errors.iter().any(|error| error.mentions("backend")), "{errors:?}");
+        Ok(())
+    })
+}
+
+#[test]
+fn what_shows_only_in_a_build_is_told_and_leaves_nothing() -> Result<()> {
+    each_cli(|cli| {
+        let host = Host::new()?;
+        let workspace = host.workspace(cli, "qemu-image")?;
+        let original = std::fs::read_to_string(workspace.path().join("main.tf"))?;
+        for (qemu, says) in [
+            ("base = { bootstrap = { suite = \"nosuchsuite\" } }", "nosuchsuite"),
+            (
+                "base = { bootstrap = { suite = var.suite, mirror = \"http://127.0.0.1:9/debian\" } }",
+                "127.0.0.1:9",
+            ),
+            (
+                "base = { bootstrap = { suite = var.suite, packages = [\"no-such-package\"] } }",
+                "no-such-package",
+            ),
+        ] {
+            workspace.write("main.tf", &original)?;
+            workspace.edit("main.tf", "base = { bootstrap = { suite = var.suite } }", qemu)?;
+            let errors = workspace.apply_with(&[])?.fails()?;
+            ensure!(errors.iter().any(|error| error.mentions(says)), "expected {says:?}: {errors:?}");
+            workspace.destroy()?;
+            host.inventory()?.ensure_empty().with_context(|| qemu.to_owned())?;
+        }
+        Ok(())
+    })
+}
+
+#[test]
+fn a_missing_program_is_named_with_what_to_install() -> Result<()> {
+    each_cli(|cli| {
+        for (program, package) in [("mmdebstrap", "mmdebstrap"), ("qemu-img", "qemu-utils")] {
+            let host = Host::new()?;
+            let mut workspace = host.workspace(cli, "image")?;
+            workspace.env("PATH", host.path_without(program)?);
+            // A layer that is cached needs no mmdebstrap: look past the shared cache.
+            workspace.env("XDG_CACHE_HOME", host.path().join("cache"));
+            workspace.variables(&json!({ "verify": [{ "name": "boots", "command": "true" }] }))?;
+            let errors = workspace.apply_with(&[])?.fails()?;
+            for says in [program, package] {
+                ensure!(errors.iter().any(|error| error.mentions(says)), "expected {says:?}: {errors:?}");
+            }
+            workspace.destroy()?;
+            host.inventory()?.ensure_empty()?;
+        }
+        Ok(())
+    })
+}

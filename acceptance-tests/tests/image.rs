@@ -1,0 +1,200 @@
+//! `sindri_image` from nothing: what is built, that it converges, drift, changes in place, import.
+
+use std::fs;
+use std::path::PathBuf;
+
+use acceptance_tests::disk::{qemu_img_info, sha256};
+use acceptance_tests::{Host, Workspace, each_cli};
+use anyhow::{Context, Result, ensure};
+use serde_json::json;
+
+const IMAGE: &str = "sindri_image.it";
+
+fn disk(workspace: &Workspace) -> Result<PathBuf> {
+    Ok(workspace.text(IMAGE, "path")?.into())
+}
+
+#[test]
+fn an_image_lives_its_whole_life() -> Result<()> {
+    each_cli(|cli| {
+        let host = Host::new()?;
+        let workspace = host.workspace(cli, "image")?;
+        let plan = workspace.plan()?;
+        let change = plan.change(IMAGE).context("nothing planned")?;
+        assert_eq!(change.action(), "create");
+        let key = change.after["cache_key"].as_str().context("the cache key is not known at plan")?;
+        assert!(key.len() == 63 && key.bytes().all(|byte| byte.is_ascii_hexdigit()), "{key}");
+        for unknown in ["image_id", "path", "sha256", "log_path", "created_at"] {
+            assert_eq!(change.after_unknown[unknown], true, "{unknown} is known before there is an image");
+        }
+
+        workspace.apply()?;
+        workspace.converged()?;
+        let image = workspace.resource(IMAGE)?;
+        assert_eq!(image["cache_key"], key);
+        assert_eq!(image["origin"], "built");
+        assert_eq!(image["cloud"], "qemu");
+        assert_eq!(image["id"], image["image_id"]);
+        assert_eq!(image["sha256"], sha256(&disk(&workspace)?)?);
+        assert_eq!(image["size_bytes"], fs::metadata(disk(&workspace)?)?.len());
+        let name = image["image_name"].as_str().unwrap_or_default();
+        assert!(name.starts_with(&format!("it-{}", &key[..12])), "{name}");
+        let log = fs::read_to_string(image["log_path"].as_str().context("no log")?)?;
+        assert!(!log.is_empty());
+        let info = qemu_img_info(&disk(&workspace)?)?;
+        assert_eq!(info["format"], "qcow2");
+        assert_eq!(info["virtual-size"], 4_u64 << 30);
+        assert!(info["backing-filename"].is_null(), "{info}");
+        let inventory = host.inventory()?;
+        assert_eq!(inventory.ids("images"), [image["image_id"].as_str().unwrap_or_default()]);
+        assert_eq!(inventory.processes, Vec::<String>::new());
+
+        let id = format!("qemu/{}", workspace.text(IMAGE, "image_id")?);
+        workspace.forget(IMAGE)?;
+        workspace.import(IMAGE, &id)?.succeeds()?;
+        workspace.converged().context("after the import")?;
+
+        workspace.destroy()?;
+        host.inventory()?.ensure_empty()
+    })
+}
+
+#[test]
+fn every_format_is_what_it_says() -> Result<()> {
+    each_cli(|cli| {
+        let host = Host::new()?;
+        let workspace = host.workspace(cli, "image")?;
+        for format in ["raw", "vmdk"] {
+            workspace.variables(&json!({ "format": format }))?;
+            workspace.apply()?;
+            workspace.converged()?;
+            let info = qemu_img_info(&disk(&workspace)?)?;
+            assert_eq!(info["format"], format);
+            assert_eq!(info["virtual-size"], 4_u64 << 30);
+            assert_eq!(workspace.text(IMAGE, "format")?, format);
+            assert_eq!(host.inventory()?.ids("images").len(), 1, "the image of the other format was left");
+        }
+        workspace.destroy()?;
+        host.inventory()?.ensure_empty()
+    })
+}
+
+#[test]
+fn every_kind_of_step_does_its_work_and_no_secret_stays() -> Result<()> {
+    each_cli(|cli| {
+        let host = Host::new()?;
+        let workspace = host.workspace(cli, "qemu-steps")?;
+        workspace.apply()?;
+        workspace.converged()?;
+        let secret = "an example's token";
+        assert!(!workspace.state_contains(secret)?, "the secret is in the state");
+        let log = fs::read_to_string(workspace.text("sindri_image.steps", "log_path")?)?;
+        assert!(!log.contains(secret), "the secret is in the log");
+        workspace.destroy()?;
+        host.inventory()?.ensure_empty()
+    })
+}
+
+#[test]
+fn a_lost_or_altered_disk_is_noticed_and_a_touched_one_is_not() -> Result<()> {
+    each_cli(|cli| {
+        let host = Host::new()?;
+        let workspace = host.workspace(cli, "image")?;
+        workspace.apply()?;
+        let first = disk(&workspace)?;
+
+        let copy = first.with_extension("copy");
+        fs::copy(&first, &copy)?;
+        fs::rename(&copy, &first)?;
+        ensure!(workspace.plan()?.is_empty(), "the same content in another inode passed for drift");
+
+        fs::OpenOptions::new().append(true).open(&first)?.set_len(fs::metadata(&first)?.len() + 512)?;
+        let plan = workspace.plan()?;
+        let change = plan.change(IMAGE).context("an altered disk was not noticed")?;
+        assert_eq!(change.action(), "replace", "{plan}");
+        assert!(change.changed().contains(&"sha256".to_owned()), "{plan}");
+        workspace.apply()?;
+        workspace.converged()?;
+
+        fs::remove_dir_all(disk(&workspace)?.parent().context("a disk without a folder")?)?;
+        let plan = workspace.plan()?;
+        assert_eq!(plan.action(IMAGE), "create", "a lost image:\n{plan}");
+        workspace.apply()?;
+        workspace.converged()?;
+
+        fs::remove_dir_all(disk(&workspace)?.parent().context("a disk without a folder")?)?;
+        workspace.destroy()?;
+        host.inventory()?.ensure_empty()
+    })
+}
+
+#[test]
+fn damaged_metadata_is_set_aside_and_said_so() -> Result<()> {
+    each_cli(|cli| {
+        let host = Host::new()?;
+        let workspace = host.workspace(cli, "image")?;
+        workspace.apply()?;
+        let metadata = disk(&workspace)?.with_file_name("metadata.json");
+        fs::write(&metadata, "{ \"not\": ")?;
+        let outcome = workspace.apply()?;
+        let told = outcome.warnings().iter().any(|warning| warning.mentions("damaged"));
+        ensure!(told, "nothing was said about the damage: {outcome}");
+        workspace.converged()?;
+        workspace.destroy()?;
+        // What was set aside is the user's to look at and to remove.
+        let inventory = host.inventory()?;
+        assert_eq!(inventory.ids("damaged").len(), 1, "{inventory}");
+        fs::remove_dir_all(host.data_dir().join("damaged"))?;
+        host.inventory()?.ensure_empty()
+    })
+}
+
+#[test]
+fn what_is_not_content_changes_in_place() -> Result<()> {
+    each_cli(|cli| {
+        let host = Host::new()?;
+        let workspace = host.workspace(cli, "image")?;
+        workspace.apply()?;
+        let (id, disk) = (workspace.text(IMAGE, "image_id")?, disk(&workspace)?);
+        let built = fs::metadata(&disk)?.modified()?;
+        for variables in [
+            json!({ "tags": { "team": "one" } }),
+            json!({ "tags": { "team": "two" }, "channels": ["development"] }),
+            json!({ "channels": ["production"], "description": "promoted" }),
+            json!({ "retain_on_destroy": true }),
+            json!({ "on_error": "keep" }),
+            json!({}),
+        ] {
+            workspace.variables(&variables)?;
+            assert_eq!(workspace.plan()?.action(IMAGE), "update", "{variables}");
+            workspace.apply()?;
+            workspace.converged().with_context(|| variables.to_string())?;
+            assert_eq!(workspace.text(IMAGE, "image_id")?, id, "{variables}");
+        }
+        assert_eq!(fs::metadata(&disk)?.modified()?, built, "the disk was touched");
+        workspace.destroy()?;
+        host.inventory()?.ensure_empty()
+    })
+}
+
+#[test]
+fn a_retained_image_outlives_its_resource() -> Result<()> {
+    each_cli(|cli| {
+        let host = Host::new()?;
+        let workspace = host.workspace(cli, "image")?;
+        workspace.variables(&json!({ "retain_on_destroy": true }))?;
+        workspace.apply()?;
+        let (id, disk) = (workspace.text(IMAGE, "image_id")?, disk(&workspace)?);
+        workspace.destroy()?;
+        ensure!(disk.exists(), "the image is gone");
+        assert_eq!(host.inventory()?.ids("images"), [id.as_str()]);
+
+        workspace.apply()?;
+        assert_eq!(workspace.text(IMAGE, "origin")?, "cached");
+        assert_eq!(workspace.text(IMAGE, "image_id")?, id);
+        workspace.variables(&json!({}))?;
+        workspace.apply()?;
+        workspace.destroy()?;
+        host.inventory()?.ensure_empty()
+    })
+}

@@ -1,0 +1,148 @@
+//! When an image is built and when one that is there is used: the cache key, holders, replacement, age.
+
+use std::thread;
+
+use acceptance_tests::{Host, each_cli};
+use anyhow::{Context, Result, ensure};
+use serde_json::json;
+
+const IMAGE: &str = "sindri_image.it";
+
+#[test]
+fn two_workspaces_share_one_image_until_the_last_lets_go() -> Result<()> {
+    each_cli(|cli| {
+        let host = Host::new()?;
+        let (first, second) = (host.workspace(cli, "image")?, host.workspace(cli, "image")?);
+        first.apply()?;
+        let id = first.text(IMAGE, "image_id")?;
+
+        let plan = second.plan()?;
+        let change = plan.change(IMAGE).context("nothing planned")?;
+        assert_eq!(change.after["image_id"], id, "a hit is not planned:\n{plan}");
+        assert_eq!(change.after["origin"], "cached");
+        second.apply()?;
+        second.converged()?;
+        assert_eq!(second.text(IMAGE, "image_id")?, id);
+        assert_eq!(host.inventory()?.ids("images").len(), 1);
+
+        first.destroy()?;
+        assert_eq!(host.inventory()?.ids("images"), [id]);
+        second.converged()?;
+        second.destroy()?;
+        host.inventory()?.ensure_empty()
+    })
+}
+
+#[test]
+fn other_content_is_another_image_made_before_the_old_one_goes() -> Result<()> {
+    each_cli(|cli| {
+        let host = Host::new()?;
+        let workspace = host.workspace(cli, "image")?;
+        workspace.apply()?;
+        let first = workspace.text(IMAGE, "image_id")?;
+
+        workspace.variables(&json!({ "marker": "two" }))?;
+        let plan = workspace.plan()?;
+        let change = plan.change(IMAGE).context("nothing planned")?;
+        assert_eq!(change.actions, ["create", "delete"]);
+        assert_eq!(change.replace_paths, [json!(["cache_key"])]);
+        workspace.apply()?;
+        workspace.converged()?;
+        let second = workspace.text(IMAGE, "image_id")?;
+        assert_ne!(first, second);
+        assert_eq!(host.inventory()?.ids("images"), [second.as_str()]);
+
+        // A build that fails costs nothing.
+        workspace.variables(&json!({ "marker": "three; exit 7" }))?;
+        let errors = workspace.apply_with(&[])?.fails()?;
+        assert!(errors.iter().any(|error| error.mentions("7")), "{errors:?}");
+        assert_eq!(host.inventory()?.ids("images"), [second]);
+
+        workspace.variables(&json!({ "marker": "two", "triggers": { "repave": "1" } }))?;
+        assert_eq!(workspace.plan()?.action(IMAGE), "replace", "a trigger");
+        workspace.destroy()?;
+        host.inventory()?.ensure_empty()
+    })
+}
+
+#[test]
+fn taint_and_replace_do_not_find_the_object_being_replaced() -> Result<()> {
+    each_cli(|cli| {
+        let host = Host::new()?;
+        let workspace = host.workspace(cli, "image")?;
+        workspace.variables(&json!({ "cache": false }))?;
+        workspace.apply()?;
+        let first = workspace.text(IMAGE, "image_id")?;
+        workspace.apply_with(&["-replace", IMAGE])?.succeeds()?;
+        let second = workspace.text(IMAGE, "image_id")?;
+        assert_ne!(first, second, "without a cache, -replace builds");
+        workspace.converged()?;
+
+        workspace.run(&["taint", IMAGE])?.succeeds()?;
+        assert_eq!(workspace.plan()?.action(IMAGE), "replace");
+        workspace.apply()?;
+        workspace.converged()?;
+        let third = workspace.text(IMAGE, "image_id")?;
+        assert_ne!(second, third);
+        assert_eq!(host.inventory()?.ids("images"), [third]);
+
+        // With a cache, too, what is being replaced must not be planned as its own successor.
+        workspace.variables(&json!({ "cache": true }))?;
+        workspace.apply()?;
+        let plan = workspace.plan_with(&["-replace", IMAGE])?;
+        let change = plan.change(IMAGE).context("nothing planned")?;
+        assert_eq!(change.after_unknown["image_id"], true, "{plan}");
+        workspace.apply_with(&["-replace", IMAGE])?.succeeds()?;
+        workspace.converged()?;
+        workspace.destroy()?;
+        host.inventory()?.ensure_empty()
+    })
+}
+
+#[test]
+fn an_image_past_its_age_is_replaced_and_no_hit() -> Result<()> {
+    each_cli(|cli| {
+        let host = Host::new()?;
+        let workspace = host.workspace(cli, "image")?;
+        workspace.variables(&json!({ "max_age": "720h" }))?;
+        workspace.apply()?;
+        workspace.converged()?;
+        let first = workspace.text(IMAGE, "image_id")?;
+
+        thread::sleep(std::time::Duration::from_secs(2));
+        workspace.variables(&json!({ "max_age": "1s" }))?;
+        let plan = workspace.plan()?;
+        assert_eq!(plan.action(IMAGE), "replace", "{plan}");
+        workspace.apply()?;
+        assert_ne!(workspace.text(IMAGE, "image_id")?, first);
+        workspace.variables(&json!({ "max_age": "720h" }))?;
+        workspace.apply()?;
+        workspace.converged()?;
+        workspace.destroy()?;
+        host.inventory()?.ensure_empty()
+    })
+}
+
+#[test]
+fn eight_applies_at_once_build_one_image() -> Result<()> {
+    each_cli(|cli| {
+        let host = Host::new()?;
+        let workspaces = (0..8).map(|_| host.workspace(cli, "image")).collect::<Result<Vec<_>>>()?;
+        let running = workspaces.iter().map(|one| one.start_apply()).collect::<Result<Vec<_>>>()?;
+        for one in running {
+            one.wait(std::time::Duration::from_secs(600))?.succeeds()?;
+        }
+        assert_eq!(host.inventory()?.ids("images").len(), 1);
+        let origins = workspaces.iter().map(|one| one.text(IMAGE, "origin")).collect::<Result<Vec<_>>>()?;
+        assert_eq!(origins.iter().filter(|origin| *origin == "built").count(), 1, "{origins:?}");
+        for workspace in &workspaces {
+            workspace.converged()?;
+        }
+        for (gone, workspace) in workspaces.iter().enumerate() {
+            workspace.destroy()?;
+            let left = host.inventory()?.ids("images").len();
+            ensure!(left == usize::from(gone < 7), "{left} images after {} of 8 let go", gone + 1);
+        }
+        host.inventory()?.ensure_empty()
+    })
+}

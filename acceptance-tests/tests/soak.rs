@@ -1,0 +1,103 @@
+//! The same promises as in `cancel.rs` and `image_cache.rs`, by the dozen and at random moments.
+//! Takes hours; `make soak` runs it.
+#![cfg(feature = "soak")]
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use acceptance_tests::{Cli, Host, Workspace};
+use anyhow::{Context, Result, ensure};
+
+const IMAGE: &str = "sindri_image.it";
+
+/// A moment within a build, another in each run. Printed, so that a failure can be told apart.
+fn moment(round: u32) -> Duration {
+    let nanos = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.subsec_nanos());
+    Duration::from_millis(u64::from(
+        (nanos / 1000).wrapping_mul(2_654_435_761).wrapping_add(round * 977) % 25_000,
+    ))
+}
+
+fn repeat(times: u32, round: impl Fn(&Host, &Workspace, Duration) -> Result<()>) -> Result<()> {
+    for number in 0..times {
+        let host = Host::new()?;
+        let workspace = host.workspace(Cli::Tofu, "image")?;
+        let moment = moment(number);
+        round(&host, &workspace, moment)
+            .with_context(|| format!("round {number}, {moment:?} into the build"))?;
+        workspace.apply().with_context(|| format!("the apply after round {number}, {moment:?}"))?;
+        workspace.converged()?;
+        let inventory = host.inventory()?;
+        ensure!(inventory.ids("images") == [workspace.text(IMAGE, "image_id")?], "{moment:?}:\n{inventory}");
+        ensure!(inventory.processes.is_empty() && inventory.mounts.is_empty(), "{moment:?}:\n{inventory}");
+        workspace.destroy()?;
+        host.inventory()?.ensure_empty().with_context(|| format!("round {number}, {moment:?}"))?;
+    }
+    Ok(())
+}
+
+#[test]
+fn a_hundred_killed_providers() -> Result<()> {
+    repeat(100, |_, workspace, moment| {
+        let mut running = workspace.start_apply()?;
+        std::thread::sleep(moment);
+        if !running.has_ended()? {
+            // It may end between the look and the kill.
+            let _ = running.kill_provider();
+        }
+        running.wait(Duration::from_secs(300)).map(drop)
+    })
+}
+
+#[test]
+fn fifty_killed_hosts() -> Result<()> {
+    repeat(50, |_, workspace, moment| {
+        let running = workspace.start_apply()?;
+        std::thread::sleep(moment);
+        let _ = running.kill();
+        running.wait(Duration::from_secs(300))?;
+        std::thread::sleep(Duration::from_secs(3));
+        let _ = std::fs::remove_file(workspace.path().join(".terraform.tfstate.lock.info"));
+        Ok(())
+    })
+}
+
+#[test]
+fn fifty_interrupts_of_which_twenty_are_double() -> Result<()> {
+    repeat(50, |host, workspace, moment| {
+        let running = workspace.start_apply()?;
+        std::thread::sleep(moment);
+        let _ = running.interrupt();
+        if moment.as_millis() % 5 < 2 {
+            std::thread::sleep(Duration::from_millis(500));
+            let _ = running.interrupt();
+        }
+        if running.wait(Duration::from_secs(60))?.success {
+            return Ok(());
+        }
+        for _ in 0..300 {
+            if host.inventory()?.processes.is_empty() {
+                return Ok(());
+            }
+            std::thread::sleep(Duration::from_millis(200));
+        }
+        anyhow::bail!("a minute after the interrupt:\n{}", host.inventory()?)
+    })
+}
+
+#[test]
+fn eight_applies_at_once_twenty_times() -> Result<()> {
+    for round in 0..20 {
+        let host = Host::new()?;
+        let workspaces = (0..8).map(|_| host.workspace(Cli::Tofu, "image")).collect::<Result<Vec<_>>>()?;
+        let running = workspaces.iter().map(Workspace::start_apply).collect::<Result<Vec<_>>>()?;
+        for one in running {
+            one.wait(Duration::from_secs(900))?.succeeds().with_context(|| format!("round {round}"))?;
+        }
+        ensure!(host.inventory()?.ids("images").len() == 1, "round {round}:\n{}", host.inventory()?);
+        for workspace in &workspaces {
+            workspace.destroy()?;
+        }
+        host.inventory()?.ensure_empty().with_context(|| format!("round {round}"))?;
+    }
+    Ok(())
+}

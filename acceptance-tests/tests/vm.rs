@@ -1,0 +1,242 @@
+//! `sindri_vm`: its whole life, power, drift, user data, ports.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use acceptance_tests::{Host, Workspace, each_cli};
+use anyhow::{Context, Result, ensure};
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::json;
+
+const VM: &str = "sindri_vm.it";
+
+fn free_port() -> Result<u16> {
+    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
+}
+
+/// The QEMU process that runs the host's one VM.
+fn qemu(host: &Host) -> Result<Pid> {
+    let processes = host.inventory()?.processes;
+    let of_qemu = processes.iter().find(|process| process.contains("qemu-system"));
+    let pid = of_qemu.and_then(|process| process.split(' ').next()?.parse().ok()).and_then(Pid::from_raw);
+    pid.with_context(|| format!("no QEMU among {processes:?}"))
+}
+
+fn kill(pid: Pid) -> Result<()> {
+    kill_process(pid, Signal::KILL)?;
+    while fs::exists(format!("/proc/{}/cmdline", pid.as_raw_nonzero()))?
+        && !fs::read(format!("/proc/{}/cmdline", pid.as_raw_nonzero())).unwrap_or_default().is_empty()
+    {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    Ok(())
+}
+
+#[test]
+fn a_vm_lives_its_whole_life() -> Result<()> {
+    each_cli(|cli| {
+        let host = Host::new()?;
+        let workspace = host.workspace(cli, "qemu-vm")?;
+        let port = free_port()?;
+        workspace.variables(&json!({ "web_port": port }))?;
+        workspace.apply()?;
+        workspace.converged()?;
+
+        let guest = workspace.guest("sindri_vm.web")?;
+        assert_eq!(guest.run("hostname")?, "web");
+        assert_eq!(guest.run("cat /etc/from-user-data")?, "user data was here");
+        assert!(get(port)?.contains("served by Sindri"));
+        let vm = workspace.resource("sindri_vm.web")?;
+        assert_eq!(vm["status"], "running");
+        let key = PathBuf::from(vm["ssh_private_key_path"].as_str().context("no key")?);
+        assert_eq!(fs::metadata(&key)?.permissions().mode() & 0o777, 0o600, "{}", key.display());
+        assert!(!fs::read_to_string(vm["console_log_path"].as_str().context("no console log")?)?.is_empty());
+        assert!(
+            workspace
+                .output("ssh_config")?
+                .as_str()
+                .is_some_and(|text| text.contains("Host \"web\"") || text.contains("Host web"))
+        );
+        let inventory = workspace.output("ansible_inventory")?;
+        let inventory: serde_json::Value = serde_json::from_str(inventory.as_str().context("not text")?)?;
+        assert!(inventory.to_string().contains(&vm["ssh_port"].to_string()), "{inventory}");
+        ensure!(!listens_beyond_loopback(port)?, "port {port} is open to the world");
+
+        workspace.destroy()?;
+        host.inventory()?.ensure_empty()
+    })
+}
+
+fn get(port: u16) -> Result<String> {
+    let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
+    stream.set_read_timeout(Some(Duration::from_secs(20)))?;
+    stream.write_all(b"GET / HTTP/1.0\r\n\r\n")?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    Ok(answer)
+}
+
+/// Whether the kernel has a listening socket on this port at another address than 127.0.0.1.
+fn listens_beyond_loopback(port: u16) -> Result<bool> {
+    let table =
+        fs::read_to_string("/proc/net/tcp")? + &fs::read_to_string("/proc/net/tcp6").unwrap_or_default();
+    let suffix = format!(":{port:04X}");
+    let listening = table.lines().filter_map(|line| {
+        let mut words = line.split_whitespace().skip(1);
+        let (local, _, state) = (words.next()?, words.next()?, words.next()?);
+        (state == "0A" && local.ends_with(&suffix)).then(|| local.to_owned())
+    });
+    Ok(listening.into_iter().any(|local| !local.starts_with("0100007F:")))
+}
+
+#[test]
+fn power_changes_in_place_and_a_dead_machine_is_noticed() -> Result<()> {
+    each_cli(|cli| {
+        let host = Host::new()?;
+        let workspace = host.workspace(cli, "vm")?;
+        workspace.apply()?;
+        let id = workspace.text(VM, "id")?;
+        workspace.guest(VM)?.run("sudo touch /kept && sync")?;
+
+        power(&workspace, "stopped", &id)?;
+        assert_eq!(host.inventory()?.processes, Vec::<String>::new());
+        power(&workspace, "running", &id)?;
+        workspace.guest(VM)?.run("test -e /kept")?;
+
+        kill(qemu(&host)?)?;
+        let plan = workspace.plan()?;
+        let change = plan.change(VM).context("a killed machine was not noticed")?;
+        assert_eq!(change.action(), "update", "{plan}");
+        assert_eq!(change.before["status"], "stopped");
+        workspace.apply()?;
+        workspace.converged()?;
+        assert_eq!(workspace.text(VM, "id")?, id);
+        workspace.guest(VM)?.run("test -e /kept")?;
+
+        let import = format!("qemu/{id}");
+        workspace.forget(VM)?;
+        workspace.import(VM, &import)?.succeeds()?;
+        workspace.apply()?;
+        workspace.converged().context("after the import")?;
+        assert_eq!(workspace.text(VM, "id")?, id);
+
+        workspace.destroy()?;
+        host.inventory()?.ensure_empty()
+    })
+}
+
+fn power(workspace: &Workspace, state: &str, id: &str) -> Result<()> {
+    workspace.variables(&json!({ "power_state": state }))?;
+    assert_eq!(workspace.plan()?.action(VM), "update", "to {state}");
+    workspace.apply()?;
+    workspace.converged().with_context(|| format!("when {state}"))?;
+    assert_eq!(workspace.text(VM, "status")?, state);
+    assert_eq!(workspace.text(VM, "id")?, id);
+    Ok(())
+}
+
+#[test]
+fn a_removed_folder_is_noticed() -> Result<()> {
+    each_cli(|cli| {
+        let host = Host::new()?;
+        let workspace = host.workspace(cli, "vm")?;
+        workspace.variables(&json!({ "wait_for": "none" }))?;
+        workspace.apply()?;
+        let id = workspace.text(VM, "id")?;
+        kill(qemu(&host)?)?;
+        fs::remove_dir_all(host.data_dir().join("vms").join(&id))?;
+        assert_eq!(workspace.plan()?.action(VM), "create");
+        workspace.apply()?;
+        workspace.converged()?;
+        assert_ne!(workspace.text(VM, "id")?, id);
+
+        kill(qemu(&host)?)?;
+        fs::remove_dir_all(host.data_dir().join("vms").join(workspace.text(VM, "id")?))?;
+        workspace.destroy()?;
+        host.inventory()?.ensure_empty()
+    })
+}
+
+#[test]
+fn deleting_the_image_leaves_the_vm_running() -> Result<()> {
+    each_cli(|cli| {
+        let host = Host::new()?;
+        let workspace = host.workspace(cli, "vm")?;
+        workspace.apply()?;
+        let image = PathBuf::from(workspace.text("sindri_image.it", "path")?);
+        fs::remove_dir_all(image.parent().context("a disk without a folder")?)?;
+        workspace.guest(VM)?.run("sudo find /usr -xdev -type f -exec cat {} + | sha256sum")?;
+        workspace.destroy()?;
+        host.inventory()?.ensure_empty()
+    })
+}
+
+#[test]
+fn user_data_is_written_once_and_secrets_stay_secret() -> Result<()> {
+    each_cli(|cli| {
+        let host = Host::new()?;
+        let workspace = host.workspace(cli, "vm")?;
+        let secret = "canary-7d1f";
+        let user_data =
+            format!("#cloud-config\nwrite_files:\n  - path: /etc/canary\n    content: \"{secret}\"\n");
+        let variables =
+            json!({ "user_data_wo": user_data, "user_data_wo_version": 1, "wait_for": "cloud-init" });
+        workspace.variables(&variables)?;
+        workspace.apply()?;
+        workspace.converged()?;
+        assert_eq!(workspace.guest(VM)?.run("sudo cat /etc/canary")?, secret);
+        assert!(!workspace.state_contains(secret)?, "the secret is in the state");
+        let arguments = host.inventory()?.processes.join("\n");
+        assert!(!arguments.contains(secret), "the secret is on a command line");
+        let id = workspace.text(VM, "id")?;
+
+        let mut raised = variables.clone();
+        raised["user_data_wo_version"] = json!(2);
+        workspace.variables(&raised)?;
+        assert_eq!(workspace.plan()?.action(VM), "update", "user data does not run again");
+        raised["user_data_replace_on_change"] = json!(true);
+        workspace.variables(&raised)?;
+        workspace.apply()?;
+        raised["user_data_wo_version"] = json!(3);
+        workspace.variables(&raised)?;
+        assert_eq!(workspace.plan()?.action(VM), "replace", "unless the user says so");
+        assert_eq!(workspace.text(VM, "id")?, id);
+
+        workspace.destroy()?;
+        host.inventory()?.ensure_empty()
+    })
+}
+
+#[test]
+fn a_port_in_use_is_named_and_leaves_nothing() -> Result<()> {
+    each_cli(|cli| {
+        let host = Host::new()?;
+        let workspace = host.workspace(cli, "vm")?;
+        let taken = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+        let port = taken.local_addr()?.port();
+        workspace.variables(&json!({ "ports": { "web": { "guest": 80, "host": port } } }))?;
+        let errors = workspace.apply_with(&[])?.fails()?;
+        assert!(errors.iter().any(|error| error.mentions(&port.to_string())), "{errors:?}");
+        assert!(errors.iter().any(|error| error.mentions("in use")), "{errors:?}");
+        workspace.destroy()?;
+        host.inventory()?.ensure_empty()
+    })
+}
+
+#[test]
+fn a_guest_that_never_comes_up_is_told_with_its_console() -> Result<()> {
+    each_cli(|cli| {
+        let host = Host::new()?;
+        let workspace = host.workspace(cli, "vm")?;
+        // Software emulation needs longer than this for any boot; a guest under KVM has no sshd by then.
+        workspace.variables(&json!({ "create_timeout": "3s" }))?;
+        let errors = workspace.apply_with(&[])?.fails()?;
+        assert!(errors.iter().any(|error| error.mentions("console")), "{errors:?}");
+        workspace.destroy()?;
+        host.inventory()?.ensure_empty()
+    })
+}

@@ -1,0 +1,10 @@
+// Command packer is Packer, from its module.
+package main
+
+import (
+	"os"
+
+	"github.com/hashicorp/packer"
+)
+
+func main() { packer.Main(os.Args[1:]) }

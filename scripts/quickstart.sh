@@ -1,0 +1,122 @@
+#!/bin/sh
+# `make quickstart` and `make quickstart-destroy`: an image and a VM from it, on this machine.
+#
+#   scripts/quickstart.sh apply | destroy
+#
+# State and settings stay in examples/quickstart; nothing of the user's own OpenTofu or Terraform
+# configuration is touched.
+set -eu
+
+root=$(cd "$(dirname "$0")/.." && pwd)
+example=$root/examples/quickstart
+work=$example/.work
+data=${XDG_DATA_HOME:-$HOME/.local/share}/sindri
+output=$work/output.log
+
+# The program that made the state goes on with it, whatever is put on PATH later.
+choose_cli() {
+    mkdir -p "$work"
+    if [ ! -x "$work/cli" ]; then
+        cli=$(command -v tofu || command -v terraform || "$root/scripts/tools.sh" tofu)
+        ln -sf "$cli" "$work/cli"
+    fi
+}
+
+configure() {
+    cat > "$work/cli.tfrc" <<END
+provider_installation {
+  dev_overrides {
+    "sindri/sindri" = "${CARGO_TARGET_DIR:-$root/target}/release"
+  }
+  direct {}
+}
+END
+    export TF_CLI_CONFIG_FILE="$work/cli.tfrc" TF_IN_AUTOMATION=1 TF_INPUT=0 CHECKPOINT_DISABLE=1
+    # The machine's own package sources have the machine's own suite.
+    TF_VAR_suite=$(sed -n 's/^VERSION_CODENAME=//p' /etc/os-release)
+    export TF_VAR_suite
+}
+
+cli() {
+    "$work/cli" -chdir="$example" "$@"
+}
+
+# show_progress: the newest line of the build's log, until killed. In a terminal it stays on one line.
+show_progress() {
+    last=
+    while sleep 0.5; do
+        line=$(tail -q -n 1 "$data"/logs/latest-quickstart*.log 2>/dev/null | tail -n 1 | tr -d '\r' || true)
+        if [ "$line" = "$last" ]; then continue; fi
+        last=$line
+        if [ -t 1 ]; then
+            printf '\r\033[K  %.*s' "$(($(tput cols 2>/dev/null || echo 80) - 3))" "$line"
+        else
+            printf '  %s\n' "$line"
+            sleep 5
+        fi
+    done
+}
+
+# with_progress COMMAND…: the command runs in front, so that Ctrl-C reaches it as it should.
+with_progress() {
+    mkdir -p "$data/logs"
+    rm -f "$data"/logs/latest-quickstart*.log
+    show_progress &
+    progress=$!
+    trap 'kill "$progress" 2>/dev/null || true' EXIT
+    trap 'exit 130' INT
+    status=0
+    "$@" >"$output" 2>&1 || status=$?
+    kill "$progress" 2>/dev/null || true
+    wait "$progress" 2>/dev/null || true
+    trap - EXIT INT
+    if [ -t 1 ]; then printf '\r\033[K'; fi
+    if [ "$status" != 0 ]; then
+        cat "$output" >&2
+        exit "$status"
+    fi
+}
+
+apply() {
+    "$root/scripts/install.sh" quickstart
+    echo "Building the provider…"
+    (cd "$root" && cargo build --release --package terraform-provider-sindri)
+    choose_cli
+    configure
+    echo "Applying examples/quickstart with $(readlink "$work/cli")…"
+    with_progress cli apply -auto-approve -no-color
+    grep -E '^(Apply complete|No changes)' "$output" || true
+
+    ssh_command=$(cli output -raw ssh_command)
+    echo
+    echo "In the guest, hello-sindri, which a provisioning step put there, says:"
+    echo
+    # The command is made for a shell: it is what the user is told to type.
+    sh -c "$ssh_command hello-sindri" | sed 's/^/  /'
+    cat <<END
+
+Log in:          $ssh_command
+Configuration:   $example
+Image:           $(cli output -raw image_path)
+Console log:     $(cli output -raw console_log_path)
+Build logs:      $data/logs
+Plan again:      TF_CLI_CONFIG_FILE=$work/cli.tfrc TF_VAR_suite=$TF_VAR_suite $work/cli -chdir=$example plan
+Remove it all:   make quickstart-destroy
+END
+}
+
+destroy() {
+    if [ ! -e "$example/terraform.tfstate" ]; then
+        echo "There is nothing to destroy: examples/quickstart was not applied."
+        return
+    fi
+    choose_cli
+    configure
+    cli destroy -auto-approve -no-color
+}
+
+case ${1:-} in
+    apply) apply ;;
+    destroy) destroy ;;
+    *) echo "usage: scripts/quickstart.sh apply|destroy" >&2; exit 2 ;;
+esac

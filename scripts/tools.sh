@@ -1,0 +1,89 @@
+#!/bin/sh
+# Finds a development tool, building it once if it is not there, and prints its path.
+#
+#   scripts/tools.sh tofu | packer | cargo-deny | peer     build if need be, print the path
+#   scripts/tools.sh where TOOL                            print where a built one would be
+#
+# Built tools live outside the checkout, in $XDG_CACHE_HOME/sindri-dev/NAME-VERSION/. A build
+# happens in a folder beside it that is renamed when complete; a lock keeps runs from doing it twice.
+set -eu
+
+root=$(cd "$(dirname "$0")/.." && pwd)
+tools=$root/acceptance-tests/tools
+cache=${XDG_CACHE_HOME:-$HOME/.cache}/sindri-dev
+cargo_deny_version=0.20.2
+
+# module_version FOLDER MODULE: the version that the folder's go.mod requires.
+module_version() {
+    awk -v module="$2" '$1 == "require" && $2 == module { print $3; exit } $1 == module { print $2; exit }' \
+        "$tools/$1/go.mod" | sed 's/^v//'
+}
+
+version() {
+    case $1 in
+        tofu) module_version opentofu github.com/opentofu/opentofu ;;
+        packer) module_version packer github.com/hashicorp/packer ;;
+        peer) cat "$tools/peer"/*.go "$tools/peer/go.sum" | sha256sum | cut -c 1-12 ;;
+        cargo-deny) echo "$cargo_deny_version" ;;
+        *) echo "scripts/tools.sh: unknown tool '$1'" >&2; exit 2 ;;
+    esac
+}
+
+# go_build FOLDER PACKAGE LDFLAGS OUT
+go_build() {
+    if ! command -v go >/dev/null 2>&1; then
+        echo "$1 has to be built from source, and there is no go on PATH:" \
+            "install Go 1.21 or newer, or put the tool itself on PATH" >&2
+        exit 1
+    fi
+    # A distribution's Go may be set not to fetch the toolchain that go.mod asks for.
+    (cd "$tools/$1" && CGO_ENABLED=0 GOTOOLCHAIN="${GOTOOLCHAIN:-auto}" GOFLAGS=-mod=readonly \
+        go build -trimpath -ldflags "-s -w $3" -o "$4" "$2")
+}
+
+build() {
+    case $1 in
+        tofu) go_build opentofu github.com/opentofu/opentofu/cmd/tofu \
+            "-X github.com/opentofu/opentofu/version.dev=no" "$2/tofu" ;;
+        # The fork's hash is not in the checksum database; the go.sum beside go.mod pins it.
+        packer) GONOSUMDB=github.com/toowoxx/packer go_build packer . "" "$2/packer" ;;
+        peer) go_build peer . "" "$2/peer" ;;
+        # A check, run once per build: compiled for a short build, not for speed.
+        cargo-deny)
+            CARGO_PROFILE_RELEASE_OPT_LEVEL=0 CARGO_PROFILE_RELEASE_LTO=off \
+                CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 CARGO_PROFILE_RELEASE_DEBUG=0 \
+                cargo install --locked --quiet cargo-deny --version "$cargo_deny_version" \
+                --target-dir "$2/target" --root "$2/root" >&2
+            mv "$2/root/bin/cargo-deny" "$2/cargo-deny"
+            rm -rf "$2/root" "$2/target" ;;
+    esac
+}
+
+if [ "${1:-}" = where ]; then
+    echo "$cache/$2-$(version "$2")/$2"
+    exit
+fi
+tool=${1:?"usage: scripts/tools.sh tofu|packer|cargo-deny|peer, or where TOOL"}
+version=$(version "$tool")
+case $tool in
+    # Only what a user would have installed is taken from PATH. A packer there may be of another
+    # licence and version than the one that figures are compared with.
+    tofu | cargo-deny) if command -v "$tool"; then exit; fi ;;
+esac
+
+folder=$cache/$tool-$version
+if [ ! -x "$folder/$tool" ]; then
+    mkdir -p "$cache"
+    exec 9>"$cache/$tool.lock"
+    flock 9
+fi
+if [ ! -x "$folder/$tool" ]; then
+    echo "Building $tool $version (once; kept in $folder)…" >&2
+    scratch=$(mktemp -d "$cache/.$tool-XXXXXX")
+    trap 'chmod -R u+w "$scratch" 2>/dev/null; rm -rf "$scratch"' EXIT
+    build "$tool" "$scratch"
+    rm -rf "$folder"
+    mv -T "$scratch" "$folder"
+    trap - EXIT
+fi
+echo "$folder/$tool"

@@ -1,0 +1,247 @@
+//! Which module may know which. The rules are a table; ARCHITECTURE.md says why they are so.
+
+use std::path::{Component, Path};
+
+use anyhow::Result;
+
+use super::Finding;
+use super::paths::{self, Named};
+
+/// A part of the house and what it must not name.
+struct Rule {
+    /// Files below this folder, or this file.
+    inside: &'static str,
+    /// First names of paths.
+    forbidden: &'static [&'static str],
+    /// Files that may nevertheless.
+    except: fn(&Path) -> bool,
+    why: &'static str,
+}
+
+const RULES: [Rule; 9] = [
+    Rule {
+        inside: "provider/src/domain",
+        forbidden: &[
+            "crate::backends",
+            "crate::resources",
+            "crate::data_sources",
+            "crate::functions",
+            "crate::provider",
+            "crate::packer",
+            "tfplugin",
+            "reqwest",
+            "russh",
+        ],
+        except: never,
+        why: "the domain knows no backend, no wire type and no client",
+    },
+    Rule {
+        inside: "provider/src/backends",
+        forbidden: &["crate::resources", "crate::data_sources", "crate::functions", "crate::provider"],
+        except: never,
+        why: "a backend does not know who asks",
+    },
+    Rule {
+        inside: "provider/src/provision",
+        forbidden: &[
+            "crate::backends",
+            "crate::resources",
+            "crate::data_sources",
+            "crate::functions",
+            "crate::provider",
+        ],
+        except: never,
+        why: "steps are the same for every backend",
+    },
+    Rule {
+        inside: "provider/src/packer",
+        forbidden: &[
+            "crate::backends",
+            "crate::resources",
+            "crate::data_sources",
+            "crate::functions",
+            "crate::provider",
+        ],
+        except: never,
+        why: "running Packer knows nothing of who runs it",
+    },
+    Rule {
+        inside: "provider/src/process",
+        forbidden: &[
+            "crate::backends",
+            "crate::domain",
+            "crate::provision",
+            "crate::packer",
+            "crate::resources",
+            "crate::data_sources",
+            "crate::functions",
+            "crate::provider",
+            "tfplugin",
+        ],
+        except: never,
+        why: "a process is a process",
+    },
+    Rule {
+        inside: "provider/src",
+        forbidden: &["tfplugin", "tfplugin_derive"],
+        except: speaks_to_the_host,
+        why: "wire values stay in resources, data sources and functions, and in a backend's model",
+    },
+    Rule {
+        inside: "provider/src",
+        forbidden: &["prost", "prost_types", "tonic", "tonic_prost", "hyper_util", "tower"],
+        except: never,
+        why: "the provider sees no gRPC",
+    },
+    Rule {
+        inside: "proto/src",
+        forbidden: &["prost", "prost_types", "tonic", "tonic_prost"],
+        except: speaks_grpc,
+        why: "only rpc, serve and generated code see prost and tonic",
+    },
+    Rule {
+        inside: "acceptance-tests",
+        forbidden: &["sindri", "tfplugin"],
+        except: never,
+        why: "a scenario sees what a user sees",
+    },
+];
+
+fn never(_: &Path) -> bool {
+    false
+}
+
+fn speaks_to_the_host(file: &Path) -> bool {
+    let Ok(inside) = file.strip_prefix("provider/src") else { return false };
+    let names: Vec<&str> = inside.components().filter_map(name).collect();
+    match names.as_slice() {
+        ["main.rs" | "lib.rs" | "by_hand.rs" | "provider.rs"] | ["provider", ..] => true,
+        ["resources" | "data_sources" | "functions", ..] => true,
+        ["backends", _, rest @ ..] => {
+            rest.first().is_some_and(|first| ["model", "model.rs", "vm_model.rs"].contains(first))
+        }
+        _ => false,
+    }
+}
+
+fn speaks_grpc(file: &Path) -> bool {
+    ["proto/src/rpc", "proto/src/serve", "proto/src/generated"].iter().any(|folder| file.starts_with(folder))
+        || ["rpc", "serve", "generated"]
+            .contains(&file.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default())
+}
+
+fn name(component: Component<'_>) -> Option<&str> {
+    component.as_os_str().to_str()
+}
+
+/// What a file names and must not.
+pub(crate) fn check(file: &Path, source: &str) -> Result<Vec<Finding>> {
+    let Some(module) = module_of(file) else { return Ok(Vec::new()) };
+    let named = paths::in_source(source, &module)?;
+    let mut findings = Vec::new();
+    for rule in RULES.iter().filter(|rule| file.starts_with(rule.inside) && !(rule.except)(file)) {
+        for path in &named {
+            let hit =
+                rule.forbidden.iter().find(|prefix| path.is_in(&prefix.split("::").collect::<Vec<_>>()));
+            if let Some(hit) = hit.filter(|hit| hit.contains("::") || path.segments.len() > 1) {
+                findings.push(Finding::new(file, path.line, format!("names {hit}: {}", rule.why)));
+            }
+        }
+    }
+    findings.extend(other_backends(file, &named));
+    findings.dedup();
+    Ok(findings)
+}
+
+/// Backends share traits in the domain, never each other's models.
+fn other_backends(file: &Path, named: &[Named]) -> Vec<Finding> {
+    let Ok(inside) = file.strip_prefix("provider/src/backends") else { return Vec::new() };
+    let mut parts = inside.components().filter_map(name);
+    let (Some(own), Some(_)) = (parts.next(), parts.next()) else { return Vec::new() };
+    let foreign = |path: &&Named| {
+        // A module's name: types that backends/mod.rs itself defines begin with a capital.
+        path.is_in(&["crate", "backends"])
+            && path.segments.get(2).is_some_and(|other| other != own && other.starts_with(char::is_lowercase))
+    };
+    let finding = |path: &Named| {
+        let what = format!("names backends::{}: backends do not know each other", path.segments[2]);
+        Finding::new(file, path.line, what)
+    };
+    named.iter().filter(foreign).map(finding).collect()
+}
+
+/// The module that a file is, as a path from `crate`; none outside of a crate's sources and tests.
+fn module_of(file: &Path) -> Option<Vec<String>> {
+    let names: Vec<&str> = file.components().filter_map(name).collect();
+    let root = names.iter().position(|name| ["src", "tests"].contains(name))?;
+    let mut module = vec!["crate".to_owned()];
+    for part in &names[root + 1..] {
+        match part.strip_suffix(".rs") {
+            None => module.push((*part).to_owned()),
+            Some("mod" | "lib" | "main") => {}
+            Some(stem) => module.push(stem.to_owned()),
+        }
+    }
+    Some(module)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn found(file: &str, source: &str) -> Vec<String> {
+        check(Path::new(file), source).unwrap().into_iter().map(|finding| finding.what).collect()
+    }
+
+    #[test]
+    fn what_must_not_be_known_is_found() {
+        for (file, source, what) in [
+            ("provider/src/domain/image.rs", "use crate::backends::qemu::Store;", "crate::backends"),
+            ("provider/src/domain/image.rs", "fn f(c: reqwest::Client) {}", "reqwest"),
+            ("provider/src/domain/image.rs", "use super::super::resources::X;", "crate::resources"),
+            ("provider/src/backends/qemu/mod.rs", "use crate::resources::image;", "crate::resources"),
+            ("provider/src/backends/aws/client.rs", "use crate::backends::qemu::Store;", "backends::qemu"),
+            ("provider/src/backends/aws/client.rs", "use super::super::qemu;", "backends::qemu"),
+            ("provider/src/backends/qemu/store.rs", "use tfplugin::Attr;", "tfplugin"),
+            ("provider/src/process/run.rs", "use crate::domain::Image;", "crate::domain"),
+            ("provider/src/resources/image/mod.rs", "use tonic::Status;", "tonic"),
+            ("provider/src/provision/step.rs", "use tfplugin::Attr;", "tfplugin"),
+            ("proto/src/value/mod.rs", "impl prost::Message for V {}", "prost"),
+            ("acceptance-tests/tests/image.rs", "use sindri::domain::Image;", "sindri"),
+        ] {
+            let found = found(file, source);
+            assert!(
+                found.iter().any(|one| one.contains(&format!("names {what}:"))),
+                "{file} {source}: {found:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_may_be_known_passes() {
+        for (file, source) in [
+            ("provider/src/domain/image.rs", "use super::names; // not crate::backends"),
+            ("provider/src/backends/mod.rs", "use crate::domain::Backend; mod qemu; use self::qemu::Qemu;"),
+            ("provider/src/backends/qemu/mod.rs", "use crate::backends::Target; use super::qemu::store;"),
+            ("provider/src/backends/qemu/model.rs", "use tfplugin::Attr;"),
+            ("provider/src/backends/qemu/model/vm.rs", "use tfplugin::Attr;"),
+            ("provider/src/resources/image/model/step.rs", "use tfplugin::Attr;"),
+            ("provider/src/resources/vm/plan.rs", "use tfplugin::Attr;"),
+            ("provider/src/main.rs", "use tfplugin::serve;"),
+            ("proto/src/rpc/plan.rs", "use tonic::Status;"),
+            ("proto/src/value/mod.rs", "let tonic = 1;"),
+            ("proto/build.rs", "use tonic_prost_build::Builder;"),
+        ] {
+            assert_eq!(found(file, source), Vec::<String>::new(), "{file} {source}");
+        }
+    }
+
+    #[test]
+    fn every_rule_is_about_files_that_can_exist() {
+        for rule in &RULES {
+            let file = Path::new(rule.inside).join("src/x.rs");
+            let source = format!("use {}::X;", rule.forbidden[0]);
+            assert!((rule.except)(&file) || !check(&file, &source).unwrap().is_empty(), "{}", rule.inside);
+        }
+    }
+}
