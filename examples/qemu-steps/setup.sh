@@ -1,0 +1,3 @@
+#!/bin/sh
+set -eu
+echo "$GREETING from a script" > /etc/script
