@@ -149,6 +149,9 @@ need_archive_key
 if [ "$purpose" = test ]; then
     need "shellcheck" shellcheck shellcheck
     need "git" git git
+    need "curl" curl curl
+    # One of the shells that a guest may have.
+    need "busybox" busybox busybox
 fi
 install_missing
 

@@ -51,7 +51,7 @@ async fn prepare(dir: &Path) -> (GuestSpec, Login) {
     };
     let known_host = KnownHost { path: dir.join("known_hosts"), alias: "test".into() };
     let login = Login { username: "root".into(), key: ssh::load(&key).unwrap(), known_host };
-    (spec.authorize_root(&public), login)
+    (spec.admit("root", &public), login)
 }
 
 fn overlay(image: &Path, disk: &Path) {

@@ -7,6 +7,7 @@ pub mod cache_key;
 pub mod image;
 pub mod image_spec;
 pub mod names;
+pub mod rules;
 pub mod vm;
 pub mod vm_spec;
 

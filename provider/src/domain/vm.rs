@@ -16,6 +16,11 @@ pub struct VmRequest {
     pub inputs: serde_json::Value,
 }
 
+/// The name under which a machine's SSH host key is recorded: machines share addresses, and addresses are used again.
+pub fn host_key_alias(id: impl std::fmt::Display) -> String {
+    format!("sindri-{id}")
+}
+
 /// A machine as it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Vm {

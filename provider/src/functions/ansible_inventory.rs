@@ -62,9 +62,10 @@ fn inventory(machines: &[Connection]) -> String {
         }
         if let Some(known_hosts) = &machine.known_hosts {
             // Ansible splits this as a shell would.
-            let quoted = known_hosts.replace('\'', "'\\''");
+            let file = known_hosts.file.replace('\'', "'\\''");
+            let alias = known_hosts.alias.replace('\'', "'\\''");
             let options = format!(
-                "-o IdentitiesOnly=yes -o StrictHostKeyChecking=yes -o 'UserKnownHostsFile=\"{quoted}\"'"
+                "-o IdentitiesOnly=yes -o StrictHostKeyChecking=accept-new -o 'HostKeyAlias={alias}' -o 'UserKnownHostsFile=\"{file}\"'"
             );
             text.push_str(&format!("      ansible_ssh_common_args: {}\n", scalar(&options)));
         }
@@ -96,7 +97,7 @@ mod tests {
               ansible_port: 2222
               ansible_user: "sindri"
               ansible_ssh_private_key_file: "/data/my vms/id_ed25519"
-              ansible_ssh_common_args: "-o IdentitiesOnly=yes -o StrictHostKeyChecking=yes -o 'UserKnownHostsFile=\"/data/known_hosts\"'"
+              ansible_ssh_common_args: "-o IdentitiesOnly=yes -o StrictHostKeyChecking=accept-new -o 'HostKeyAlias=sindri-00000000-0000-0000-0000-000000000007' -o 'UserKnownHostsFile=\"/data/known_hosts\"'"
         "#);
     }
 

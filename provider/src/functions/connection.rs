@@ -2,6 +2,8 @@
 
 use tfplugin::{FunctionError, Value};
 
+use crate::domain::vm::host_key_alias;
+
 /// How to reach a machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Connection {
@@ -10,7 +12,15 @@ pub(super) struct Connection {
     pub(super) port: u64,
     pub(super) user: String,
     pub(super) key: Option<String>,
-    pub(super) known_hosts: Option<String>,
+    pub(super) known_hosts: Option<KnownHost>,
+}
+
+/// Where the machine's host key is recorded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct KnownHost {
+    pub(super) file: String,
+    /// The name under which it stands there, for all machines share the address.
+    pub(super) alias: String,
 }
 
 impl Connection {
@@ -21,6 +31,11 @@ impl Connection {
         if vm.as_object().is_none() {
             return Err(wrong(format!("a sindri_vm was expected, not {}", vm.kind())));
         }
+        let known_hosts = text(vm, "ssh_known_hosts_path")?;
+        let known_hosts = known_hosts.map(|file| {
+            let id = text(vm, "id")?.ok_or_else(|| missing("id"))?;
+            Ok(KnownHost { file, alias: host_key_alias(id) })
+        });
         let port = vm.get("ssh_port").and_then(|value| value.untyped().as_number()?.to_u64());
         Ok(Self {
             name: text(vm, "name")?.ok_or_else(|| missing("name"))?,
@@ -28,7 +43,7 @@ impl Connection {
             port: port.ok_or_else(|| missing("ssh_port"))?,
             user: text(vm, "ssh_username")?.ok_or_else(|| missing("ssh_username"))?,
             key: text(vm, "ssh_private_key_path")?,
-            known_hosts: text(vm, "ssh_known_hosts_path")?,
+            known_hosts: known_hosts.transpose()?,
         })
     }
 }
@@ -56,6 +71,7 @@ pub(super) mod tests {
     pub(in super::super) fn vm(changes: &[(&str, Value)]) -> Value {
         let mut entries = vec![
             ("name", Value::from("dev")),
+            ("id", "00000000-0000-0000-0000-000000000007".into()),
             ("ssh_host", "127.0.0.1".into()),
             ("ssh_port", Value::from(2222_i64)),
             ("ssh_username", "sindri".into()),

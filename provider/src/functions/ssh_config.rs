@@ -42,8 +42,9 @@ fn block(vm: &Connection) -> String {
     }
     if let Some(known_hosts) = &vm.known_hosts {
         text.push_str(&format!(
-            "  UserKnownHostsFile {}\n  StrictHostKeyChecking yes\n",
-            quoted(known_hosts)
+            "  UserKnownHostsFile {}\n  HostKeyAlias {}\n  StrictHostKeyChecking accept-new\n",
+            quoted(&known_hosts.file),
+            quoted(&known_hosts.alias)
         ));
     }
     text
@@ -75,7 +76,8 @@ mod tests {
           IdentityFile "/data/my vms/id_ed25519"
           IdentitiesOnly yes
           UserKnownHostsFile /data/known_hosts
-          StrictHostKeyChecking yes
+          HostKeyAlias sindri-00000000-0000-0000-0000-000000000007
+          StrictHostKeyChecking accept-new
         "#);
     }
 }

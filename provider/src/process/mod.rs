@@ -13,6 +13,6 @@ pub mod supervise;
 
 pub use command::Command;
 pub use log::BuildLog;
-pub use output::Output;
+pub use output::{Output, Stream};
 pub use redact::{Redactor, Secret};
 pub use run::{Detached, Finished, Limits, ProcessError, Runner, search_path};

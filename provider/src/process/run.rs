@@ -12,7 +12,7 @@ use tokio::net::unix::pipe;
 use tokio_util::sync::CancellationToken;
 
 use super::command::PASSED;
-use super::{BuildLog, Command, Output};
+use super::{BuildLog, Command, Output, Stream};
 
 /// Starts programs such that none outlives the provider: each runs as the child of our own binary in
 /// `supervise` mode, which holds a pipe to us and ends the whole tree when the pipe closes.
@@ -265,7 +265,7 @@ async fn collect(reader: std::os::fd::OwnedFd, log: Option<BuildLog>) -> String 
     if let Ok(mut reader) = pipe::Receiver::from_owned_fd(reader) {
         let mut chunk = vec![0; 16 * 1024];
         while let Ok(read @ 1..) = reader.read(&mut chunk).await {
-            output.take(&chunk[..read]);
+            output.take(Stream::Out, &chunk[..read]);
         }
     }
     output.finish()

@@ -10,6 +10,7 @@ use crate::backends::Backends;
 use crate::backends::qemu::host::AcceleratorChoice;
 use crate::backends::qemu::store::Store;
 use crate::backends::qemu::{ForeignStore, Local};
+use crate::domain::rules::one_of;
 use crate::process::Runner;
 
 /// Machine images and virtual machines: built, found, noticed when gone, shared and deleted.
@@ -101,14 +102,9 @@ fn absolute(dir: &str) -> Result<(), String> {
 }
 
 fn accelerator(value: &str) -> Result<(), String> {
-    AcceleratorChoice::parse(value)
-        .map(drop)
-        .ok_or_else(|| format!("{value:?} is not possible: use one of auto, kvm, hvf, tcg"))
+    one_of(value, &["auto", "kvm", "hvf", "tcg"])
 }
 
 fn foreign_store(value: &str) -> Result<(), String> {
-    match value {
-        "error" | "forget" => Ok(()),
-        other => Err(format!("{other:?} is not possible: use \"error\" or \"forget\"")),
-    }
+    one_of(value, &["error", "forget"])
 }

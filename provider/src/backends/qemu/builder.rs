@@ -79,7 +79,11 @@ impl LocalBuilder {
             log,
             cancel: &request.cancel,
         };
-        let built = image::build(&build).await.map_err(|error| build_error(error, log))?;
+        let built = image::build(&build).await;
+        if let Err(BuildError::Kept { .. }) = &built {
+            partial.keep().map_err(|error| BackendError::failed("marking the guest as kept", error))?;
+        }
+        let built = built.map_err(|error| build_error(error, log))?;
         let metadata = metadata(request, &built, name, started, log)
             .map_err(|error| BackendError::failed("reading the finished disk", error))?;
         let image = store

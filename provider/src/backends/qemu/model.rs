@@ -6,6 +6,7 @@ use tfplugin::{Attr, Diagnostics, Model, Path};
 
 use super::{Arch, Base, Bootstrap, DiskFormat, ImageSource, Network, QemuImageSpec};
 use crate::domain::names;
+use crate::domain::rules::{arch, one_of, positive};
 
 /// Builds the image on this computer with QEMU.
 #[derive(Debug, Clone, Default, Model)]
@@ -163,28 +164,12 @@ fn is_url(text: &str) -> bool {
     text.starts_with("http://") || text.starts_with("https://")
 }
 
-fn one_of(value: &str, possible: &[&str]) -> Result<(), String> {
-    if possible.contains(&value) {
-        return Ok(());
-    }
-    Err(format!("{value:?} is not possible: use one of {}", possible.join(", ")))
-}
-
-fn arch(value: &str) -> Result<(), String> {
-    one_of(value, &["x86_64", "arm64"])
-}
-
 fn format(value: &str) -> Result<(), String> {
     one_of(value, &["qcow2", "raw", "vmdk"])
 }
 
 fn network(value: &str) -> Result<(), String> {
     one_of(value, &["user", "none"])
-}
-
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "validators take references")]
-fn positive(value: &u32) -> Result<(), String> {
-    if *value > 0 { Ok(()) } else { Err("must be at least 1".into()) }
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "validators take references")]

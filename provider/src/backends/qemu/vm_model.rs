@@ -7,6 +7,7 @@ use tfplugin::{Attr, Diagnostics, Model, Path};
 use super::Arch;
 use super::vm::{Port, Protocol, QemuVmSpec};
 use crate::domain::names;
+use crate::domain::rules::{arch, one_of, positive};
 
 /// Runs the machine on this computer with QEMU.
 #[derive(Debug, Clone, Default, Model)]
@@ -85,23 +86,8 @@ impl PortModel {
     }
 }
 
-fn arch(value: &str) -> Result<(), String> {
-    match value {
-        "x86_64" | "arm64" => Ok(()),
-        other => Err(format!("{other:?} is not possible: use \"x86_64\" or \"arm64\"")),
-    }
-}
-
 fn protocol(value: &str) -> Result<(), String> {
-    match value {
-        "tcp" | "udp" => Ok(()),
-        other => Err(format!("{other:?} is not possible: use \"tcp\" or \"udp\"")),
-    }
-}
-
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "validators take references")]
-fn positive(value: &u32) -> Result<(), String> {
-    if *value > 0 { Ok(()) } else { Err("must be at least 1".into()) }
+    one_of(value, &["tcp", "udp"])
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "validators take references")]

@@ -7,6 +7,7 @@ use async_trait::async_trait;
 use tfplugin::{Attr, CancellationToken, DataSource, Diagnostics, Model};
 
 use crate::domain::Image;
+use crate::domain::rules::one_of;
 use crate::provider::Configured;
 use crate::resources::diagnose;
 
@@ -119,10 +120,7 @@ impl Filter<'_> {
 }
 
 pub(super) fn cloud(name: &str) -> Result<(), String> {
-    if name == crate::backends::qemu::CLOUD {
-        return Ok(());
-    }
-    Err(format!("{name:?} is not possible: use \"qemu\""))
+    one_of(name, &[crate::backends::qemu::CLOUD])
 }
 
 /// Images of a cloud that a filter takes, the newest first.

@@ -7,6 +7,7 @@ use tfplugin::{Attr, Diagnostics, Model, Path, Timeouts};
 
 use crate::backends::qemu::vm_model::QemuVmModel;
 use crate::domain::names;
+use crate::domain::rules::one_of;
 use crate::domain::vm_spec::{PowerState, SshAccess, VmSpec, WaitFor};
 use crate::process::Secret;
 
@@ -183,17 +184,11 @@ impl VmModel {
 }
 
 fn power_state(value: &str) -> Result<(), String> {
-    match value {
-        "running" | "stopped" => Ok(()),
-        other => Err(format!("{other:?} is not possible: use \"running\" or \"stopped\"")),
-    }
+    one_of(value, &["running", "stopped"])
 }
 
 fn wait_for(value: &str) -> Result<(), String> {
-    match value {
-        "ssh" | "cloud-init" | "none" => Ok(()),
-        other => Err(format!("{other:?} is not possible: use \"ssh\", \"cloud-init\" or \"none\"")),
-    }
+    one_of(value, &["ssh", "cloud-init", "none"])
 }
 
 fn public_key(value: &str) -> Result<(), String> {

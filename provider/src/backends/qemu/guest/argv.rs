@@ -230,7 +230,7 @@ mod tests {
 
     #[test]
     fn as_root_with_ports_seed_and_key() {
-        let mut spec = spec().authorize_root("ssh-ed25519 AAAA test\n");
+        let mut spec = spec().admit("root", "ssh-ed25519 AAAA test\n");
         spec.network = Network::None;
         spec.forwards.push(Forward { protocol: Protocol::Udp, host: Some(5353), guest: 53 });
         spec.forwards.push(Forward { protocol: Protocol::Tcp, host: None, guest: 80 });

@@ -2,6 +2,7 @@
 //!
 //! For builds, for checks and for the machines of `vm`. Knows nothing of images, state or resources.
 
+mod admission;
 mod argv;
 pub mod console;
 mod error;

@@ -117,10 +117,10 @@ impl Forward {
 }
 
 impl GuestSpec {
-    /// Lets root in with this public key as soon as SSH is up, in guests with systemd 252 or later.
+    /// Lets a user in with this public key as soon as SSH is up, in guests with systemd 252 or later.
     #[must_use]
-    pub fn authorize_root(mut self, public_key: &str) -> Self {
-        self.credentials.insert("ssh.authorized_keys.root".to_owned(), public_key.trim().to_owned());
+    pub fn admit(mut self, username: &str, public_key: &str) -> Self {
+        self.credentials.extend(super::admission::credentials(username, public_key));
         self
     }
 }

@@ -79,7 +79,7 @@ impl<'a> Booted<'a> {
             credentials: std::collections::BTreeMap::new(),
             lifetime: if keep { Lifetime::Daemon } else { Lifetime::WithProvider },
         };
-        let spec = spec.authorize_root(&public_key);
+        let spec = spec.admit("root", &public_key);
         let host = build.host;
         let emulator = Emulator::find(build.qemu.arch, host.accelerator).map_err(GuestError::from);
         let emulator = emulator.map_err(guest_error("find QEMU"))?;

@@ -28,7 +28,7 @@ pub(super) async fn change(
 ) -> Result<Vm, VmError> {
     let _claim = folder.claim(cancel).await?;
     let old = folder.read()?;
-    let new = Record {
+    let mut new = Record {
         cpus: shape.cpus,
         memory_mb: shape.memory_mb,
         ports: shape.ports.clone(),
@@ -51,7 +51,7 @@ pub(super) async fn change(
     }
     folder.write(&new)?;
     if guest.is_none() && request.spec.power_state == PowerState::Running {
-        power::start(local, folder, &new, request.spec.wait_for, cancel).await?;
+        power::start(local, folder, &mut new, request.spec.wait_for, cancel).await?;
     }
     Ok(look(folder, &new).await)
 }

@@ -38,7 +38,7 @@ pub(super) async fn create(
         let mut record = record(id, request, shape, &image, &folder)?;
         folder.write(&record)?;
         exists(&view(&folder, &record, PowerState::Stopped));
-        let launched = launch(local, &folder, &record, spec, shape, &image, cancel).await;
+        let launched = launch(local, &folder, &mut record, spec, shape, &image, cancel).await;
         if launched.is_err() && cancel.is_cancelled() {
             // A user who interrupts wants nothing to be left, and the host may be gone before it stores a state.
             guest::kill(folder.dir(), id).await?;
@@ -95,6 +95,7 @@ fn record(
         ssh_port: free_port(shape).map_err(VmError::file("find a free port for", folder.dir()))?,
         username: spec.ssh.username.clone(),
         private_key,
+        admit: None,
         tags: spec.tags.clone(),
         inputs: request.inputs.clone(),
         known: false,
@@ -114,7 +115,7 @@ fn free_port(shape: &QemuVmSpec) -> io::Result<u16> {
 async fn launch(
     local: &Local,
     folder: &Folder,
-    record: &Record,
+    record: &mut Record,
     spec: &VmSpec,
     shape: &QemuVmSpec,
     image: &DiskFile,
@@ -123,7 +124,8 @@ async fn launch(
     let backing = Folder::image(record.image_format);
     link(&image.path, &folder.dir().join(&backing))?;
     overlay(local, folder, record, shape.disk_size_gb, cancel).await?;
-    seed(folder, record, spec)?;
+    record.admit = Some(seed(folder, record, spec)?);
+    folder.write(record)?;
     match spec.power_state {
         PowerState::Running => power::start(local, folder, record, spec.wait_for, cancel).await,
         PowerState::Stopped => Ok(()),
@@ -198,7 +200,8 @@ pub(super) async fn run(
     checked.map_err(|source| VmError::Tool { action, source })
 }
 
-fn seed(folder: &Folder, record: &Record, spec: &VmSpec) -> Result<(), VmError> {
+/// Writes the seed; returns the public key that it lets in.
+fn seed(folder: &Folder, record: &Record, spec: &VmSpec) -> Result<String, VmError> {
     let public_key = match &spec.ssh.public_key {
         Some(key) => key.clone(),
         None => ssh::generate(&folder.private_key(), &format!("sindri {}", spec.name))?,
@@ -207,10 +210,11 @@ fn seed(folder: &Folder, record: &Record, spec: &VmSpec) -> Result<(), VmError> 
         instance_id: record.id.to_string(),
         hostname: spec.name.clone(),
         username: spec.ssh.username.clone(),
-        public_key,
+        public_key: public_key.clone(),
         user_data: spec.user_data.clone(),
         network_config: None,
     };
     let path = folder.dir().join(SEED);
-    seed.write(&path).map_err(VmError::file("write", &path))
+    seed.write(&path).map_err(VmError::file("write", &path))?;
+    Ok(public_key)
 }

@@ -5,13 +5,14 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use super::files::{DISK, Folder, SEED};
-use super::status::{forwards, host_key_alias};
+use super::status::forwards;
 use super::{Record, VmError};
 use crate::backends::qemu::guest::ssh::{self, Exec, Input, KnownHost, Login, Session};
 use crate::backends::qemu::guest::{Boot, Disk, DiskAccess, Guest, GuestError, GuestSpec, Lifetime};
 use crate::backends::qemu::host::{Accelerator, Emulator};
 use crate::backends::qemu::{DiskFormat, Local, Network};
 use crate::domain::Environment;
+use crate::domain::vm::host_key_alias;
 use crate::domain::vm_spec::WaitFor;
 use crate::process::Limits;
 
@@ -32,7 +33,7 @@ fn patience(accelerator: Accelerator) -> Duration {
 pub(super) async fn start(
     local: &Local,
     folder: &Folder,
-    record: &Record,
+    record: &mut Record,
     wait_for: WaitFor,
     cancel: &CancellationToken,
 ) -> Result<(), VmError> {
@@ -40,12 +41,15 @@ pub(super) async fn start(
     let spec = spec(record);
     let guest = Guest::start(&spec, &emulator, folder.dir(), &local.runner, cancel).await;
     let guest = guest.map_err(|error| VmError::starting(error, record))?;
+    if record.admit.take().is_some() {
+        folder.write(record)?;
+    }
     wait(&guest, folder, record, wait_for, patience(emulator.accelerator), cancel).await
 }
 
 fn spec(record: &Record) -> GuestSpec {
     let disk = |file: &str, format, access| Disk { file: file.into(), format, access };
-    GuestSpec {
+    let spec = GuestSpec {
         id: record.id,
         name: record.name.clone(),
         cpus: record.cpus,
@@ -59,6 +63,10 @@ fn spec(record: &Record) -> GuestSpec {
         forwards: forwards(record),
         credentials: std::collections::BTreeMap::new(),
         lifetime: Lifetime::Daemon,
+    };
+    match &record.admit {
+        Some(key) => spec.admit(&record.username, key),
+        None => spec,
     }
 }
 
@@ -105,7 +113,7 @@ fn login(folder: &Folder, record: &Record) -> Result<Login, VmError> {
     Ok(Login {
         username: record.username.clone(),
         key: ssh::load(key)?,
-        known_host: KnownHost { path: folder.known_hosts(), alias: host_key_alias(record) },
+        known_host: KnownHost { path: folder.known_hosts(), alias: host_key_alias(record.id) },
     })
 }
 

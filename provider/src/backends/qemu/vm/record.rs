@@ -34,6 +34,9 @@ pub struct Record {
     pub username: String,
     /// The private key that logs in, if there is one on this computer.
     pub private_key: Option<PathBuf>,
+    /// The public key that lets the user in, until the machine has been started: from then on, who may log in is
+    /// the guest's own affair.
+    pub admit: Option<String>,
     /// Its tags.
     pub tags: BTreeMap<String, String>,
     /// The user's configuration, for a later import.

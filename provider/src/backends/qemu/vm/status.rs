@@ -5,6 +5,7 @@ use super::files::Folder;
 use crate::backends::qemu::guest::ssh::quote;
 use crate::backends::qemu::guest::{Forward, Guest, console};
 use crate::domain::Vm;
+use crate::domain::vm::host_key_alias;
 use crate::domain::vm_spec::PowerState;
 
 /// Looks at a machine; asks QEMU, and never waits for the guest.
@@ -61,7 +62,7 @@ fn ssh_command(folder: &Folder, record: &Record) -> String {
     let known_hosts = folder.known_hosts().display().to_string().replace('%', "%%");
     for option in [
         format!("UserKnownHostsFile=\"{known_hosts}\""),
-        format!("HostKeyAlias={}", host_key_alias(record)),
+        format!("HostKeyAlias={}", host_key_alias(record.id)),
         "StrictHostKeyChecking=accept-new".to_owned(),
     ] {
         words.extend(["-o".to_owned(), option]);
@@ -76,9 +77,4 @@ fn ssh_command(folder: &Folder, record: &Record) -> String {
 
 fn plain(word: &str) -> bool {
     word.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_./=@:+%,".contains(&byte))
-}
-
-/// The name under which the machine's host key is recorded.
-pub(super) fn host_key_alias(record: &Record) -> String {
-    format!("sindri-{}", record.id)
 }

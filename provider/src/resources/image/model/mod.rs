@@ -14,6 +14,7 @@ pub use step::{StepModel, UploadModel};
 
 use crate::backends::qemu::model::QemuImageModel;
 use crate::domain::names;
+use crate::domain::rules::one_of;
 
 /// A machine image: built, found when an identical one exists already, noticed when it is gone, deleted when
 /// nobody needs it any more.
@@ -170,8 +171,5 @@ pub struct ArtifactModel {
 }
 
 fn on_error(value: &str) -> Result<(), String> {
-    match value {
-        "cleanup" | "keep" => Ok(()),
-        other => Err(format!("{other:?} is not possible: use \"cleanup\" or \"keep\"")),
-    }
+    one_of(value, &["cleanup", "keep"])
 }

@@ -7,13 +7,13 @@ use std::time::Duration;
 
 use russh::client::{self, Handle};
 use russh::keys::{Algorithm, EcdsaCurve, PrivateKey, PrivateKeyWithHashAlg, PublicKeyOrCertificate};
-use russh::{ChannelMsg, ChannelWriteHalf, Preferred};
+use russh::{ChannelMsg, ChannelWriteHalf, Preferred, Sig};
 use tokio::io::AsyncRead;
 use tokio::net::TcpStream;
 
 use super::{KnownHost, SshError, script};
 use crate::domain::Environment;
-use crate::process::{BuildLog, Finished, Limits, Output};
+use crate::process::{BuildLog, Finished, Limits, Output, Stream};
 
 /// Who logs in, how, and where to.
 #[derive(Debug, Clone)]
@@ -59,8 +59,10 @@ impl std::fmt::Debug for Session {
     }
 }
 
-/// How long a guest may be silent before it is asked for a sign of life, ten times.
+/// How long a guest may be silent before it is asked for a sign of life.
 const KEEPALIVE: Duration = Duration::from_secs(15);
+/// After how many questions without an answer it counts as dead: emulated, on a busy host, answers take their time.
+const UNANSWERED: usize = 4;
 
 /// Receives a file. `wc` notices a connection that broke in between.
 const COPY: &str = r#"set -eu; umask 077
@@ -166,10 +168,10 @@ impl Session {
                     _ => fed = true,
                 },
                 message = reader.wait() => match message {
-                    Some(ChannelMsg::Data { data } | ChannelMsg::ExtendedData { data, .. }) => output.take(&data),
+                    Some(ChannelMsg::Data { data }) => output.take(Stream::Out, &data),
+                    Some(ChannelMsg::ExtendedData { data, .. }) => output.take(Stream::Err, &data),
                     Some(ChannelMsg::ExitStatus { exit_status }) => code = i32::try_from(exit_status).ok(),
-                    // The name alone arrives; 128 + 15 stands for all.
-                    Some(ChannelMsg::ExitSignal { .. }) => code = code.or(Some(143)),
+                    Some(ChannelMsg::ExitSignal { signal_name, .. }) => code = Some(128 + number(&signal_name)),
                     Some(ChannelMsg::Failure) => return Err(russh::Error::RequestDenied.into()),
                     Some(_) => {}
                     None => break,
@@ -202,6 +204,24 @@ async fn send(
     Ok(writer.data(content).await?)
 }
 
+/// A signal's number on Linux. Only its name arrives (RFC 4254, 6.10); one without a standard name counts as TERM.
+fn number(signal: &Sig) -> i32 {
+    match signal {
+        Sig::HUP => 1,
+        Sig::INT => 2,
+        Sig::QUIT => 3,
+        Sig::ILL => 4,
+        Sig::ABRT => 6,
+        Sig::FPE => 8,
+        Sig::KILL => 9,
+        Sig::USR1 => 10,
+        Sig::SEGV => 11,
+        Sig::PIPE => 13,
+        Sig::ALRM => 14,
+        Sig::TERM | Sig::Custom(_) => 15,
+    }
+}
+
 fn file_error(path: &Path) -> impl FnOnce(std::io::Error) -> SshError {
     let path = path.to_owned();
     move |source| SshError::File { path, source }
@@ -218,7 +238,7 @@ fn config() -> Arc<client::Config> {
     Arc::new(client::Config {
         preferred: Preferred { key: key.into(), ..Preferred::DEFAULT },
         keepalive_interval: Some(KEEPALIVE),
-        keepalive_max: 10,
+        keepalive_max: UNANSWERED,
         nodelay: true,
         ..client::Config::default()
     })
