@@ -150,6 +150,7 @@ if [ "$purpose" = test ]; then
     need "shellcheck" shellcheck shellcheck
     need "git" git git
     need "curl" curl curl
+    need "sgdisk" gdisk sgdisk
     # One of the shells that a guest may have.
     need "busybox" busybox busybox
 fi

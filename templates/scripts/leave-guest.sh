@@ -1,7 +1,7 @@
 #!/bin/sh
 # The last thing run as root in a booted guest: removes the way in ($SINDRI_KEY) and the traces of having been booted
-# by a builder, gives deleted blocks back, and leaves clean file systems behind. Nothing may run after it: services
-# that stop in an orderly way would write again (random seed, logs).
+# by a builder, gives deleted blocks back, and switches the guest off with clean file systems. Nothing may run after it:
+# services that stop in an orderly way would write again (random seed, logs).
 set -eu
 
 for file in /root/.ssh/authorized_keys /home/*/.ssh/authorized_keys; do
@@ -19,4 +19,11 @@ rm -rf /var/tmp/sindri-build
 sync
 fstrim --all 2>/dev/null || true
 sync
-echo u >/proc/sysrq-trigger
+if [ -d /run/systemd/system ]; then
+    # Kills instead of stopping, then unmounts. A mere remount would leave deleted files that somebody still has open.
+    systemctl poweroff --force
+else
+    echo u >/proc/sysrq-trigger
+    sleep 2
+    echo o >/proc/sysrq-trigger
+fi

@@ -162,6 +162,11 @@ impl Guest {
         self.bounded("end of its restart", limits, again).await
     }
 
+    /// Waits until the guest has switched itself off, at most this long. Returns whether it has.
+    pub async fn is_off_within(&self, deadline: Duration) -> bool {
+        tokio::time::timeout(deadline, self.ended()).await.is_ok()
+    }
+
     /// Presses the power button and waits for the end, at most this long; then pulls the plug.
     ///
     /// # Errors

@@ -125,6 +125,11 @@ impl<'a> Booted<'a> {
             .map_err(ssh_error("run a command in the guest"))
     }
 
+    /// Waits until the guest has switched itself off, at most this long. Returns whether it has.
+    pub(super) async fn is_off_within(&self, deadline: Duration) -> bool {
+        self.guest.is_off_within(deadline).await
+    }
+
     /// Pulls the plug and removes the guest's folder, or keeps the guest when the build failed and the user wants
     /// to look at it.
     ///

@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use super::booted::{Booted, Start, last_lines};
 use super::{Build, BuildError};
+use crate::backends::qemu::guest::GuestError;
+use crate::backends::qemu::guest::ssh::SshError;
 use crate::backends::qemu::{Base, DiskFormat};
 use crate::domain::Environment;
 use crate::provision;
@@ -15,6 +17,8 @@ const LEAVE: &str = include_str!("../../../../../templates/scripts/leave-guest.s
 
 /// How long cloud-init, cleaning and giving blocks back may take.
 const PATIENCE: Duration = Duration::from_secs(15 * 60);
+/// How long a guest may take to switch itself off, its services being killed.
+const OFF: Duration = Duration::from_secs(120);
 
 /// Runs the image's steps in a guest with the raw disk `disk`, whose folder is the guest's too. Afterwards the disk
 /// holds no trace of the builder.
@@ -53,7 +57,19 @@ async fn run(build: &Build<'_>, guest: &mut Booted<'_>, seed: bool) -> Result<()
     let mut environment = Environment::default();
     let key = guest.public_key.split(' ').nth(1).unwrap_or(&guest.public_key).to_owned();
     environment.plain.insert("SINDRI_KEY".to_owned(), key);
-    own_script(guest, "leave the guest", LEAVE, &environment).await
+    leave(guest, &environment).await
+}
+
+/// Has the guest switch itself off; with it goes the connection.
+async fn leave(guest: &Booted<'_>, environment: &Environment) -> Result<(), BuildError> {
+    match own_script(guest, "leave the guest", LEAVE, environment).await {
+        Ok(()) | Err(BuildError::Guest { source: GuestError::Ssh(SshError::Lost(_)), .. }) => {}
+        Err(error) => return Err(error),
+    }
+    if !guest.is_off_within(OFF).await {
+        return Err(BuildError::Invalid("the guest did not switch itself off".to_owned()));
+    }
+    Ok(())
 }
 
 async fn own_script(
