@@ -29,3 +29,28 @@ pub(super) fn restore<M: Model>(inputs: &Json) -> Result<M, Diagnostics> {
     })?;
     tfplugin::model::decode(&value)
 }
+
+#[cfg(test)]
+pub(in crate::resources) mod tests {
+    use tfplugin::{Kind, Model, Value};
+
+    /// The configuration with everything that is not set made unknown, as when it hangs on objects yet to be made.
+    pub(in crate::resources) fn unset_as_unknown<M: Model>(config: &Value) -> Value {
+        let Value::Object(mut entries) = unknown(config) else { return Value::Unknown };
+        for attribute in M::attributes().iter().filter(|attribute| attribute.kind == Kind::Computed) {
+            entries.insert(attribute.name.to_string(), Value::Null);
+        }
+        Value::Object(entries)
+    }
+
+    fn unknown(value: &Value) -> Value {
+        match value {
+            Value::Null => Value::Unknown,
+            Value::List(elements) => Value::List(elements.iter().map(unknown).collect()),
+            Value::Object(entries) => {
+                Value::Object(entries.iter().map(|(name, value)| (name.clone(), unknown(value))).collect())
+            }
+            known => known.clone(),
+        }
+    }
+}

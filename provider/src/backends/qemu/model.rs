@@ -73,24 +73,27 @@ pub struct BootstrapModel {
 }
 
 impl QemuImageModel {
-    /// Checks what can be said before values are known. `built` is false for an adopted image.
-    pub fn validate(&self, built: bool, path: &Path, diags: &mut Diagnostics) {
+    /// Checks what can be said before values are known: an unknown value may turn out to be null. `existing` is the id
+    /// of an image that is adopted instead of built.
+    pub fn validate(&self, existing: &Attr<String>, path: &Path, diags: &mut Diagnostics) {
         let at = path.attr("base");
         let Attr::Known(base) = &self.base else {
-            if self.base.is_null() && built {
+            if self.base.is_null() && existing.is_null() {
                 let text = "Say what the image starts from: `base = { bootstrap = { suite = \"bookworm\" } }` or `base = { image = \"…\" }`.";
                 diags.error(at, "No base", text);
             }
             return;
         };
-        if !built {
+        if existing.is_known() {
             let text = "`existing_image_id` adopts an image as it is; `base` describes one that is built. Remove one of them.";
             diags.error(at, "Conflicting attributes", text);
             return;
         }
-        match (base.bootstrap.is_null(), base.image.is_null()) {
-            (true, true) => diags.error(at, "No base", "Set one of `bootstrap` and `image`."),
-            (false, false) => diags.error(at, "Two bases", "Set only one of `bootstrap` and `image`."),
+        match (&base.bootstrap, &base.image) {
+            (Attr::Null, Attr::Null) => diags.error(at, "No base", "Set one of `bootstrap` and `image`."),
+            (Attr::Known(_), Attr::Known(_)) => {
+                diags.error(at, "Two bases", "Set only one of `bootstrap` and `image`.");
+            }
             _ => base.validate(&at, diags),
         }
     }
@@ -128,12 +131,12 @@ impl BaseModel {
             let text = "An image from a URL is only used when its content is the expected one: set `sha256`.";
             diags.error(path.attr("sha256"), "Missing checksum", text);
         }
-        if self.image.is_null() && !self.sha256.is_null() {
+        if self.image.is_null() && self.sha256.is_known() {
             let text = "`sha256` belongs to `image`; packages are verified by the distribution's signatures.";
             diags.error(path.attr("sha256"), "Unused attribute", text);
         }
         if let Some(bootstrap) = self.bootstrap.known()
-            && !bootstrap.snapshot.is_null()
+            && bootstrap.snapshot.is_known()
             && bootstrap.mirror.is_null()
         {
             let text = "A snapshot is a folder below a snapshot archive: set `mirror` to the archive's URL.";

@@ -1,17 +1,21 @@
 //! What a user is told about a configuration, before anything is planned.
 
 use tfplugin::value::json;
-use tfplugin::{Diagnostics, Resource, Schema};
+use tfplugin::{Diagnostics, Resource, Schema, Value};
 
 use super::*;
+use crate::resources::inputs::tests::unset_as_unknown;
 
 /// All that is said about a configuration in JSON, a line each: path, summary, detail.
 async fn told(config: &serde_json::Value) -> Vec<String> {
     let ty = Schema::of::<ImageModel>(0).ty();
-    let value = json::decode(&ty, config.to_string().as_bytes()).unwrap();
+    told_of(&json::decode(&ty, config.to_string().as_bytes()).unwrap()).await
+}
+
+async fn told_of(config: &Value) -> Vec<String> {
     let mut diags = Diagnostics::new();
-    tfplugin::schema::check_config(&ImageModel::attributes(), &value, true, &mut diags);
-    let model: ImageModel = tfplugin::model::decode(&value).unwrap();
+    tfplugin::schema::check_config(&ImageModel::attributes(), config, true, &mut diags);
+    let model: ImageModel = tfplugin::model::decode(config).unwrap();
     ImageResource::new(Arc::default()).validate(&model, &mut diags).await;
     diags.iter().map(ToString::to_string).collect()
 }
@@ -37,6 +41,27 @@ async fn a_good_configuration_is_not_commented() {
         "on_error": "keep",
     });
     assert_eq!(told(&config).await, Vec::<String>::new());
+}
+
+/// What another object gives is unknown when the host validates, and may turn out to be null.
+#[tokio::test]
+async fn what_is_unknown_is_no_mistake() {
+    let config = serde_json::json!({
+        "name_prefix": "dev",
+        "qemu": bookworm(),
+        "provision": [{ "inline": ["true"] }, { "upload": { "source": "a", "destination": "/b" } }, { "reboot": true }],
+        "verify": [{ "name": "one", "command": "true" }],
+        "existing_image_id": null,
+    });
+    let ty = Schema::of::<ImageModel>(0).ty();
+    let value = json::decode(&ty, config.to_string().as_bytes()).unwrap();
+    assert_eq!(told_of(&unset_as_unknown::<ImageModel>(&value)).await, Vec::<String>::new());
+    let Value::Object(mut entries) = value else { panic!("no object") };
+    for name in ["name_prefix", "qemu", "provision", "verify"] {
+        let known = entries.insert(name.into(), Value::Unknown).unwrap();
+        assert_eq!(told_of(&Value::Object(entries.clone())).await, Vec::<String>::new(), "{name}");
+        entries.insert(name.into(), known);
+    }
 }
 
 #[tokio::test]

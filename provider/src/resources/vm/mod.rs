@@ -2,6 +2,8 @@
 
 pub mod model;
 mod plan;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 use std::time::Duration;

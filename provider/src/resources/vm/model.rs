@@ -115,26 +115,26 @@ pub struct SshModel {
 pub const DEFAULT_USER: &str = "sindri";
 
 impl VmModel {
-    /// Checks what can be said before values are known.
+    /// Checks what can be said before values are known. An unknown value may turn out to be null, and is no mistake.
     pub fn validate(&self, diags: &mut Diagnostics) {
         let root = Path::root();
         if self.qemu.is_null() {
             let text = "Set exactly one backend: `qemu = {}` runs the machine on this computer.";
             diags.error(root.clone(), "No backend", text);
         }
-        if !self.user_data.is_null() && !self.user_data_wo.is_null() {
+        if self.user_data.is_known() && self.user_data_wo.is_known() {
             let text = "Set one of `user_data` and `user_data_wo`.";
             diags.error(root.attr("user_data_wo"), "Conflicting attributes", text);
         }
         if let Attr::Known(ssh) = &self.ssh {
             let at = root.attr("ssh");
-            if ssh.public_key.is_null() && !ssh.private_key_path.is_null() {
+            if ssh.public_key.is_null() && ssh.private_key_path.is_known() {
                 let text =
                     "Set `public_key` too: it is what the machine gets. Without both, a fresh pair is made.";
                 diags.error(at.attr("public_key"), "Half a key pair", text);
             }
             let waits = matches!(self.wait_for.known_deref(), Some("cloud-init"));
-            if waits && !ssh.public_key.is_null() && ssh.private_key_path.is_null() {
+            if waits && ssh.public_key.is_known() && ssh.private_key_path.is_null() {
                 let text =
                     "Waiting for cloud-init needs a login: set `private_key_path`, or `wait_for = \"ssh\"`.";
                 diags.error(at.attr("private_key_path"), "No private key", text);

@@ -75,7 +75,7 @@ impl ImageModel {
             ),
             tfplugin::Attr::Unknown => {}
             tfplugin::Attr::Known(qemu) => {
-                qemu.validate(self.existing_image_id.is_null(), &root.attr("qemu"), diags);
+                qemu.validate(&self.existing_image_id, &root.attr("qemu"), diags);
             }
         }
         if self.existing_image_id.is_null() {
@@ -83,8 +83,9 @@ impl ImageModel {
                 let text = "An image that is built needs `name_prefix`, what its name begins with.";
                 diags.error(root.attr("name_prefix"), "Missing name", text);
             }
-        } else {
-            let set = |name: &&&str| config.get(name).is_some_and(|value| !value.is_null());
+        } else if self.existing_image_id.is_known() {
+            let set =
+                |name: &&&str| config.get(name).is_some_and(|value| !value.is_unknown() && !value.is_null());
             for name in NOT_FOR_EXISTING.iter().filter(set) {
                 let text = format!(
                     "`existing_image_id` adopts an image as it is; `{name}` describes one that is built. Remove one of them."

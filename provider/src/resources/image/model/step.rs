@@ -61,25 +61,33 @@ pub struct UploadModel {
 }
 
 impl StepModel {
-    /// Which actions are set, known or not.
+    /// Which actions are set.
     fn actions(&self) -> Vec<&'static str> {
-        let reboot = self.reboot.is_unknown() || self.reboot.known() == Some(&true);
         [
-            ("inline", !self.inline.is_null()),
-            ("script", !self.script.is_null()),
-            ("content", !self.content.is_null()),
-            ("upload", !self.upload.is_null()),
-            ("reboot", reboot),
+            ("inline", self.inline.is_known()),
+            ("script", self.script.is_known()),
+            ("content", self.content.is_known()),
+            ("upload", self.upload.is_known()),
+            ("reboot", self.reboot.known() == Some(&true)),
         ]
         .into_iter()
         .filter_map(|(name, set)| set.then_some(name))
         .collect()
     }
 
+    /// Whether an action may still turn up: an unknown value may be one, or null.
+    fn may_act(&self) -> bool {
+        self.inline.is_unknown()
+            || self.script.is_unknown()
+            || self.content.is_unknown()
+            || self.upload.is_unknown()
+            || self.reboot.is_unknown()
+    }
+
     /// Checks what can be said before values are known.
     pub(super) fn validate(&self, path: &Path, diags: &mut Diagnostics) {
         let actions = self.actions();
-        if actions.len() != 1 {
+        if actions.len() > 1 || (actions.is_empty() && !self.may_act()) {
             let found = if actions.is_empty() { "none".to_owned() } else { actions.join(", ") };
             let text = format!(
                 "A step has exactly one of inline, script, content, upload and reboot = true; this one has {found}."
@@ -88,10 +96,10 @@ impl StepModel {
         }
         environment_names(&self.environment, &path.attr("environment"), diags);
         environment_names(&self.environment_wo, &path.attr("environment_wo"), diags);
-        if self.reboot.known() == Some(&true) && !self.user.is_null() {
+        if self.reboot.known() == Some(&true) && self.user.is_known() {
             diags.error(path.attr("user"), "Unused attribute", "A reboot has no user.");
         }
-        if !self.upload.is_null() && !self.user.is_null() {
+        if self.upload.is_known() && self.user.is_known() {
             let text = "An upload is made by root; `upload.owner` says whom the files belong to.";
             diags.error(path.attr("user"), "Unused attribute", text);
         }
