@@ -3,13 +3,13 @@
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help quickstart quickstart-destroy build install test lint unit acceptance guests soak bench docs \
+.PHONY: help quickstart quickstart-destroy build install test lint unit builds acceptance soak bench docs \
 	advisories clean
 
 CARGO ?= cargo
 XTASK := $(CARGO) run --quiet --package xtask --
-# Guests share two cores with each other; more at once only makes each slower.
-ACCEPTANCE_THREADS ?= 2
+# Builds and guests share the machine's cores with each other; more at once only makes each slower.
+THREADS ?= 2
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -26,9 +26,9 @@ build: ## the provider, release mode
 install: build ## put the provider where a development override finds it, and say how
 	@scripts/install-provider.sh
 
-test: ## everything: install what tests need, lint, unit tests, acceptance
+test: ## everything: install what tests need, lint, unit tests, real builds and guests, acceptance
 	scripts/install.sh test
-	$(MAKE) lint unit acceptance
+	$(MAKE) lint unit builds acceptance
 
 lint: ## formatting, clippy, licences, module edges, scripts, generated files
 	$(CARGO) fmt --all --check
@@ -40,23 +40,18 @@ lint: ## formatting, clippy, licences, module edges, scripts, generated files
 
 unit: ## unit, property and in-process tests
 	$(CARGO) test --workspace --exclude acceptance-tests --quiet
-	$(CARGO) test --package acceptance-tests --quiet --test harness
+	$(CARGO) test --package acceptance-tests --quiet --lib --test harness
 
-# Booting a guest without KVM takes minutes: what does is in `make guests`.
+builds: ## images built and guests booted by the provider's own rooms
+	$(CARGO) test --package terraform-provider-sindri --features builds --no-fail-fast \
+		--test image_tree --test guest_boot --test image_guest --test vm_lifecycle -- --test-threads=$(THREADS)
+
 acceptance: ## scenarios under real OpenTofu and, where it is on PATH, real Terraform
 	@scripts/tools.sh tofu
 	@command -v terraform || echo "terraform is not on PATH: the scenarios run under OpenTofu only"
 	$(CARGO) test --package acceptance-tests --no-fail-fast \
-		--test lookup --test bad_input --test cancel --test image --test image_base --test image_cache \
-		-- --test-threads=$(ACCEPTANCE_THREADS) --skip every_kind_of_step --skip a_disk_by_path_and_by_url
-	@echo "Not run here, for they boot guests: make guests"
-
-guests: ## everything that boots guests: machines, builds with boot = true, checks; an hour without KVM
-	scripts/install.sh test
-	$(CARGO) test --package terraform-provider-sindri --features guests \
-		--test guest_boot --test image_guest --test vm_lifecycle -- --test-threads=1
-	$(CARGO) test --package acceptance-tests --no-fail-fast --test vm --test image_boot -- --test-threads=1
-	$(CARGO) test --package acceptance-tests --test image --test image_base -- every_kind_of_step a_disk_by_path_and_by_url
+		--test lookup --test bad_input --test cancel --test image --test image_base --test image_boot \
+		--test image_cache --test vm -- --test-threads=$(THREADS)
 
 soak: ## what needs long repetition: kills, cancels, races by the hundred
 	$(CARGO) test --package acceptance-tests --features soak --test soak -- --test-threads=1

@@ -178,7 +178,7 @@ fn deleting_the_image_leaves_the_vm_running() -> Result<()> {
         workspace.apply()?;
         let image = PathBuf::from(workspace.text("sindri_image.it", "path")?);
         fs::remove_dir_all(image.parent().context("a disk without a folder")?)?;
-        workspace.guest(VM)?.run("sudo find /usr -xdev -type f -exec cat {} + | sha256sum")?;
+        workspace.guest(VM)?.run("sudo cat /usr/share/zoneinfo/*/* | sha256sum")?;
         workspace.destroy()?;
         host.inventory()?.ensure_empty()
     })
