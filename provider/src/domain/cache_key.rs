@@ -8,9 +8,9 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
+use aws_lc_rs::digest::{Context, Digest, SHA256, digest};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use sha2::{Digest, Sha256};
 
 use super::image_spec::{Action, Environment, ImageSpec, Step};
 
@@ -80,7 +80,7 @@ impl CacheKey {
             "target": inputs.target,
         });
         // Maps are sorted and the rest is written in the order above, so equal requests are equal bytes.
-        let digest = hex::encode(Sha256::digest(request.to_string()));
+        let digest = hex::encode(digest(&SHA256, request.to_string().as_bytes()));
         Ok(Self(digest[..DIGITS].to_owned()))
     }
 
@@ -142,18 +142,18 @@ fn step_input(index: usize, step: &Step, secrets_version: Option<i64>) -> Result
 /// A digest of a file, or of a folder's names, permission bits, links and contents. Not of times, owners or
 /// the path itself.
 fn tree_digest(path: &Path) -> Result<String, (PathBuf, io::Error)> {
-    let mut hasher = Sha256::new();
+    let mut hasher = Context::new(&SHA256);
     // What the user names may be a link; links below it are copied as links.
     let target = fs::canonicalize(path).map_err(|error| (path.to_owned(), error))?;
     add_entry(&mut hasher, &target)?;
-    Ok(hex::encode(hasher.finalize()))
+    Ok(hex::encode(hasher.finish()))
 }
 
-fn add_entry(hasher: &mut Sha256, path: &Path) -> Result<(), (PathBuf, io::Error)> {
+fn add_entry(hasher: &mut Context, path: &Path) -> Result<(), (PathBuf, io::Error)> {
     let at = |error| (path.to_owned(), error);
     let meta = fs::symlink_metadata(path).map_err(at)?;
     let mut field = |bytes: &[u8]| {
-        hasher.update((bytes.len() as u64).to_le_bytes());
+        hasher.update(&(bytes.len() as u64).to_le_bytes());
         hasher.update(bytes);
     };
     if meta.is_symlink() {
@@ -170,18 +170,18 @@ fn add_entry(hasher: &mut Sha256, path: &Path) -> Result<(), (PathBuf, io::Error
         }
         names.sort();
         for name in names {
-            hasher.update((name.len() as u64).to_le_bytes());
+            hasher.update(&(name.len() as u64).to_le_bytes());
             hasher.update(name.as_bytes());
             add_entry(hasher, &path.join(name))?;
         }
-        hasher.update(u64::MAX.to_le_bytes());
+        hasher.update(&u64::MAX.to_le_bytes());
         return Ok(());
     }
     if !meta.is_file() {
         return Err(at(io::Error::new(io::ErrorKind::InvalidInput, "neither a file, a folder nor a link")));
     }
     field(b"file");
-    hasher.update(file_digest(path).map_err(at)?);
+    hasher.update(file_digest(path).map_err(at)?.as_ref());
     Ok(())
 }
 
@@ -189,13 +189,13 @@ fn add_entry(hasher: &mut Sha256, path: &Path) -> Result<(), (PathBuf, io::Error
 ///
 /// # Errors
 /// When the file cannot be read.
-pub fn file_digest(path: &Path) -> io::Result<[u8; 32]> {
+pub fn file_digest(path: &Path) -> io::Result<Digest> {
     let mut file = fs::File::open(path)?;
-    let mut hasher = Sha256::new();
+    let mut hasher = Context::new(&SHA256);
     let mut buffer = vec![0; 256 * 1024];
     loop {
         match file.read(&mut buffer)? {
-            0 => return Ok(hasher.finalize().into()),
+            0 => return Ok(hasher.finish()),
             read => hasher.update(&buffer[..read]),
         }
     }

@@ -21,7 +21,6 @@ pub fn one_of(value: &str, possible: &[&str]) -> Result<(), String> {
 ///
 /// # Errors
 /// That it is less.
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "validators take references")]
 pub fn positive(value: &u32) -> Result<(), String> {
     if *value > 0 { Ok(()) } else { Err("must be at least 1".into()) }
 }

@@ -5,7 +5,7 @@
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
-use sha2::{Digest, Sha256};
+use aws_lc_rs::digest::{Context, SHA256};
 use sindri::backends::qemu::image::{Build, build};
 use sindri::process::{BuildLog, Redactor};
 use tokio_util::sync::CancellationToken;
@@ -53,9 +53,9 @@ fn recipe() -> String {
         .filter(|path| path.is_file())
         .collect();
     files.sort();
-    let mut hash = Sha256::new();
+    let mut hash = Context::new(&SHA256);
     for file in files {
-        hash.update(fs::read(file).unwrap());
+        hash.update(&fs::read(file).unwrap());
     }
-    hex::encode(&hash.finalize()[..8])
+    hex::encode(&hash.finish().as_ref()[..8])
 }

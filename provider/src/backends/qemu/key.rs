@@ -5,6 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{LazyLock, Mutex, PoisonError};
 
+use aws_lc_rs::digest::Digest;
 use serde_json::{Value, json};
 
 use super::store::Fingerprint;
@@ -58,11 +59,11 @@ impl QemuImageSpec {
 }
 
 /// Digests of files in the state in which they were read.
-type Digests = HashMap<(PathBuf, Fingerprint), [u8; 32]>;
+type Digests = HashMap<(PathBuf, Fingerprint), Digest>;
 
 /// A file's digest, computed once per process for each state of the file: a thousand images from one base
 /// read it once.
-fn digest(path: &Path) -> io::Result<[u8; 32]> {
+fn digest(path: &Path) -> io::Result<Digest> {
     static KNOWN: LazyLock<Mutex<Digests>> = LazyLock::new(Mutex::default);
     let key = (path.to_owned(), Fingerprint::of(path)?);
     // Held while reading, so that parallel plans wait for the first one instead of reading too.

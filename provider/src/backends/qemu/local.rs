@@ -77,33 +77,41 @@ impl Local {
 #[async_trait]
 impl ImageBackend for Local {
     async fn find(&self, key: &CacheKey) -> Result<Vec<Image>, BackendError> {
-        self.store.find(key).map_err(|error| failed("looking for the image in the local store", error))
+        let key = key.clone();
+        self.in_store("looking for the image in the local store", move |store| store.find(&key)).await
     }
 
     async fn get(&self, id: &str) -> Result<Image, BackendError> {
-        let got = self.store.get(id);
-        if let Err(StoreError::NotFound { .. }) = got
-            && let Err(error) = self.store.remove_remains(id)
-        {
-            tracing::warn!(image = id, %error, "what is left of a lost image cannot be removed");
-        }
-        got.map_err(|error| failed(&format!("reading image {id}"), error))
+        let wanted = id.to_owned();
+        let get = move |store: &Store| {
+            let got = store.get(&wanted);
+            if let Err(StoreError::NotFound { .. }) = got
+                && let Err(error) = store.remove_remains(&wanted)
+            {
+                tracing::warn!(image = wanted, %error, "what is left of a lost image cannot be removed");
+            }
+            got
+        };
+        self.in_store(&format!("reading image {id}"), get).await
     }
 
     async fn list(&self) -> Result<Vec<Image>, BackendError> {
-        self.store.list().map_err(|error| failed("listing the local store", error))
+        self.in_store("listing the local store", Store::list).await
     }
 
     async fn inputs(&self, id: &str) -> Result<Value, BackendError> {
-        self.store.inputs(id).map_err(|error| failed(&format!("reading image {id}"), error))
+        let wanted = id.to_owned();
+        self.in_store(&format!("reading image {id}"), move |store| store.inputs(&wanted)).await
     }
 
     async fn hold(&self, id: &str, holder: &Holder) -> Result<(), BackendError> {
-        self.store.hold(id, holder).map_err(|error| failed(&format!("claiming image {id}"), error))
+        let (wanted, holder) = (id.to_owned(), holder.clone());
+        self.in_store(&format!("claiming image {id}"), move |store| store.hold(&wanted, &holder)).await
     }
 
     async fn holders(&self, id: &str) -> Result<Vec<Holder>, BackendError> {
-        self.store.holders(id).map_err(|error| failed(&format!("reading image {id}"), error))
+        let wanted = id.to_owned();
+        self.in_store(&format!("reading image {id}"), move |store| store.holders(&wanted)).await
     }
 
     async fn release(
@@ -112,11 +120,29 @@ impl ImageBackend for Local {
         holder: Option<&Holder>,
         retain: bool,
     ) -> Result<Released, BackendError> {
-        self.store.release(id, holder, retain).map_err(|error| failed(&format!("deleting image {id}"), error))
+        let (wanted, holder) = (id.to_owned(), holder.cloned());
+        let release = move |store: &Store| store.release(&wanted, holder.as_ref(), retain);
+        self.in_store(&format!("deleting image {id}"), release).await
     }
 
     async fn relabel(&self, id: &str, change: &LabelChange) -> Result<(), BackendError> {
-        self.store.relabel(id, change).map_err(|error| failed(&format!("changing image {id}"), error))
+        let (wanted, change) = (id.to_owned(), change.clone());
+        self.in_store(&format!("changing image {id}"), move |store| store.relabel(&wanted, &change)).await
+    }
+}
+
+impl Local {
+    /// Works in the store on a thread that may block: images are hashed and large files deleted there.
+    async fn in_store<T: Send + 'static>(
+        &self,
+        operation: &str,
+        work: impl FnOnce(&Store) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, BackendError> {
+        let store = self.store.clone();
+        match tokio::task::spawn_blocking(move || work(&store)).await {
+            Ok(result) => result.map_err(|error| failed(operation, error)),
+            Err(error) => Err(BackendError::failed(operation, std::io::Error::other(error))),
+        }
     }
 }
 

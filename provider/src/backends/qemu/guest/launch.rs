@@ -1,8 +1,5 @@
 //! Starts a guest's QEMU, supervised or in the background, and says why it would not.
 
-use std::fs::{self, OpenOptions};
-use std::io;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -13,6 +10,7 @@ use super::qmp::Qmp;
 use super::spec::{Boot, Forward, GuestSpec, Lifetime};
 use super::{GuestError, argv, console, ports};
 use crate::backends::qemu::host::{Emulator, Firmware};
+use crate::backends::qemu::private;
 use crate::process::{Command, Detached, Finished, Limits, ProcessError, Runner};
 
 /// How often another port is tried when somebody took the one that we had chosen.
@@ -80,18 +78,9 @@ fn prepare<'a>(
     let firmware = emulator.firmware.as_ref().ok_or(GuestError::NoFirmware)?;
     let vars = dir.join(argv::VARS);
     if !vars.exists() {
-        copy_private(&firmware.vars, &vars).map_err(GuestError::file("create", &vars))?;
+        private::copy(&firmware.vars, &vars).map_err(GuestError::file("create", &vars))?;
     }
     Ok(Some(firmware))
-}
-
-/// A copy for our eyes only, complete or not there.
-fn copy_private(from: &Path, to: &Path) -> io::Result<()> {
-    let fresh = to.with_extension("partial");
-    let _ = fs::remove_file(&fresh);
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&fresh)?;
-    io::copy(&mut fs::File::open(from)?, &mut file)?;
-    fs::rename(fresh, to)
 }
 
 async fn supervise(

@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 pub use error::GuestError;
-pub use ports::check_ports;
+pub use ports::{check_ports, choose};
 pub use process::kill;
 pub use seed::Seed;
 pub use spec::{Boot, Disk, DiskAccess, Forward, GuestSpec, Lifetime, Protocol};

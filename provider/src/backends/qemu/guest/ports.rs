@@ -22,8 +22,11 @@ pub fn check_ports(forwards: &[Forward]) -> Result<(), GuestError> {
     Ok(())
 }
 
-/// The forwards, each with a host port: its own, or one that is free now.
-pub(super) fn choose(forwards: &[Forward]) -> io::Result<Vec<Forward>> {
+/// The forwards, each with a host port: its own, or one that is free now and that no other of them has.
+///
+/// # Errors
+/// When there is no free port.
+pub fn choose(forwards: &[Forward]) -> io::Result<Vec<Forward>> {
     let mut chosen: Vec<Forward> = Vec::new();
     for forward in forwards {
         let mut port = forward.host;

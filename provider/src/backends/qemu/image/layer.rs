@@ -8,8 +8,8 @@ use std::fs::{self, File};
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
+use aws_lc_rs::digest::{SHA256, digest};
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 use tokio_util::sync::CancellationToken;
 
 use super::area::{Area, Lock};
@@ -271,9 +271,9 @@ fn about(plan: &Plan, release: &Release) -> About {
 
 /// A UUID that the same inputs always lead to (version 8: made by own rules).
 pub(super) fn derived_uuid(seed: &str, what: &str) -> uuid::Uuid {
-    let hash = Sha256::digest(format!("{seed}\0{what}"));
+    let hash = digest(&SHA256, format!("{seed}\0{what}").as_bytes());
     let mut bytes = [0; 16];
-    bytes.copy_from_slice(&hash[..16]);
+    bytes.copy_from_slice(&hash.as_ref()[..16]);
     uuid::Builder::from_custom_bytes(bytes).into_uuid()
 }
 
@@ -291,7 +291,7 @@ fn id(spec: &Bootstrap, arch: Arch) -> String {
         owner: owner(),
     };
     // A struct of strings and numbers always serialises.
-    hex::encode(Sha256::digest(serde_json::to_vec(&key).unwrap_or_default()))
+    hex::encode(digest(&SHA256, &serde_json::to_vec(&key).unwrap_or_default()))
 }
 
 /// The host's id of the namespace's root: another map could not read the tree.

@@ -5,6 +5,7 @@ use std::io;
 use std::path::Path;
 
 use super::{Store, StoreError, files, io_error};
+use crate::backends::qemu::private;
 use crate::domain::Holder;
 use crate::domain::backend::Released;
 
@@ -24,9 +25,9 @@ impl Store {
 
     pub(super) fn write_holder(dir: &Path, holder: &Holder) -> Result<(), StoreError> {
         let holders = dir.join("holders");
-        files::create_private_dir(&holders).map_err(io_error("make", &holders))?;
+        private::create_dir(&holders).map_err(io_error("make", &holders))?;
         let file = holders.join(holder.to_string());
-        files::write_private(&file, b"").map_err(io_error("write", &file))
+        private::write(&file, b"").map_err(io_error("write", &file))
     }
 
     /// Who claims an image.

@@ -5,7 +5,8 @@ use std::io;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Store, StoreError, files, io_error};
+use super::{Store, StoreError, io_error};
+use crate::backends::qemu::private;
 
 #[derive(Serialize, Deserialize)]
 struct Identity {
@@ -45,7 +46,7 @@ impl Store {
         let identity = Identity { store_id: format!("{}-{}", host_name(), &unique[..12]) };
         let path = self.root.join("store.json");
         let text = serde_json::to_vec(&identity).unwrap_or_default();
-        files::write_private(&path, &text).map_err(io_error("write", &path))?;
+        private::write(&path, &text).map_err(io_error("write", &path))?;
         Ok(identity.store_id)
     }
 }

@@ -12,6 +12,7 @@ use rustix::fs::FlockOperation;
 use tokio_util::sync::CancellationToken;
 
 use super::{Store, StoreError, files, io_error};
+use crate::backends::qemu::private;
 use crate::domain::CacheKey;
 
 /// How often a lock that somebody else holds is tried again.
@@ -37,7 +38,7 @@ pub enum Waited {
 impl Store {
     /// The lock for changes that take milliseconds: holders, labels, deletes.
     pub(super) fn lock_store(&self) -> Result<File, StoreError> {
-        files::create_private_dir(&self.root).map_err(io_error("make", &self.root))?;
+        private::create_dir(&self.root).map_err(io_error("make", &self.root))?;
         let path = self.root.join("store.lock");
         let file = open(&path).map_err(io_error("open", &path))?;
         rustix::fs::flock(&file, FlockOperation::LockExclusive)
@@ -55,7 +56,7 @@ impl Store {
         cancel: &CancellationToken,
     ) -> Result<(KeyLock, Waited), StoreError> {
         let dir = self.root.join("locks");
-        files::create_private_dir(&dir).map_err(io_error("make", &dir))?;
+        private::create_dir(&dir).map_err(io_error("make", &dir))?;
         let path = dir.join(key.as_str());
         let mut waited = Waited::No;
         let mut file = open(&path).map_err(io_error("open", &path))?;

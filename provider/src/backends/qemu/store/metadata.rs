@@ -9,7 +9,8 @@ use std::path::{Path, PathBuf};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-use super::{StoreError, files, io_error};
+use super::{StoreError, io_error};
+use crate::backends::qemu::private;
 use crate::domain::image::DiskFile;
 use crate::domain::{Artifact, CacheKey, Image, Labels};
 
@@ -73,7 +74,7 @@ impl Metadata {
     pub(super) fn write(&self, path: &Path) -> Result<(), StoreError> {
         // Strings, numbers and maps with string keys always serialise.
         let text = serde_json::to_vec_pretty(self).unwrap_or_default();
-        files::write_private(path, &text).map_err(io_error("write", path))
+        private::write(path, &text).map_err(io_error("write", path))
     }
 
     pub(super) fn into_image(self, id: &str, disk: DiskFile) -> Image {

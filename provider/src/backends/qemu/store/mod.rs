@@ -22,6 +22,7 @@ pub use lock::{KeyLock, Waited};
 pub use metadata::{Fingerprint, Metadata};
 pub use partial::Partial;
 
+use crate::backends::qemu::private;
 use crate::domain::image::DiskFile;
 use crate::domain::{CacheKey, Holder, Image, LabelChange};
 
@@ -124,7 +125,7 @@ impl Store {
     /// When it cannot be made.
     pub fn begin(&self, id: Uuid) -> Result<Partial, StoreError> {
         let dir = self.partial(id);
-        files::create_private_dir(&dir).map_err(io_error("make", &dir))?;
+        private::create_dir(&dir).map_err(io_error("make", &dir))?;
         match Partial::lock(id, dir.clone()).map_err(io_error("lock", &dir))? {
             Some(partial) => Ok(partial),
             None => Err(io_error("lock", &dir)(io::ErrorKind::WouldBlock.into())),
@@ -155,9 +156,9 @@ impl Store {
 
     fn index(&self, key: &CacheKey, id: Uuid) -> Result<(), StoreError> {
         let dir = self.root.join("keys").join(key.as_str());
-        files::create_private_dir(&dir).map_err(io_error("make", &dir))?;
+        private::create_dir(&dir).map_err(io_error("make", &dir))?;
         let entry = dir.join(id.to_string());
-        files::write_private(&entry, b"").map_err(io_error("write", &entry))
+        private::write(&entry, b"").map_err(io_error("write", &entry))
     }
 
     /// One image, its disk checked by size, modification time and inode, and by content where these differ.
@@ -266,7 +267,7 @@ impl Store {
         let _guard = self.lock_store()?;
         let from = self.image_dir(id)?;
         let aside = self.root.join("damaged");
-        files::create_private_dir(&aside).map_err(io_error("make", &aside))?;
+        private::create_dir(&aside).map_err(io_error("make", &aside))?;
         let to = aside.join(format!("{id}-{}", chrono::Utc::now().format("%Y%m%dT%H%M%S%.3fZ")));
         fs::rename(&from, &to).map_err(io_error("move", &from))?;
         self.unindex(id)?;

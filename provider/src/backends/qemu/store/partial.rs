@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 use rustix::fs::FlockOperation;
 use uuid::Uuid;
 
+use crate::backends::qemu::private;
+
 /// The file that marks a failed build whose guest was left up for a look.
 const KEPT: &str = "kept";
 
@@ -48,7 +50,7 @@ impl Partial {
     /// # Errors
     /// When the mark cannot be written.
     pub fn keep(&self) -> io::Result<()> {
-        super::files::write_private(&self.dir.join(KEPT), b"")
+        private::write(&self.dir.join(KEPT), b"")
     }
 
     /// Whether it is marked as kept.

@@ -1,8 +1,6 @@
 //! Launches a machine: a folder, an overlay on the image, a seed, a key, QEMU.
 
 use std::fs;
-use std::io;
-use std::net::{Ipv4Addr, TcpListener};
 use std::path::Path;
 
 use serde::Deserialize;
@@ -12,7 +10,7 @@ use uuid::Uuid;
 use super::files::{DISK, Folder, SEED};
 use super::status::view;
 use super::{QemuVmSpec, Record, VmError, power};
-use crate::backends::qemu::guest::{self, Seed, ssh};
+use crate::backends::qemu::guest::{self, Forward, Seed, ssh};
 use crate::backends::qemu::local::failed;
 use crate::backends::qemu::{DiskFormat, Local};
 use crate::domain::image::DiskFile;
@@ -83,6 +81,9 @@ fn record(
         Some(_) => spec.ssh.private_key_path.clone(),
         None => Some(folder.private_key()),
     };
+    let others = shape.ports.values().map(|port| port.forward());
+    let forwards: Vec<Forward> = std::iter::once(Forward::SSH).chain(others).collect();
+    let chosen = guest::choose(&forwards).map_err(VmError::file("find a free port for", folder.dir()))?;
     Ok(Record {
         id,
         name: spec.name.clone(),
@@ -92,7 +93,7 @@ fn record(
         cpus: shape.cpus,
         memory_mb: shape.memory_mb,
         ports: shape.ports.clone(),
-        ssh_port: free_port(shape).map_err(VmError::file("find a free port for", folder.dir()))?,
+        ssh_port: chosen[0].host.unwrap_or_default(),
         username: spec.ssh.username.clone(),
         private_key,
         admit: None,
@@ -100,16 +101,6 @@ fn record(
         inputs: request.inputs.clone(),
         known: false,
     })
-}
-
-/// A port that nobody listens on and that the machine does not use itself.
-fn free_port(shape: &QemuVmSpec) -> io::Result<u16> {
-    loop {
-        let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port();
-        if !shape.ports.values().any(|other| other.host == port) {
-            return Ok(port);
-        }
-    }
 }
 
 async fn launch(

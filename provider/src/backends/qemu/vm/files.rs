@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use super::{Record, VmError};
 use crate::backends::qemu::DiskFormat;
-use crate::backends::qemu::store::files::{create_private_dir, write_private};
+use crate::backends::qemu::private;
 use crate::domain::BackendError;
 
 /// How often a machine that somebody else works on is tried again.
@@ -67,7 +67,7 @@ impl Folder {
 
     /// Makes it, 0700.
     pub(super) fn make(&self) -> Result<(), VmError> {
-        create_private_dir(&self.dir).map_err(VmError::file("make", &self.dir))
+        private::create_dir(&self.dir).map_err(VmError::file("make", &self.dir))
     }
 
     /// The image's disk in the folder: a hard link, so that it outlives the image.
@@ -101,7 +101,7 @@ impl Folder {
     pub(super) fn write(&self, record: &Record) -> Result<(), VmError> {
         let path = self.record();
         let text = serde_json::to_vec_pretty(record).unwrap_or_default();
-        write_private(&path, &text).map_err(VmError::file("write", &path))
+        private::write(&path, &text).map_err(VmError::file("write", &path))
     }
 
     /// Takes the right to change the machine; none when somebody has it.

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::Protocol;
 use crate::backends::qemu::Arch;
+use crate::backends::qemu::guest::Forward;
 
 /// A machine's shape.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,4 +30,11 @@ pub struct Port {
     pub host: u16,
     /// What it speaks.
     pub protocol: Protocol,
+}
+
+impl Port {
+    /// As the guest's network has it.
+    pub(super) fn forward(self) -> Forward {
+        Forward { protocol: self.protocol, host: Some(self.host), guest: self.guest }
+    }
 }

@@ -22,10 +22,7 @@ pub(super) async fn running(folder: &Folder, record: &Record) -> Option<Guest> {
 /// All ports that lead into the machine, SSH's first.
 pub(super) fn forwards(record: &Record) -> Vec<Forward> {
     let ssh = Forward { host: Some(record.ssh_port), ..Forward::SSH };
-    let others = record.ports.values();
-    let others =
-        others.map(|port| Forward { protocol: port.protocol, host: Some(port.host), guest: port.guest });
-    std::iter::once(ssh).chain(others).collect()
+    std::iter::once(ssh).chain(record.ports.values().map(|port| port.forward())).collect()
 }
 
 pub(super) fn view(folder: &Folder, record: &Record, status: PowerState) -> Vm {

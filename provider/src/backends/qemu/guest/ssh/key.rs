@@ -1,8 +1,6 @@
 //! SSH keys: made fresh for a guest, or read from a user's file.
 
-use std::fs::{self, OpenOptions};
-use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
+use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -10,6 +8,7 @@ use russh::keys::ssh_key::LineEnding;
 use russh::keys::{Algorithm, PrivateKey};
 
 use super::SshError;
+use crate::backends::qemu::private;
 
 /// Makes an ed25519 key, writes the private half to `path` (0600, OpenSSH's format) beside and renamed, and
 /// returns the public one.
@@ -25,15 +24,8 @@ pub fn generate(path: &Path, comment: &str) -> Result<String, SshError> {
         PrivateKey::random(&mut russh::keys::key::safe_rng(), Algorithm::Ed25519).map_err(unusable)?;
     key.set_comment(comment);
     let text = key.to_openssh(LineEnding::LF).map_err(unusable)?;
-    let fresh = path.with_extension("partial");
-    let write = || {
-        let _ = fs::remove_file(&fresh);
-        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&fresh)?;
-        file.write_all(text.as_bytes())?;
-        file.sync_all()?;
-        fs::rename(&fresh, path)
-    };
-    write().map_err(|source| SshError::File { path: path.to_owned(), source })?;
+    let written = private::write(path, text.as_bytes());
+    written.map_err(|source| SshError::File { path: path.to_owned(), source })?;
     key.public_key().to_openssh().map_err(unusable)
 }
 

@@ -1,11 +1,12 @@
 //! The host key of one guest: recorded when first seen, and from then on the only one that is accepted.
 
-use std::fs::{self, OpenOptions};
-use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::fs;
+use std::io;
 use std::path::PathBuf;
 
 use russh::keys::PublicKey;
+
+use crate::backends::qemu::private;
 
 /// A record in OpenSSH's `known_hosts` format with a name of its own, so that a changed port does not matter.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,19 +32,11 @@ impl KnownHost {
             })),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 let (kind, key) = offered;
-                self.record(&format!("{} {kind} {key}\n", self.alias)).map(|()| true)
+                let line = format!("{} {kind} {key}\n", self.alias);
+                private::write(&self.path, line.as_bytes()).map(|()| true)
             }
             Err(error) => Err(error),
         }
-    }
-
-    fn record(&self, line: &str) -> io::Result<()> {
-        let fresh = self.path.with_extension("partial");
-        let _ = fs::remove_file(&fresh);
-        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&fresh)?;
-        file.write_all(line.as_bytes())?;
-        file.sync_all()?;
-        fs::rename(fresh, &self.path)
     }
 }
 
