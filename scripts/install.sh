@@ -151,6 +151,7 @@ if [ "$purpose" = test ]; then
     need "git" git git
     need "curl" curl curl
     need "sgdisk" gdisk sgdisk
+    need "mtype" mtools mtype
     # One of the shells that a guest may have.
     need "busybox" busybox busybox
 fi

@@ -12,6 +12,7 @@ mod inventory;
 mod outcome;
 mod plan;
 mod running;
+mod user;
 pub mod web;
 mod workspace;
 

@@ -15,7 +15,7 @@ use tempfile::TempDir;
 
 use crate::cli::{provider_folder, repository};
 use crate::host::{cache_home, suite};
-use crate::{Cli, Guest, Host, Outcome, Plan, Running};
+use crate::{Cli, Guest, Host, Outcome, Plan, Running, user};
 
 /// What a run inherits from the developer's environment.
 const INHERITED: [&str; 12] = [
@@ -60,13 +60,7 @@ impl Workspace {
         copy(source, folder.path())?;
 
         let config = folder.path().join("cli.tfrc");
-        let overrides = provider_folder()?.to_string_lossy();
-        fs::write(
-            &config,
-            format!(
-                "provider_installation {{\n  dev_overrides {{\n    \"sindri/sindri\" = {overrides:?}\n  }}\n  direct {{}}\n}}\n"
-            ),
-        )?;
+        fs::write(&config, overrides(provider_folder()?))?;
         let mut environment: Vec<(OsString, OsString)> = INHERITED
             .iter()
             .filter_map(|name| Some((OsString::from(name), std::env::var_os(name)?)))
@@ -101,6 +95,22 @@ impl Workspace {
         self.environment.retain(|(known, _)| known != name);
         self.environment.push((name.into(), value.into()));
         self
+    }
+
+    /// From now on an account without any rights runs everything, with an empty home and cache. Only root can do this.
+    ///
+    /// # Errors
+    /// When what it needs cannot be given to it.
+    pub fn as_ordinary_user(&mut self, host: &Host) -> Result<()> {
+        let user = host.path().join("user");
+        self.program = user::program(&user, &self.program)?;
+        let provider = user.join("provider");
+        fs::create_dir(&provider)?;
+        let binary = "terraform-provider-sindri";
+        fs::copy(provider_folder()?.join(binary), provider.join(binary))?;
+        self.write("cli.tfrc", &overrides(&provider))?;
+        self.env("HOME", user.join("home")).env("XDG_CACHE_HOME", user.join("home/.cache"));
+        user::give(host.path())
     }
 
     /// Sets the configuration's variables for every later run.
@@ -306,6 +316,14 @@ impl Drop for Workspace {
             let _ = self.destroy();
         }
     }
+}
+
+/// The settings under which a program takes the provider from this folder.
+fn overrides(provider: &Path) -> String {
+    let provider = provider.to_string_lossy();
+    format!(
+        "provider_installation {{\n  dev_overrides {{\n    \"sindri/sindri\" = {provider:?}\n  }}\n  direct {{}}\n}}\n"
+    )
 }
 
 fn copy(source: &Path, target: &Path) -> Result<()> {

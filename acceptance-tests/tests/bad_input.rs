@@ -1,5 +1,8 @@
 //! What a user can get wrong: said before anything is done, on the line that is wrong, with what to do.
 
+use std::path::Path;
+use std::process::Command;
+
 use acceptance_tests::{Diagnostic, Host, each_cli};
 use anyhow::{Context, Result, ensure};
 use serde_json::json;
@@ -223,5 +226,47 @@ fn a_missing_program_is_named_with_what_to_install() -> Result<()> {
             host.inventory()?.ensure_empty()?;
         }
         Ok(())
+    })
+}
+
+/// A disk too small for an image, mounted for a test's length.
+struct SmallDisk<'a>(&'a Path);
+
+impl<'a> SmallDisk<'a> {
+    fn mount(folder: &'a Path) -> Result<Self> {
+        std::fs::create_dir_all(folder)?;
+        let mounted =
+            Command::new("mount").args(["-t", "tmpfs", "-o", "size=32m", "none"]).arg(folder).status()?;
+        ensure!(mounted.success(), "a small disk cannot be mounted");
+        Ok(Self(folder))
+    }
+}
+
+impl Drop for SmallDisk<'_> {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("--lazy").arg(self.0).status();
+    }
+}
+
+#[test]
+fn a_full_disk_is_told_and_leaves_nothing() -> Result<()> {
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("note: not run: only root can mount a small disk");
+        return Ok(());
+    }
+    each_cli(|cli| {
+        let host = Host::new()?;
+        let workspace = host.workspace(cli, "image")?;
+        let data_dir = host.data_dir();
+        let small = SmallDisk::mount(data_dir.parent().context("a data folder below another")?)?;
+        let errors = workspace.apply_with(&[])?.fails()?;
+        for says in ["no space left", "Free some space", "data_dir"] {
+            ensure!(errors.iter().any(|error| error.mentions(says)), "expected {says:?}: {errors:?}");
+        }
+        host.inventory()?.ensure_empty()?;
+        drop(small);
+        workspace.apply()?;
+        workspace.destroy()?;
+        host.inventory()?.ensure_empty()
     })
 }

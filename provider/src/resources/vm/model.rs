@@ -39,8 +39,8 @@ pub struct VmModel {
     /// Who may log in.
     #[attr(optional, requires_replace)]
     pub ssh: Attr<SshModel>,
-    /// What create and start wait for: `"ssh"` (the server's banner, not an open port), `"cloud-init"` (until it is
-    /// done), or `"none"`.
+    /// What create and start wait for: `"ssh"` (until somebody can log in; user data may not be applied yet),
+    /// `"cloud-init"` (until it is done, user data included), or `"none"`.
     #[attr(optional, default = "ssh", validate = wait_for)]
     pub wait_for: Attr<String>,
     /// Tags of the machine. They win over the provider's `default_tags`.

@@ -87,6 +87,9 @@ impl Local {
     /// Removes machines that a killed create left and no state knows. Returns their folders.
     pub(in crate::backends::qemu) async fn sweep_machines(&self, dry: bool) -> Vec<std::path::PathBuf> {
         let mut swept = Vec::new();
+        if !dry {
+            Folder::remove_unfinished(&self.store.vms());
+        }
         for folder in Folder::all(&self.store.vms()) {
             let Ok(Some(_claim)) = folder.try_claim() else { continue };
             let unknown = match folder.read() {

@@ -30,9 +30,9 @@ pub(super) async fn create(
     let image = image(local, &request.image_id, &operation)?;
     let id = Uuid::new_v4();
     let folder = Folder::of(&local.store.vms(), &id.to_string())?;
+    local.sweep_machines(false).await;
     let launched = async {
-        folder.make()?;
-        let _claim = folder.claim(cancel).await?;
+        let _claim = folder.make()?;
         let mut record = record(id, request, shape, &image, &folder)?;
         folder.write(&record)?;
         exists(&view(&folder, &record, PowerState::Stopped));

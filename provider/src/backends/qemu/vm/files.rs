@@ -17,6 +17,11 @@ use crate::domain::BackendError;
 /// How often a machine that somebody else works on is tried again.
 const RETRY: Duration = Duration::from_millis(100);
 
+/// What the name of a folder that nobody has claimed yet begins with.
+const UNFINISHED: &str = "new-";
+/// Claiming a folder takes no time: an older one was left behind.
+const ABANDONED: Duration = Duration::from_secs(60);
+
 /// The overlay's file name.
 pub(super) const DISK: &str = "disk.qcow2";
 
@@ -57,6 +62,18 @@ impl Folder {
         names.filter_map(|name| Self::of(vms, &name).ok()).collect()
     }
 
+    /// Removes folders that were never claimed: they are empty, and old.
+    pub(super) fn remove_unfinished(vms: &Path) {
+        for entry in fs::read_dir(vms).into_iter().flatten().flatten() {
+            let unfinished = entry.file_name().to_string_lossy().starts_with(UNFINISHED);
+            let made = entry.metadata().and_then(|meta| meta.modified());
+            let old = made.is_ok_and(|made| made.elapsed().is_ok_and(|age| age > ABANDONED));
+            if unfinished && old {
+                let _ = fs::remove_dir(entry.path());
+            }
+        }
+    }
+
     pub(super) fn dir(&self) -> &Path {
         &self.dir
     }
@@ -65,9 +82,16 @@ impl Folder {
         &self.id
     }
 
-    /// Makes it, 0700.
-    pub(super) fn make(&self) -> Result<(), VmError> {
-        private::create_dir(&self.dir).map_err(VmError::file("make", &self.dir))
+    /// Makes it, 0700, with the right to change the machine: under another name first, so that nobody takes it for
+    /// one that was left behind.
+    pub(super) fn make(&self) -> Result<Claim, VmError> {
+        let fresh = self.dir.with_file_name(format!("{UNFINISHED}{}", self.id));
+        private::create_dir(&fresh).map_err(VmError::file("make", &fresh))?;
+        let dir = File::open(&fresh).map_err(VmError::file("open", &fresh))?;
+        rustix::fs::flock(&dir, FlockOperation::NonBlockingLockExclusive)
+            .map_err(|error| VmError::file("lock", &fresh)(error.into()))?;
+        fs::rename(&fresh, &self.dir).map_err(VmError::file("make", &self.dir))?;
+        Ok(Claim { _dir: dir })
     }
 
     /// The image's disk in the folder: a hard link, so that it outlives the image.
