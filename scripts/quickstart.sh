@@ -18,7 +18,10 @@ choose_cli() {
     mkdir -p "$work"
     if [ ! -x "$work/cli" ]; then
         cli=$(command -v tofu || command -v terraform || "$root/scripts/tools.sh" tofu)
-        ln -sf "$cli" "$work/cli"
+        # Not a link: snap and its like look at the name by which they are called.
+        printf '#!/bin/sh\nexec "%s" "$@"\n' "$cli" >"$work/cli"
+        chmod +x "$work/cli"
+        echo "$cli" >"$work/cli-name"
     fi
 }
 
@@ -77,13 +80,17 @@ with_progress() {
     fi
 }
 
-apply() {
-    "$root/scripts/install.sh" quickstart
+build() {
     echo "Building the provider…"
     (cd "$root" && cargo build --release --package terraform-provider-sindri)
+}
+
+apply() {
+    "$root/scripts/install.sh" quickstart
+    build
     choose_cli
     configure
-    echo "Applying examples/quickstart with $(readlink "$work/cli")…"
+    echo "Applying examples/quickstart with $(cat "$work/cli-name")…"
     with_progress cli apply -auto-approve -no-color
     grep -E '^(Apply complete|No changes)' "$output" || true
 
@@ -110,6 +117,7 @@ destroy() {
         echo "There is nothing to destroy: examples/quickstart was not applied."
         return
     fi
+    build
     choose_cli
     configure
     cli destroy -auto-approve -no-color

@@ -178,6 +178,6 @@ fn head(stream: &mut TcpStream, code: u16, length: usize, range: Option<String>)
     let range = range.map(|range| format!("Content-Range: {range}\r\n")).unwrap_or_default();
     write!(
         stream,
-        "HTTP/1.1 {code} status\r\nContent-Length: {length}\r\nAccept-Ranges: bytes\r\n{range}Connection: close\r\n\r\n"
+        "HTTP/1.1 {code} status\r\nContent-Length: {length}\r\nAccept-Ranges: bytes\r\nETag: \"1\"\r\n{range}Connection: close\r\n\r\n"
     )
 }

@@ -28,7 +28,9 @@ fn a_disk_by_path_and_by_url_becomes_an_image() -> Result<()> {
         let host = Host::new()?;
         let base = base(cli, &host)?;
         let sum = sha256(&base)?;
-        let workspace = host.workspace(cli, "qemu-base-image")?;
+        let mut workspace = host.workspace(cli, "qemu-base-image")?;
+        // Under the other program the same disk was downloaded.
+        workspace.env("XDG_CACHE_HOME", host.path().join("cache"));
 
         workspace.variables(&json!({ "base": base, "sha256": sum }))?;
         workspace.apply()?;
@@ -41,6 +43,8 @@ fn a_disk_by_path_and_by_url_becomes_an_image() -> Result<()> {
         let url = server.publish("/base.qcow2", fs::read(&base)?);
         server.fault("/base.qcow2", Fault::Cut { after: 1 << 20, times: 2 });
         workspace.variables(&json!({ "base": url, "sha256": sum }))?;
+        assert_eq!(workspace.plan()?.action(DERIVED), "update", "the same content is the same image");
+        workspace.destroy()?;
         workspace.apply()?;
         workspace.converged()?;
         let from: Vec<_> = server.requests().iter().filter_map(|request| request.from).collect();

@@ -11,8 +11,9 @@
 
 mod mounts;
 
-use std::ffi::OsString;
+use std::ffi::{CString, OsString};
 use std::io::{self, Write};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -203,14 +204,10 @@ fn leave_host(entry: &Entry) -> io::Result<i32> {
 fn as_first(entry: &Entry) -> io::Result<i32> {
     mounts::proc_of_own(Path::new("/proc"))?;
     let guard = entry.tree.as_ref().map(|tree| mounts::lay(tree, entry)).transpose()?;
-    let mut program = match (&entry.tree, entry.chroot) {
-        (Some(tree), true) => {
-            let mut chroot = Command::new("chroot");
-            chroot.arg(Path::new(AREA).join(&tree.root)).arg(&entry.program);
-            chroot
-        }
-        _ => Command::new(&entry.program),
-    };
+    let mut program = Command::new(&entry.program);
+    if let (Some(tree), true) = (&entry.tree, entry.chroot) {
+        chroot(&mut program, &Path::new(AREA).join(&tree.root))?;
+    }
     program.args(&entry.args).env_clear().envs(environment(entry.chroot)).stdin(Stdio::null());
     let status = wait(&program.spawn().map_err(|error| wrap(&entry.program, error))?)?;
     drop(guard);
@@ -265,6 +262,20 @@ fn code(status: ExitStatus) -> i32 {
 #[expect(clippy::needless_pass_by_value, reason = "made for `map_err`")]
 fn wrap(what: &str, error: io::Error) -> io::Error {
     io::Error::new(error.kind(), format!("{what}: {error}"))
+}
+
+/// Has a program see `root` as the root. By a system call: `chroot(8)` would be found by the caller's `PATH`, and be
+/// loaded with the caller's `LD_PRELOAD`, both of which are meant for the program.
+#[allow(unsafe_code)]
+fn chroot(program: &mut Command, root: &Path) -> io::Result<()> {
+    let root = CString::new(root.as_os_str().as_bytes())?;
+    let enter = move || {
+        rustix::process::chroot(root.as_c_str())?;
+        rustix::process::chdir(c"/").map_err(io::Error::from)
+    };
+    // SAFETY: between fork and exec only two system calls are made, and nothing is allocated.
+    unsafe { program.pre_exec(enter) };
+    Ok(())
 }
 
 /// Leaves namespaces for new ones.

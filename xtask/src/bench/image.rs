@@ -99,7 +99,11 @@ fn packer(contestants: &Contestants, base: &Path) -> Result<f64> {
 
 fn template(base: &Path, key: &Path, seed: &Path) -> Result<String> {
     let (code, variables) = firmware()?;
-    let accelerator = if fs::File::open("/dev/kvm").is_ok() { "kvm" } else { "tcg" };
+    // As `accelerator = "auto"` decides: some hosts have the device without the hardware behind it.
+    let flags = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let hardware = flags.split_whitespace().any(|flag| ["vmx", "svm"].contains(&flag));
+    let kvm = hardware && fs::File::options().read(true).write(true).open("/dev/kvm").is_ok();
+    let accelerator = if kvm { "kvm" } else { "tcg" };
     Ok(format!(
         r#"
 source "qemu" "bench" {{

@@ -62,7 +62,7 @@ pub struct BootstrapModel {
     #[attr(required, validate = suite)]
     pub suite: Attr<String>,
     /// The URL of the package mirror; when not set, this computer's own APT sources are used.
-    #[attr(optional, validate = url)]
+    #[attr(optional, validate = mirror)]
     pub mirror: Attr<String>,
     /// A moment of a snapshot archive, such as `"20260101T000000Z"`, below the `mirror`, which names the archive.
     #[attr(optional, validate = snapshot)]
@@ -193,6 +193,16 @@ fn suite(value: &str) -> Result<(), String> {
         return Ok(());
     }
     Err(format!("{value:?} is no suite: write its code name, such as \"bookworm\" or \"noble\""))
+}
+
+fn mirror(value: &str) -> Result<(), String> {
+    url(value)?;
+    let host = value.split("//").nth(1).and_then(|rest| rest.split('/').next()).unwrap_or_default();
+    if host.contains('@') {
+        return Err("holds a user or a password, which would show in process lists and in the image: leave it out, and let \
+             the mirror know this machine by its address".into());
+    }
+    Ok(())
 }
 
 fn url(value: &str) -> Result<(), String> {

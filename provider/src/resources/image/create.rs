@@ -103,7 +103,16 @@ impl Create<'_> {
         let images = self.images();
         let holder = Holder::random();
         images.hold(id, &holder).await?;
-        let image = images.get(id).await?;
+        let image = match images.get(id).await {
+            Ok(image) => image,
+            Err(error) => {
+                // A claim that no state knows would keep the image for ever.
+                if let Err(error) = images.release(id, Some(&holder), true).await {
+                    tracing::warn!(image = id, %error, "a claim cannot be given up");
+                }
+                return Err(error);
+            }
+        };
         // The claim is in state before anything else can fail.
         self.store(&image, Origin::Cached, &Private::held_by(&holder), state).ok();
         let change = LabelChange::between(&Labels::default(), &settings.labels);

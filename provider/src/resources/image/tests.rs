@@ -115,6 +115,10 @@ async fn every_mistake_is_told_on_its_attribute() {
             "qemu.base.bootstrap.mirror: ",
         ),
         (
+            with("qemu", json(r#"{"base": {"bootstrap": {"suite": "sid", "mirror": "http://u:p@x/y"}}}"#)),
+            "qemu.base.bootstrap.mirror: ",
+        ),
+        (
             with("qemu", json(r#"{"base": {"bootstrap": {"suite": "sid", "snapshot": "20260101"}}}"#)),
             "qemu.base.bootstrap.mirror: Missing mirror",
         ),

@@ -50,6 +50,12 @@ pub enum GuestError {
         /// What it printed.
         output: String,
     },
+    /// QEMU stopped the guest, whose disk could not grow.
+    #[error("no space left for the guest's disk in {}", dir.display())]
+    DiskFull {
+        /// The guest's folder.
+        dir: PathBuf,
+    },
     /// The guest went away while it was needed.
     #[error("the guest stopped while we waited for {what}; the end of its console:\n{console}")]
     Stopped {

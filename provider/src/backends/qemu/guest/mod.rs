@@ -36,6 +36,8 @@ use crate::process::{Limits, Runner};
 
 /// How long QEMU may take to answer.
 const ANSWER: Duration = Duration::from_secs(5);
+/// How often we look whether a full disk has stopped a guest.
+const LOOK: Duration = Duration::from_secs(5);
 /// How often a guest is asked again to switch itself off: early in its boot it does not listen.
 const ASK_AGAIN: Duration = Duration::from_secs(2);
 /// The first pause after a login that failed; it doubles, since servers punish those who keep trying.
@@ -72,12 +74,19 @@ impl Guest {
 
     /// A daemon that was started before, if it still runs: QEMU itself says that it is this guest, or, when
     /// it is too busy to answer, its process does. `forwards` are those it was started with. Keeps its console's
-    /// file bounded, too.
+    /// file bounded, too, and lets it go on where a full disk had stopped it.
     pub async fn find(id: Uuid, dir: &Path, forwards: &[Forward]) -> Option<Self> {
         let _ = console::bound(dir);
         let guest = Self { id, dir: dir.to_owned(), forwards: forwards.to_vec(), supervised: None };
         let runs = match Qmp::connect(dir, ANSWER).await {
-            Ok(mut qmp) => qmp.uuid().await.is_ok_and(|uuid| uuid == id),
+            Ok(mut qmp) => {
+                let runs = qmp.uuid().await.is_ok_and(|uuid| uuid == id);
+                if runs && qmp.status().await.is_ok_and(|status| status == qmp::IO_ERROR) {
+                    tracing::warn!(guest = %id, "the guest was stopped when this computer's disk was full; it goes on");
+                    let _ = qmp.go_on().await;
+                }
+                runs
+            }
             Err(_) => process::is_running(dir, id),
         };
         runs.then_some(guest)
@@ -225,6 +234,18 @@ impl Guest {
         }
     }
 
+    /// Returns when QEMU has stopped the machine because this computer's disk is full.
+    pub async fn disk_is_full(&self) {
+        loop {
+            tokio::time::sleep(LOOK).await;
+            if let Ok(mut qmp) = Qmp::connect(&self.dir, ANSWER).await
+                && qmp.status().await.is_ok_and(|status| status == qmp::IO_ERROR)
+            {
+                return;
+            }
+        }
+    }
+
     async fn bounded<T>(
         &self,
         what: &'static str,
@@ -236,6 +257,7 @@ impl Guest {
             result = work => result,
             () = limits.cancel.cancelled() => Err(GuestError::Cancelled),
             () = self.ended() => Err(GuestError::Stopped { what, console: self.last_words() }),
+            () = self.disk_is_full() => Err(GuestError::DiskFull { dir: self.dir.clone() }),
             () = tokio::time::sleep(limit) => Err(self.not_up(what, limit)),
         }
     }

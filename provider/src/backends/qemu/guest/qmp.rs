@@ -63,6 +63,9 @@ enum Message {
     Event,
 }
 
+/// The state of a machine that QEMU stopped because a disk's file could not grow: its default for a full host disk.
+pub const IO_ERROR: &str = "io-error";
+
 impl Qmp {
     /// Connects to the guest whose folder this is. Each answer may take `limit`.
     ///
@@ -91,7 +94,7 @@ impl Qmp {
         text.and_then(|text| text.parse().ok()).ok_or(QmpError::Malformed { command: "query-uuid" })
     }
 
-    /// The state of the machine: `running`, `paused`, `shutdown`, …
+    /// The state of the machine: `running`, `paused`, `shutdown`, [`IO_ERROR`], …
     ///
     /// # Errors
     /// When QEMU does not answer.
@@ -99,6 +102,14 @@ impl Qmp {
         let answer = self.execute("query-status").await?;
         let status = answer.get("status").and_then(Value::as_str).map(str::to_owned);
         status.ok_or(QmpError::Malformed { command: "query-status" })
+    }
+
+    /// Lets a stopped machine go on.
+    ///
+    /// # Errors
+    /// When QEMU does not answer.
+    pub async fn go_on(&mut self) -> Result<(), QmpError> {
+        self.execute("cont").await.map(drop)
     }
 
     /// Presses the power button: the guest's system decides what follows.

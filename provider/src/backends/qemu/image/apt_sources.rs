@@ -59,7 +59,9 @@ pub(super) fn lines_for(
     let mut lines: Vec<Line> = Vec::new();
     let mut keyrings = Vec::new();
     for source in sources {
-        let Some(uri) = source.uris.iter().find(|uri| usable(uri)) else { continue };
+        let Some(uri) = source.uris.iter().flat_map(|uri| addresses(uri)).find(|uri| usable(uri)) else {
+            continue;
+        };
         for host_suite in &source.suites {
             if Distribution::of_source(host_suite) != Some(distribution) {
                 continue;
@@ -94,8 +96,20 @@ pub(super) fn lines_for(
     (lines, keyrings)
 }
 
+/// What a source's address stands for: itself, or the mirrors in the file that it names (apt-transport-mirror(1);
+/// Debian's cloud images have it so).
+fn addresses(uri: &str) -> Vec<String> {
+    let Some(list) = uri.strip_prefix("mirror+file:") else { return vec![uri.to_owned()] };
+    let text = std::fs::read_to_string(format!("/{}", list.trim_start_matches('/'))).unwrap_or_default();
+    let first = |line: &str| line.split_whitespace().next().map(str::to_owned);
+    text.lines().filter(|line| !line.starts_with('#')).filter_map(first).collect()
+}
+
+/// An address that the image can have, too. One with a password in it would show that in process lists, logs and the
+/// image.
 fn usable(uri: &str) -> bool {
-    ["http://", "https://", "file:/", "mirror+", "copy:/"].iter().any(|scheme| uri.starts_with(scheme))
+    let host = uri.strip_prefix("http://").or_else(|| uri.strip_prefix("https://"));
+    host.is_some_and(|rest| !rest.split('/').next().unwrap_or_default().contains('@'))
 }
 
 /// `deb [options] uri suite components`.
@@ -213,6 +227,26 @@ mod tests {
         assert_eq!(sources[0].suites, ["bookworm", "bookworm-updates"]);
         assert_eq!(sources[0].signed_by, Some("/k.gpg".into()));
         assert_eq!((sources[1].suites[0].as_str(), &sources[1].signed_by), ("noble", &None));
+    }
+
+    #[test]
+    fn addresses_that_the_image_can_have_too() {
+        let dir = tempfile::tempdir().unwrap();
+        let list = dir.path().join("debian.list");
+        std::fs::write(&list, "# nearest first\nhttps://m/debian priority:1\nhttp://n/debian\n").unwrap();
+        for (uri, expected) in [
+            ("http://m/debian".to_owned(), Some("http://m/debian")),
+            (format!("mirror+file://{}", list.display()), Some("https://m/debian")),
+            (format!("mirror+file:{}", list.display()), Some("https://m/debian")),
+            ("mirror+file:///none".to_owned(), None),
+            ("file:///srv/debian".to_owned(), None),
+            ("cdrom:[Debian]/".to_owned(), None),
+            ("https://me:secret@m/debian".to_owned(), None),
+            ("https://m/de@bian".to_owned(), Some("https://m/de@bian")),
+        ] {
+            let found = addresses(&uri).into_iter().find(|uri| usable(uri));
+            assert_eq!(found.as_deref(), expected, "{uri}");
+        }
     }
 
     #[test]

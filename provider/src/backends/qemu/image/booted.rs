@@ -11,7 +11,7 @@ use crate::backends::qemu::guest::{
     Boot, Disk, DiskAccess, Forward, Guest, GuestError, GuestSpec, Lifetime, Seed,
 };
 use crate::backends::qemu::host::Emulator;
-use crate::backends::qemu::{DiskFormat, Network};
+use crate::backends::qemu::{Base, DiskFormat};
 use crate::domain::{Environment, OnError};
 use crate::process::{Finished, Limits, ProcessError};
 use crate::provision::{RUN_SCRIPT, Task, UPLOAD, Work};
@@ -45,10 +45,12 @@ pub(super) struct Start<'a> {
     pub(super) disk: &'a Path,
     /// Its format.
     pub(super) format: DiskFormat,
-    /// What the guest reaches.
-    pub(super) network: Network,
-    /// Whether cloud-init is told about us too: images with a systemd older than 252 know no other way in.
-    pub(super) seed: bool,
+}
+
+/// Whether cloud-init is told about us too: foreign images may have a systemd older than 252 and know no other way in.
+/// Our own take the key from the machine, and need not wait for cloud-init.
+pub(super) fn is_seeded(build: &Build<'_>) -> bool {
+    matches!(build.qemu.base, Base::Image { .. })
 }
 
 impl<'a> Booted<'a> {
@@ -57,11 +59,11 @@ impl<'a> Booted<'a> {
     /// # Errors
     /// When the guest does not come up.
     pub(super) async fn start(build: &'a Build<'a>, start: Start<'_>) -> Result<Self, BuildError> {
-        let Start { dir, disk, format, network, seed } = start;
+        let Start { dir, disk, format } = start;
         let key_file = dir.join("ssh_key");
         let public_key = ssh::generate(&key_file, "sindri-build").map_err(ssh_error("make a key"))?;
         let mut disks = vec![Disk { file: disk.to_owned(), format, access: DiskAccess::Fast }];
-        if seed {
+        if is_seeded(build) {
             let file = dir.join("seed.raw");
             write_seed(build, &public_key, &file)?;
             disks.push(Disk { file, format: DiskFormat::Raw, access: DiskAccess::ReadOnly });
@@ -74,7 +76,7 @@ impl<'a> Booted<'a> {
             memory_mb: build.qemu.memory_mb,
             boot: Boot::Uefi,
             disks,
-            network,
+            network: build.qemu.network,
             forwards: vec![Forward::SSH],
             credentials: std::collections::BTreeMap::new(),
             lifetime: if keep { Lifetime::Daemon } else { Lifetime::WithProvider },
@@ -196,7 +198,14 @@ impl<'a> Booted<'a> {
         environment.plain.entry("DEBIAN_FRONTEND".to_owned()).or_insert_with(|| "noninteractive".to_owned());
         let command = format!("chmod 755 {STAGE}\n{script}");
         let exec = Exec { command: &command, environment: &environment, input: Input::Empty };
-        match self.session()?.exec(&exec, Some(self.build.log), &limits).await {
+        let session = self.session()?;
+        let outcome = tokio::select! {
+            outcome = session.exec(&exec, Some(self.build.log), &limits) => outcome,
+            () = self.guest.disk_is_full() => {
+                return Err(BuildError::NoSpace { operation: format!("run step {}", task.name) });
+            }
+        };
+        match outcome {
             Ok(finished) if finished.code == 0 => Ok(()),
             Ok(finished) => Err(BuildError::Step {
                 name: task.name.clone(),
@@ -268,6 +277,7 @@ pub(super) fn guest_error(operation: impl Into<String>) -> impl FnOnce(GuestErro
         GuestError::Cancelled
         | GuestError::Ssh(SshError::Cancelled)
         | GuestError::Process(ProcessError::Cancelled { .. }) => BuildError::Cancelled,
+        GuestError::DiskFull { .. } => BuildError::NoSpace { operation: operation.into() },
         source => BuildError::Guest { operation: operation.into(), source },
     }
 }

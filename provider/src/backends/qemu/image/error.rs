@@ -179,8 +179,8 @@ pub enum BuildError {
     },
     /// A failure whose guest was left running for a look.
     #[error(
-        "{source}\nThe guest was left running because of `on_error = \"keep\"`. Log in with:\n  {login}\nThe next apply \
-         removes it"
+        "{source}\nThe guest was left running because of `on_error = \"keep\"`. Log in with:\n  {login}\nRemove it \
+         with `terraform-provider-sindri sweep`, and `--data-dir` where you set one"
     )]
     Kept {
         /// What failed.

@@ -4,11 +4,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::booted::{Booted, Start, last_lines};
+use super::booted::{Booted, Start, is_seeded, last_lines};
 use super::{Build, BuildError};
+use crate::backends::qemu::DiskFormat;
 use crate::backends::qemu::guest::GuestError;
 use crate::backends::qemu::guest::ssh::SshError;
-use crate::backends::qemu::{Base, DiskFormat};
 use crate::domain::Environment;
 use crate::provision;
 
@@ -27,17 +27,13 @@ const OFF: Duration = Duration::from_secs(120);
 /// What stops a step or the guest; [`BuildError::Kept`] when the guest was left running.
 pub(super) async fn provision(build: &Build<'_>, dir: PathBuf, disk: &Path) -> Result<(), BuildError> {
     build.log.step("Booting the guest");
-    // Our own images take the key from the machine; a foreign one may know cloud-init only.
-    let seed = matches!(build.qemu.base, Base::Image { .. });
-    let network = build.qemu.network;
-    let start = Start { dir: dir.clone(), disk, format: DiskFormat::Raw, network, seed };
-    let mut guest = Booted::start(build, start).await?;
-    let outcome = run(build, &mut guest, seed).await;
+    let mut guest = Booted::start(build, Start { dir, disk, format: DiskFormat::Raw }).await?;
+    let outcome = run(build, &mut guest).await;
     guest.end(outcome).await
 }
 
-async fn run(build: &Build<'_>, guest: &mut Booted<'_>, seed: bool) -> Result<(), BuildError> {
-    if seed {
+async fn run(build: &Build<'_>, guest: &mut Booted<'_>) -> Result<(), BuildError> {
+    if is_seeded(build) {
         build.log.step("Waiting for cloud-init");
         let wait =
             "if command -v cloud-init >/dev/null; then cloud-init status --wait >/dev/null || true; fi";

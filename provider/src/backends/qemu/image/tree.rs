@@ -59,8 +59,7 @@ impl<'a> Tree<'a> {
         cancel: &'a CancellationToken,
     ) -> Result<Self, BuildError> {
         let folder = folder(id);
-        let busy = || BuildError::Invalid(format!("the build {id} is already running"));
-        let lock = area.try_lock(&lock_name(id), Lock::Exclusive)?.ok_or_else(busy)?;
+        let lock = claim(area, id)?;
         for part in ["", "/root", "/stage"] {
             area.make_open(&format!("{folder}{part}"))?;
         }
@@ -243,6 +242,17 @@ pub(super) async fn remove_abandoned(host: &Host, area: &Area, log: &BuildLog) {
             log.line(&format!("They stay: {error}"));
         }
     }
+}
+
+/// The right to a build's tree. Only one who looks for abandoned trees may hold the lock of a fresh id, and not for long.
+fn claim(area: &Area, id: Uuid) -> Result<File, BuildError> {
+    for _ in 0..100 {
+        if let Some(lock) = area.try_lock(&lock_name(id), Lock::Exclusive)? {
+            return Ok(lock);
+        }
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    Err(BuildError::Invalid(format!("the build {id} is already running")))
 }
 
 fn folder(id: Uuid) -> String {

@@ -29,8 +29,7 @@ pub(super) async fn verify(build: &Build<'_>, disk: &Path) -> Result<(), BuildEr
     let made =
         build.host.runner.check(&overlay_command(disk, build.qemu.format, &overlay), None, &limits).await;
     made.map_err(BuildError::tool("make an overlay"))?;
-    let network = build.qemu.network;
-    let start = Start { dir: dir.clone(), disk: &overlay, format: DiskFormat::Qcow2, network, seed: true };
+    let start = Start { dir: dir.clone(), disk: &overlay, format: DiskFormat::Qcow2 };
     let guest = Booted::start(build, start).await?;
     let outcome = run(build, &guest).await;
     guest.end(outcome).await?;

@@ -53,7 +53,7 @@ impl Store {
         if let Some(holder) = holder {
             remove_file(&dir.join("holders").join(holder.to_string()))?;
         }
-        let others = files::names(&dir.join("holders")).map_err(io_error("list", &dir))?.len();
+        let others = self.holders(id)?.len();
         if retain {
             return Ok(Released::Retained);
         }

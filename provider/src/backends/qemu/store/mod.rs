@@ -125,10 +125,12 @@ impl Store {
     /// When it cannot be made.
     pub fn begin(&self, id: Uuid) -> Result<Partial, StoreError> {
         let dir = self.partial(id);
-        private::create_dir(&dir).map_err(io_error("make", &dir))?;
-        match Partial::lock(id, dir.clone()).map_err(io_error("lock", &dir))? {
-            Some(partial) => Ok(partial),
-            None => Err(io_error("lock", &dir)(io::ErrorKind::WouldBlock.into())),
+        // Under another name first: between its making and its claim, a sweep would take it for abandoned.
+        let fresh = self.images().join(format!(".{id}.new"));
+        private::create_dir(&fresh).map_err(io_error("make", &fresh))?;
+        match Partial::lock(id, fresh.clone()).map_err(io_error("lock", &fresh))? {
+            Some(partial) => partial.rename(dir.clone()).map_err(io_error("rename", &dir)),
+            None => Err(io_error("lock", &fresh)(io::ErrorKind::WouldBlock.into())),
         }
     }
 

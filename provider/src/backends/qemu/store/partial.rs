@@ -35,6 +35,12 @@ impl Partial {
         }
     }
 
+    /// Gives the folder its name, the claim staying.
+    pub(super) fn rename(self, to: PathBuf) -> io::Result<Self> {
+        std::fs::rename(&self.dir, &to)?;
+        Ok(Self { dir: to, ..self })
+    }
+
     /// The build's id.
     pub fn id(&self) -> Uuid {
         self.id

@@ -7,10 +7,10 @@ use uuid::Uuid;
 
 use super::create::{check_size, run};
 use super::files::{DISK, Folder};
-use super::status::{look, running};
+use super::status::{forwards, look, running};
 use super::{QemuVmSpec, Record, VmError, power};
 use crate::backends::qemu::Local;
-use crate::backends::qemu::guest;
+use crate::backends::qemu::guest::{self, Forward};
 use crate::domain::vm_spec::PowerState;
 use crate::domain::{Vm, VmRequest};
 use crate::process::Command;
@@ -38,6 +38,14 @@ pub(super) async fn change(
     };
     let grows = grows(&old, shape);
     let mut guest = running(folder, &old).await;
+    // Whatever would be refused is refused while the machine still runs.
+    if let Some(size) = grows {
+        check_size(local, folder, DISK, size, cancel).await?;
+    }
+    if request.spec.power_state == PowerState::Running {
+        let fresh: Vec<_> = new_forwards(&old, &new).collect();
+        guest::check_ports(&fresh).map_err(|error| VmError::starting(error, &new))?;
+    }
     let reshaped = (old.cpus, old.memory_mb, &old.ports) != (new.cpus, new.memory_mb, &new.ports);
     if let Some(running) =
         guest.take_if(|_| request.spec.power_state == PowerState::Stopped || reshaped || grows.is_some())
@@ -45,7 +53,6 @@ pub(super) async fn change(
         power::stop(running, cancel).await?;
     }
     if let Some(size) = grows {
-        check_size(local, folder, DISK, size, cancel).await?;
         let command = Command::new("qemu-img").cwd(folder.dir()).args(["resize", "-q", "-f", "qcow2", DISK]);
         run(local, &command.arg(format!("{size}G")), "grow the machine's disk", cancel).await?;
     }
@@ -54,6 +61,14 @@ pub(super) async fn change(
         power::start(local, folder, &mut new, request.spec.wait_for, cancel).await?;
     }
     Ok(look(folder, &new).await)
+}
+
+/// The forwards from ports that the machine, which may run, does not hold itself.
+fn new_forwards(old: &Record, new: &Record) -> impl Iterator<Item = Forward> {
+    let before = forwards(old);
+    let held =
+        move |port: &Forward| before.iter().any(|it| (it.protocol, it.host) == (port.protocol, port.host));
+    forwards(new).into_iter().filter(move |forward| !held(forward))
 }
 
 /// The disk's new size, when the configuration asks for another one than before.

@@ -54,7 +54,10 @@ pub enum VmError {
         want_gb: u32,
     },
     /// One of the user's ports is taken.
-    #[error("port {port} of 127.0.0.1 is in use; choose another `host` port or end what listens there")]
+    #[error("port {port} of 127.0.0.1 is in use; {}", match name {
+        Some(_) => "choose another `host` port or end what listens there",
+        None => "it is the one that leads to the machine's SSH server: end what listens there, or replace the machine",
+    })]
     PortInUse {
         /// Its name in `ports`; none for the port of SSH.
         name: Option<String>,

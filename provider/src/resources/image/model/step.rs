@@ -52,7 +52,7 @@ pub struct UploadModel {
     /// An absolute path in the image.
     #[attr(required, validate = names::guest_path)]
     pub destination: Attr<String>,
-    /// Permission bits in octal, such as `"0644"`; the source's when not set.
+    /// Permission bits in octal, such as `"0644"`, of the file or of the folder's files; the source's when not set.
     #[attr(optional, validate = mode)]
     pub mode: Attr<String>,
     /// `"user"` or `"user:group"`; root when not set.
