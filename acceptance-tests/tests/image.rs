@@ -172,6 +172,13 @@ fn what_is_not_content_changes_in_place() -> Result<()> {
             assert_eq!(workspace.text(IMAGE, "image_id")?, id, "{variables}");
         }
         assert_eq!(fs::metadata(&disk)?.modified()?, built, "the disk was touched");
+
+        // What an import restores is the configuration as it was changed last.
+        workspace.variables(&json!({ "max_age": "9000h", "tags": { "team": "three" } }))?;
+        workspace.apply()?;
+        workspace.forget(IMAGE)?;
+        workspace.import(IMAGE, &format!("qemu/{id}"))?.succeeds()?;
+        workspace.converged()?;
         workspace.destroy()?;
         host.inventory()?.ensure_empty()
     })
@@ -195,6 +202,45 @@ fn a_retained_image_outlives_its_resource() -> Result<()> {
         workspace.variables(&json!({}))?;
         workspace.apply()?;
         workspace.destroy()?;
+        host.inventory()?.ensure_empty()
+    })
+}
+
+/// Somebody else's image, which this configuration only uses.
+const ADOPTED: &str = r#"
+terraform {
+  required_providers {
+    sindri = { source = "sindri/sindri" }
+  }
+}
+variable "suite" {}
+variable "id" {}
+variable "memory_mb" {}
+resource "sindri_image" "it" {
+  existing_image_id = var.id
+  qemu              = { memory_mb = var.memory_mb }
+}
+"#;
+
+#[test]
+fn an_adopted_image_changes_in_place_and_is_left_alone() -> Result<()> {
+    each_cli(|cli| {
+        let host = Host::new()?;
+        let owner = host.workspace(cli, "image")?;
+        owner.variables(&json!({ "tags": { "team": "a" } }))?;
+        owner.apply()?;
+        let id = owner.text(IMAGE, "image_id")?;
+        let user = host.workspace(cli, "empty")?;
+        user.write("main.tf", ADOPTED)?;
+        for memory_mb in [1024, 2048] {
+            user.variables(&json!({ "id": id, "memory_mb": memory_mb }))?;
+            user.apply()?;
+            user.converged()?;
+            assert_eq!(user.resource(IMAGE)?["tags_all"], json!({ "team": "a" }));
+        }
+        user.destroy()?;
+        owner.converged()?;
+        owner.destroy()?;
         host.inventory()?.ensure_empty()
     })
 }

@@ -13,6 +13,8 @@ fn two_workspaces_share_one_image_until_the_last_lets_go() -> Result<()> {
     each_cli(|cli| {
         let host = Host::new()?;
         let (first, second) = (host.workspace(cli, "image")?, host.workspace(cli, "image")?);
+        let labels = json!({ "description": "theirs", "channels": ["production"], "tags": { "team": "a" } });
+        first.variables(&labels)?;
         first.apply()?;
         let id = first.text(IMAGE, "image_id")?;
 
@@ -24,6 +26,10 @@ fn two_workspaces_share_one_image_until_the_last_lets_go() -> Result<()> {
         second.converged()?;
         assert_eq!(second.text(IMAGE, "image_id")?, id);
         assert_eq!(host.inventory()?.ids("images").len(), 1);
+        second.variables(&json!({ "channels": ["staging"] }))?;
+        second.apply()?;
+        second.converged()?;
+        first.converged().context("labels that others put on a shared image are none of ours")?;
 
         first.destroy()?;
         assert_eq!(host.inventory()?.ids("images"), [id]);

@@ -4,6 +4,7 @@ use std::error::Error;
 use std::path::PathBuf;
 
 use async_trait::async_trait;
+use chrono::{DateTime, Utc};
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
@@ -25,6 +26,8 @@ pub struct BuildRequest {
     pub holder: Holder,
     /// Whether an image with the same key that another process finishes while this one waits will do.
     pub share: bool,
+    /// Such an image must not be older.
+    pub not_before: Option<DateTime<Utc>>,
     /// Ends the build early.
     pub cancel: CancellationToken,
 }
@@ -176,6 +179,9 @@ pub trait ImageBackend: Send + Sync {
 
     /// Changes what can change without a rebuild.
     async fn relabel(&self, id: &str, change: &LabelChange) -> Result<(), BackendError>;
+
+    /// Keeps the user's configuration as it is now, for a later import.
+    async fn remember(&self, id: &str, inputs: Value) -> Result<(), BackendError>;
 }
 
 /// Makes images for one target.

@@ -34,7 +34,8 @@ impl LocalBuilder {
     fn shared(&self, request: &BuildRequest) -> Result<Option<Image>, BackendError> {
         let store = &self.local.store;
         let found = store.find(&request.key).map_err(|error| failed("looking for the image", error))?;
-        for image in found {
+        let young = |image: &Image| request.not_before.is_none_or(|limit| image.created_at >= limit);
+        for image in found.into_iter().filter(young) {
             match store.hold(&image.id, &request.holder) {
                 Ok(()) => return Ok(Some(image)),
                 Err(super::store::StoreError::NotFound { .. }) => {}

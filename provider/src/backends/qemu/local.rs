@@ -129,6 +129,11 @@ impl ImageBackend for Local {
         let (wanted, change) = (id.to_owned(), change.clone());
         self.in_store(&format!("changing image {id}"), move |store| store.relabel(&wanted, &change)).await
     }
+
+    async fn remember(&self, id: &str, inputs: Value) -> Result<(), BackendError> {
+        let wanted = id.to_owned();
+        self.in_store(&format!("changing image {id}"), move |store| store.remember(&wanted, inputs)).await
+    }
 }
 
 impl Local {

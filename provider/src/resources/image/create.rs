@@ -115,11 +115,14 @@ impl Create<'_> {
         };
         // The claim is in state before anything else can fail.
         self.store(&image, Origin::Cached, &Private::held_by(&holder), state).ok();
-        let change = LabelChange::between(&Labels::default(), &settings.labels);
-        if !change.is_empty() {
-            images.relabel(id, &change).await?;
-        }
+        self.label(id, &settings.labels).await?;
         Ok(image)
+    }
+
+    /// Puts this resource's labels on an image that it shares.
+    async fn label(&self, id: &str, labels: &Labels) -> Result<(), BackendError> {
+        let change = LabelChange::between(&Labels::default(), labels);
+        if change.is_empty() { Ok(()) } else { self.images().relabel(id, &change).await }
     }
 
     async fn build(
@@ -128,7 +131,7 @@ impl Create<'_> {
         settings: Settings,
         state: &mut StateSink<ImageModel>,
     ) -> Result<(), Diagnostics> {
-        let holder = Holder::random();
+        let (holder, labels) = (Holder::random(), settings.labels.clone());
         let builder = self.backends.builder(&wanted.target);
         let mut request = BuildRequest {
             spec: wanted.spec,
@@ -137,6 +140,7 @@ impl Create<'_> {
             inputs: inputs::store(&self.request.planned),
             holder: holder.clone(),
             share: settings.cache,
+            not_before: settings.max_age.map(|max_age| Utc::now() - max_age),
             cancel: self.request.cancel.clone(),
         };
         let built = deadline::run(&self.request.cancel, self.limit, |cancel| async {
@@ -145,7 +149,11 @@ impl Create<'_> {
         });
         match built.await {
             Ok(Built::Fresh(image)) => self.store(&image, Origin::Built, &Private::held_by(&holder), state),
-            Ok(Built::Shared(image)) => self.store(&image, Origin::Cached, &Private::held_by(&holder), state),
+            Ok(Built::Shared(image)) => {
+                self.store(&image, Origin::Cached, &Private::held_by(&holder), state)?;
+                let labelled = self.label(&image.id, &labels).await;
+                labelled.map_err(|error| diagnose::backend("Image not labelled", &error).into())
+            }
             Err(failure) => Err(failure.diagnostic("Image not built", "create").into()),
         }
     }

@@ -20,7 +20,7 @@ use tfplugin::{
 };
 
 use super::diagnose;
-use super::inputs::restore;
+use super::inputs::{self, restore};
 use crate::backends::{Backends, qemu};
 use crate::domain::{BackendError, ImageBackend, LabelChange, Released};
 use crate::provider::Configured;
@@ -69,6 +69,13 @@ impl ImageResource {
     }
 }
 
+/// Whether the image is in the store that we work with; false when it is elsewhere and to be forgotten.
+fn is_here(backends: &Backends, model: &ImageModel) -> Result<bool, Diagnostics> {
+    let (Some(id), Some(store)) = (model.image_id.known(), model.store_id.known()) else { return Ok(true) };
+    let here = backends.local.is_here(&format!("image {id}"), store);
+    here.map_err(|error| diagnose::backend("Image out of reach", &error).into())
+}
+
 #[async_trait]
 impl Resource for ImageResource {
     type Model = ImageModel;
@@ -113,11 +120,8 @@ impl Resource for ImageResource {
         let mut model = request.state;
         let Some(id) = model.image_id.known().cloned() else { return Ok(None) };
         self.seen.add(&id);
-        if let Some(store) = model.store_id.known() {
-            let here = backends.local.is_here(&format!("image {id}"), store);
-            if !here.map_err(|error| diagnose::backend("Image not readable", &error))? {
-                return Ok(None);
-            }
+        if !is_here(&backends, &model)? {
+            return Ok(None);
         }
         let images = self.images(&backends, &model.cloud)?;
         match images.get(&id).await {
@@ -156,6 +160,7 @@ impl Resource for ImageResource {
     ) -> Result<(), Diagnostics> {
         let _ = diags;
         let backends = self.provider.require()?;
+        is_here(&backends, &request.prior)?;
         let mut model = request.planned;
         let settings = model.settings(&backends.default_tags);
         let private = Private::read(&request.private);
@@ -163,13 +168,17 @@ impl Resource for ImageResource {
             let mut prior = request.prior.settings(&backends.default_tags).labels;
             prior.tags = request.prior.tags_all.clone().unwrap_or_default();
             let change = LabelChange::between(&prior, &settings.labels);
+            let id = model.image_id.known().cloned().unwrap_or_default();
+            let images = self.images(&backends, &model.cloud)?;
             if !change.is_empty() {
-                let id = model.image_id.known().cloned().unwrap_or_default();
-                let images = self.images(&backends, &model.cloud)?;
                 let changed = images.relabel(&id, &change).await;
                 changed.map_err(|error| diagnose::backend("Image not changed", &error))?;
             }
+            let kept = images.remember(&id, inputs::store(&model)).await;
+            kept.map_err(|error| diagnose::backend("Image not changed", &error))?;
             model.tags_all = Attr::Known(settings.labels.tags);
+        } else {
+            model.tags_all = request.prior.tags_all;
         }
         state.set(model);
         Ok(())
@@ -186,6 +195,9 @@ impl Resource for ImageResource {
             return Ok(());
         }
         let backends = self.provider.require()?;
+        if !is_here(&backends, &request.prior)? {
+            return Ok(());
+        }
         let images = self.images(&backends, &request.prior.cloud)?;
         let retain = request.prior.retain_on_destroy.unwrap_or(false);
         match images.release(id, private.holder().as_ref(), retain).await {
@@ -220,7 +232,7 @@ impl Resource for ImageResource {
         model.origin = Origin::Imported.name().into();
         model.cache_key = image.key.as_ref().map(|key| key.as_str().to_owned()).into();
         model.store_id = backends.local.store.id().ok().flatten().into();
-        model.observe_labels(&image, &backends.default_tags);
+        model.import_labels(&image, &backends.default_tags);
         // A single claim is that of the resource which lost the image from its state; of several, others live.
         let holder = match images.holders(image_id).await.map_err(missing)?.as_slice() {
             [only] => Some(only.to_string()),

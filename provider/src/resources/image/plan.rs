@@ -26,7 +26,11 @@ impl ImageResource {
             plan.set("cloud", qemu::CLOUD);
             plan.set("region", qemu::REGION);
         }
-        if !planned.existing_image_id.is_null() {
+        if planned.existing_image_id.is_unknown() {
+            plan.unknown("cache_key");
+            return Ok(());
+        }
+        if planned.existing_image_id.is_known() {
             return plan_existing(&planned, &request, plan);
         }
         plan_tags(&planned, &backends.default_tags, plan);
@@ -41,14 +45,16 @@ impl ImageResource {
         let settings = planned.settings(&backends.default_tags);
         match request.prior {
             Some(prior) => plan_existing_object(prior, request.prior_private, &settings, plan),
-            None if settings.cache => self.look_up(&backends, &wanted, &settings, plan).await?,
+            None if settings.cache && !planned.cache.is_unknown() && !planned.max_age.is_unknown() => {
+                self.look_up(&backends, &wanted, &settings, plan).await?;
+            }
             None => {}
         }
         Ok(())
     }
 
     /// Plans the image that a create would find. An image that this process has read, or that state names, may
-    /// be the one that is being replaced: it must not find itself.
+    /// be the one that is being replaced, and gone by then: it is not promised.
     async fn look_up(
         &self,
         backends: &Backends,
@@ -108,6 +114,9 @@ fn plan_existing(
     plan: &mut Plan<ImageModel>,
 ) -> Result<(), Diagnostics> {
     plan.set("cache_key", Value::Null);
+    if !request.is_create() {
+        plan.keep("tags_all");
+    }
     if let (true, Attr::Known(id)) = (request.is_create(), &planned.existing_image_id) {
         if id.is_empty() {
             let text = "Write the id of an image, or leave the attribute out.";

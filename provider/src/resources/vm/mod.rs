@@ -88,6 +88,13 @@ impl VmModel {
     }
 }
 
+/// Whether the machine is in the store that we work with; false when it is elsewhere and to be forgotten.
+fn is_here(backends: &Backends, model: &VmModel) -> Result<bool, Diagnostics> {
+    let (Some(id), Some(store)) = (model.id.known(), model.store_id.known()) else { return Ok(true) };
+    let here = backends.local.is_here(&format!("machine {id}"), store);
+    here.map_err(|error| diagnose::backend("Machine out of reach", &error).into())
+}
+
 #[async_trait]
 impl Resource for VmResource {
     type Model = VmModel;
@@ -150,11 +157,8 @@ impl Resource for VmResource {
         let mut model = request.state;
         let Some(id) = model.id.known().cloned() else { return Ok(None) };
         let store = model.store_id.known().cloned();
-        if let Some(store) = &store {
-            let here = backends.local.is_here(&format!("machine {id}"), store);
-            if !here.map_err(|error| diagnose::backend("Machine not readable", &error))? {
-                return Ok(None);
-            }
+        if !is_here(&backends, &model)? {
+            return Ok(None);
         }
         match Self::backend(&backends, &model)?.get(&id).await {
             Ok(vm) => {
@@ -179,6 +183,7 @@ impl Resource for VmResource {
         _diags: &mut Diagnostics,
     ) -> Result<(), Diagnostics> {
         let backends = self.provider.require()?;
+        is_here(&backends, &request.prior)?;
         let mut model = request.planned.clone();
         model.tags_all = Attr::Known(model.all_tags(&backends.default_tags));
         let id = model.id.clone().unwrap_or_default();
@@ -203,6 +208,9 @@ impl Resource for VmResource {
     ) -> Result<(), Diagnostics> {
         let backends = self.provider.require()?;
         let Some(id) = request.prior.id.known() else { return Ok(()) };
+        if !is_here(&backends, &request.prior)? {
+            return Ok(());
+        }
         let limit = Timeouts::of(&request.prior.timeouts, Operation::Delete, DELETE);
         let backend = Self::backend(&backends, &request.prior)?;
         let destroyed = deadline::run(&request.cancel, limit, |cancel| {

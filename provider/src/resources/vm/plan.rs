@@ -70,10 +70,12 @@ fn plan_change(prior: &VmModel, planned: &VmModel, plan: &mut Plan<VmModel>, dia
     if let (Some(old), Some(new)) = (size(prior), size(planned))
         && new < old
     {
+        let at = Path::from("qemu").attr("disk_size_gb");
         let text = format!(
-            "A disk can only grow: it has {old} GiB, and {new} are asked for. Replace the machine for a smaller one."
+            "A disk can only grow: it has {old} GiB, and {new} are asked for. The machine is made anew, without what is on the disk."
         );
-        diags.error(Path::from("qemu").attr("disk_size_gb"), "Disk cannot shrink", text);
+        plan.require_replace(at.clone());
+        diags.push(Diagnostic::warning("Disk cannot shrink", text).at(at));
     }
     let runs =
         prior.status.known_deref() == Some("running") && planned.power_state == Attr::Known("running".into());

@@ -255,9 +255,21 @@ impl Store {
     /// # Errors
     /// Those of [`Store::get`], and when the metadata cannot be written.
     pub fn relabel(&self, id: &str, change: &LabelChange) -> Result<(), StoreError> {
+        self.rewrite(id, |metadata| change.apply(&mut metadata.labels))
+    }
+
+    /// Keeps the user's configuration as it is now.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`]; what the file system says.
+    pub fn remember(&self, id: &str, inputs: serde_json::Value) -> Result<(), StoreError> {
+        self.rewrite(id, |metadata| metadata.inputs = inputs)
+    }
+
+    fn rewrite(&self, id: &str, change: impl FnOnce(&mut Metadata)) -> Result<(), StoreError> {
         let _guard = self.lock_store()?;
         let mut metadata = self.metadata(id)?;
-        change.apply(&mut metadata.labels);
+        change(&mut metadata);
         metadata.write(&self.image_dir(id)?.join(metadata::FILE))
     }
 

@@ -31,7 +31,9 @@ pub struct ImageModel {
     /// Cannot be combined with what describes an image's content.
     #[attr(optional, requires_replace)]
     pub existing_image_id: Attr<String>,
-    /// Whether a complete image with the same cache key is used rather than built again.
+    /// Whether a complete image with the same cache key is used rather than built again. That holds for `-replace` and taint
+    /// with `create_before_destroy`, too, where the image that is replaced is still there: to build such an image anew, change
+    /// `triggers`, or set `cache = false`.
     #[attr(optional, default = true)]
     pub cache: Attr<bool>,
     /// The greatest age of an image, such as `"720h"`. An older one is not used, and planned to be replaced.

@@ -52,13 +52,24 @@ impl ImageModel {
         self.sha256 = disk.map(|disk| disk.sha256.clone()).into();
     }
 
-    /// Fills in labels as the image has them, so that a change from outside shows. Of tags only those that we
-    /// manage count, and what the user left null stays null while there is nothing.
+    /// Fills in the labels of an image that is imported: all of them, but for tags that its builder did not write.
+    pub fn import_labels(&mut self, image: &Image, default_tags: &BTreeMap<String, String>) {
+        self.description = image.labels.description.clone().into();
+        if !image.labels.channels.is_empty() {
+            self.channels = Attr::Known(image.labels.channels.clone());
+        }
+        self.observe_labels(image, default_tags);
+    }
+
+    /// Fills in labels as the image has them, so that a change from outside shows. Only those that this resource manages
+    /// count, for others may share the image: what the user left null stays null.
     pub fn observe_labels(&mut self, image: &Image, default_tags: &BTreeMap<String, String>) {
         let labels = &image.labels;
-        self.description = labels.description.clone().into();
-        if !(self.channels.is_null() && labels.channels.is_empty()) {
-            self.channels = Attr::Known(labels.channels.clone());
+        if !self.description.is_null() {
+            self.description = labels.description.clone().into();
+        }
+        if let Attr::Known(own) = &self.channels {
+            self.channels = Attr::Known(own.intersection(&labels.channels).cloned().collect());
         }
         let own = self.tags.clone().unwrap_or_default();
         let seen: BTreeMap<_, _> =
@@ -66,7 +77,11 @@ impl ImageModel {
         if !self.tags.is_null() {
             self.tags = Attr::Known(seen);
         }
-        let managed = |key: &String| own.contains_key(key) || default_tags.contains_key(key);
+        // What a default tag of the past set is still ours to remove.
+        let before = self.tags_all.clone().unwrap_or_default();
+        let managed = |key: &String| {
+            own.contains_key(key) || default_tags.contains_key(key) || before.contains_key(key)
+        };
         let all = labels.tags.iter().filter(|(key, _)| managed(key));
         self.tags_all = Attr::Known(all.map(|(key, value)| (key.clone(), value.clone())).collect());
     }

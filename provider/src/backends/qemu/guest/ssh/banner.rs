@@ -2,7 +2,8 @@
 //!
 //! QEMU accepts connections before the guest has a network, and holds each until its first packet to the
 //! guest, sent at ever longer intervals, is answered. A connection that is old when the guest comes up is
-//! answered late, so fresh ones are made all along and the first that speaks wins.
+//! answered late, so fresh ones are made all along and the first that speaks wins. Not many: an emulated guest spends
+//! a second on each, and a server that has ten of them unanswered drops others (MaxStartups in sshd_config(5)).
 
 use std::io;
 use std::time::Duration;
@@ -14,9 +15,9 @@ use tokio::time::Instant;
 /// What every SSH server begins with (RFC 4253, 4.2).
 const BANNER: &[u8; 4] = b"SSH-";
 /// The pause after a guest without a server has refused.
-const PAUSE: Duration = Duration::from_millis(40);
-/// The most connections at once; servers limit those that do not log in.
-const MOST: usize = 6;
+const PAUSE: Duration = Duration::from_millis(100);
+/// The most connections at once.
+const MOST: usize = 2;
 
 /// Returns the connection on which a server has spoken; its words are still to be read. Never gives up by
 /// itself.
@@ -26,11 +27,8 @@ pub async fn wait_for_banner(port: u16) -> TcpStream {
     let mut attempts = JoinSet::new();
     loop {
         // A guest that refuses is up: from then on, silence is a slow server and not a missing network.
-        let (gap, patience) = if answered {
-            (Duration::from_secs(1), Duration::from_secs(10))
-        } else {
-            (Duration::from_millis(150), Duration::from_secs(1) + start.elapsed() / 8)
-        };
+        let patience =
+            if answered { Duration::from_secs(8) } else { Duration::from_secs(2) + start.elapsed() / 8 };
         if attempts.len() < MOST {
             attempts.spawn(tokio::time::timeout(patience, attempt(port)));
         }
@@ -44,7 +42,7 @@ pub async fn wait_for_banner(port: u16) -> TcpStream {
                 Ok(Err(_)) => tokio::time::sleep(PAUSE).await,
                 Err(_) => {}
             },
-            () = tokio::time::sleep(gap) => {}
+            () = tokio::time::sleep(patience / 2) => {}
         }
     }
 }
