@@ -1,5 +1,4 @@
-# `ansible -i inventory.json all -m ping`
-resource "local_file" "inventory" {
-  filename = "${path.module}/inventory.json"
-  content  = provider::sindri::ansible_inventory([sindri_vm.web, sindri_vm.database])
+# `tofu output -raw inventory >inventory.yaml && ansible -i inventory.yaml all -m ping`
+output "inventory" {
+  value = provider::sindri::ansible_inventory([sindri_vm.dev, sindri_vm.web])
 }

@@ -1,5 +1,4 @@
-# `ssh -F ssh_config dev`
-resource "local_file" "ssh_config" {
-  filename = "${path.module}/ssh_config"
-  content  = provider::sindri::ssh_config(sindri_vm.dev)
+# `tofu output -raw ssh_config >ssh_config && ssh -F ssh_config dev`
+output "ssh_config" {
+  value = provider::sindri::ssh_config(sindri_vm.dev)
 }

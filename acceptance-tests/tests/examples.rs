@@ -1,0 +1,80 @@
+//! What the documentation shows is what the programs accept.
+
+use std::fs;
+use std::path::PathBuf;
+
+use acceptance_tests::{Host, each_cli, repository};
+use anyhow::Result;
+use serde_json::json;
+
+/// The configuration folders of `examples/`, by name.
+fn configurations() -> Result<Vec<String>> {
+    let mut names = Vec::new();
+    for entry in fs::read_dir(repository().join("examples"))? {
+        let entry = entry?;
+        if entry.path().join("main.tf").is_file() {
+            names.extend(entry.file_name().into_string());
+        }
+    }
+    Ok(names)
+}
+
+/// The snippets from which the pages of the reference are made.
+fn snippets() -> Result<Vec<PathBuf>> {
+    let mut files = vec![repository().join("examples/provider/provider.tf")];
+    for kind in ["resources", "data-sources", "functions"] {
+        for entry in fs::read_dir(repository().join("examples").join(kind))? {
+            for file in fs::read_dir(entry?.path())? {
+                files.push(file?.path());
+            }
+        }
+    }
+    files.retain(|file| file.extension().is_some_and(|extension| extension == "tf"));
+    Ok(files)
+}
+
+#[test]
+fn every_example_is_valid_and_formatted() -> Result<()> {
+    each_cli(|cli| {
+        let host = Host::new()?;
+        let names = configurations()?;
+        assert!(names.len() >= 8, "{names:?}");
+        for name in names {
+            let workspace = host.workspace(cli, &name)?;
+            workspace.run(&["validate", "-json"])?.succeeds()?;
+            workspace.run(&["fmt", "-check", "-recursive"])?.succeeds()?;
+        }
+        Ok(())
+    })
+}
+
+#[test]
+fn the_snippets_of_the_reference_fit_together() -> Result<()> {
+    each_cli(|cli| {
+        let host = Host::new()?;
+        let workspace = host.workspace(cli, "empty")?;
+        for (number, file) in snippets()?.iter().enumerate() {
+            workspace.write(&format!("{number}.tf"), &fs::read_to_string(file)?)?;
+        }
+        // What the snippets read.
+        workspace.write("setup.sh", "true\n")?;
+        workspace.write("cloud-init.yaml", "#cloud-config\n{}\n")?;
+        workspace.run(&["validate", "-json"])?.succeeds()?;
+        workspace.run(&["fmt", "-check"])?.succeeds()?;
+        Ok(())
+    })
+}
+
+#[test]
+fn an_image_of_limited_age() -> Result<()> {
+    each_cli(|cli| {
+        let host = Host::new()?;
+        let workspace = host.workspace(cli, "qemu-repave")?;
+        workspace.apply()?;
+        workspace.converged()?;
+        workspace.variables(&json!({ "max_age": "0s" }))?;
+        assert_eq!(workspace.plan()?.action("sindri_image.fresh"), "replace");
+        workspace.destroy()?;
+        host.inventory()?.ensure_empty()
+    })
+}
