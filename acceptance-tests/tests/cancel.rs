@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use acceptance_tests::{Host, Workspace, each_cli};
+use acceptance_tests::{Cli, Host, Running, Workspace, each_cli};
 use anyhow::{Context, Result, ensure};
 use rustix::fs::{FlockOperation, flock};
 use serde_json::json;
@@ -61,14 +61,20 @@ fn ensure_settled(host: &Host, limit: Duration) -> Result<()> {
     }
 }
 
+/// An apply whose step runs.
+fn amid_a_build(cli: Cli) -> Result<(Host, Workspace, Running)> {
+    let host = Host::new()?;
+    let workspace = host.workspace(cli, "image")?;
+    slow(&workspace)?;
+    let running = workspace.start_apply()?;
+    wait_for_step(&host)?;
+    Ok((host, workspace, running))
+}
+
 #[test]
 fn an_interrupted_build_stops_within_seconds_and_leaves_nothing() -> Result<()> {
     each_cli(|cli| {
-        let host = Host::new()?;
-        let workspace = host.workspace(cli, "image")?;
-        slow(&workspace)?;
-        let running = workspace.start_apply()?;
-        wait_for_step(&host)?;
+        let (host, _workspace, running) = amid_a_build(cli)?;
         running.interrupt()?;
         let asked = Instant::now();
         let outcome = running.wait(Duration::from_secs(60))?;
@@ -81,11 +87,7 @@ fn an_interrupted_build_stops_within_seconds_and_leaves_nothing() -> Result<()> 
 #[test]
 fn an_apply_after_a_killed_provider_builds_and_cleans_up() -> Result<()> {
     each_cli(|cli| {
-        let host = Host::new()?;
-        let workspace = host.workspace(cli, "image")?;
-        slow(&workspace)?;
-        let running = workspace.start_apply()?;
-        wait_for_step(&host)?;
+        let (host, workspace, running) = amid_a_build(cli)?;
         running.kill_provider()?;
         running.wait(Duration::from_secs(60))?.fails()?;
         after_the_crash(&host, &workspace)
@@ -95,11 +97,7 @@ fn an_apply_after_a_killed_provider_builds_and_cleans_up() -> Result<()> {
 #[test]
 fn an_apply_after_a_killed_host_builds_and_cleans_up() -> Result<()> {
     each_cli(|cli| {
-        let host = Host::new()?;
-        let workspace = host.workspace(cli, "image")?;
-        slow(&workspace)?;
-        let running = workspace.start_apply()?;
-        wait_for_step(&host)?;
+        let (host, workspace, running) = amid_a_build(cli)?;
         running.kill()?;
         ensure!(!running.wait(Duration::from_secs(10))?.success, "killed, and a success");
         // The provider outlives its host for a moment; a user, too, takes a moment to come back.

@@ -71,12 +71,7 @@ impl DataSource for ImageDataSource {
         _cancel: CancellationToken,
         _diags: &mut Diagnostics,
     ) -> Result<ImageModel, Diagnostics> {
-        let filter = Filter {
-            name_prefix: config.name_prefix.known_deref(),
-            tags: config.tags.known(),
-            channel: config.channel.known_deref(),
-            cache_key: config.cache_key.known_deref(),
-        };
+        let filter = Filter::of(&config.name_prefix, &config.tags, &config.channel, &config.cache_key);
         let found = search(&self.0, config.cloud.known_deref().unwrap_or_default(), &filter).await?;
         let sound = |image: &&crate::domain::Image| image.disk.as_ref().is_none_or(|disk| disk.intact);
         let Some(newest) = found.iter().find(sound) else {

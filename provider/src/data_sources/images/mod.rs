@@ -103,14 +103,28 @@ impl From<&Image> for FoundImageModel {
 /// What narrows a search.
 #[derive(Debug, Default)]
 pub(super) struct Filter<'a> {
-    pub(super) name_prefix: Option<&'a str>,
-    pub(super) tags: Option<&'a BTreeMap<String, String>>,
-    pub(super) channel: Option<&'a str>,
-    pub(super) cache_key: Option<&'a str>,
+    name_prefix: Option<&'a str>,
+    tags: Option<&'a BTreeMap<String, String>>,
+    channel: Option<&'a str>,
+    cache_key: Option<&'a str>,
 }
 
-impl Filter<'_> {
-    pub(super) fn takes(&self, image: &Image) -> bool {
+impl<'a> Filter<'a> {
+    pub(super) fn of(
+        name_prefix: &'a Attr<String>,
+        tags: &'a Attr<BTreeMap<String, String>>,
+        channel: &'a Attr<String>,
+        cache_key: &'a Attr<String>,
+    ) -> Self {
+        Self {
+            name_prefix: name_prefix.known_deref(),
+            tags: tags.known(),
+            channel: channel.known_deref(),
+            cache_key: cache_key.known_deref(),
+        }
+    }
+
+    fn takes(&self, image: &Image) -> bool {
         let key = image.key.as_ref().map(crate::domain::CacheKey::as_str);
         self.name_prefix.is_none_or(|prefix| image.name.starts_with(prefix))
             && self.channel.is_none_or(|channel| image.labels.channels.contains(channel))
@@ -160,12 +174,7 @@ impl DataSource for ImagesDataSource {
         _cancel: CancellationToken,
         _diags: &mut Diagnostics,
     ) -> Result<ImagesModel, Diagnostics> {
-        let filter = Filter {
-            name_prefix: config.name_prefix.known_deref(),
-            tags: config.tags.known(),
-            channel: config.channel.known_deref(),
-            cache_key: config.cache_key.known_deref(),
-        };
+        let filter = Filter::of(&config.name_prefix, &config.tags, &config.channel, &config.cache_key);
         let found = search(&self.0, config.cloud.known_deref().unwrap_or_default(), &filter).await?;
         config.images = Attr::Known(found.iter().map(FoundImageModel::from).collect());
         Ok(config)
