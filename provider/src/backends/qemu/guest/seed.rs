@@ -3,14 +3,13 @@
 //! A user's data pass through byte by byte. What Sindri itself has to say, the login's name and key, goes into
 //! the metadata and the vendor's data, which cloud-init merges under the user's.
 
-use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use fatfs::{FileSystem, FormatVolumeOptions, FsOptions};
 use serde_json::json;
 
+use crate::backends::qemu::private;
 use crate::process::Secret;
 
 /// What cloud-init is told.
@@ -47,18 +46,15 @@ impl Seed {
         let content: u64 = files.iter().map(|(_, content)| content.len() as u64).sum();
         // The file system's own tables take less than an eighth.
         let size = (SMALLEST + content + content / 8).next_multiple_of(SECTOR);
-        let fresh = path.with_extension("partial");
-        let _ = fs::remove_file(&fresh);
-        let mut file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&fresh)?;
-        file.set_len(size)?;
-        fatfs::format_volume(&mut file, FormatVolumeOptions::new().volume_label(LABEL))?;
-        let volume = FileSystem::new(&mut file, FsOptions::new())?;
-        for (name, content) in &files {
-            volume.root_dir().create_file(name)?.write_all(content)?;
-        }
-        volume.unmount()?;
-        file.sync_all()?;
-        fs::rename(fresh, path)
+        private::replace(path, |file| {
+            file.set_len(size)?;
+            fatfs::format_volume(&mut *file, FormatVolumeOptions::new().volume_label(LABEL))?;
+            let volume = FileSystem::new(file, FsOptions::new())?;
+            for (name, content) in &files {
+                volume.root_dir().create_file(name)?.write_all(content)?;
+            }
+            volume.unmount()
+        })
     }
 
     /// YAML is a superset of JSON: written as JSON, no value can become structure.
@@ -91,6 +87,7 @@ impl Seed {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
     use std::io::Read;
     use std::os::unix::fs::PermissionsExt;
 

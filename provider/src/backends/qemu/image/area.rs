@@ -4,8 +4,8 @@
 //! all, and closed by the folder above it; inside the namespace it is [`AREA`](crate::process::enter::AREA).
 //! What belongs to other ids is removed through the namespace too.
 
-use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::fs::{self, File, OpenOptions, Permissions};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -13,6 +13,7 @@ use rustix::fs::FlockOperation;
 use tokio_util::sync::CancellationToken;
 
 use super::{BuildError, Host};
+use crate::backends::qemu::private;
 use crate::process::enter::{self, Entry};
 use crate::process::{BuildLog, Command, Finished, Limits};
 
@@ -32,11 +33,7 @@ impl Area {
     /// When a folder cannot be made.
     pub(super) fn open(cache_dir: &Path) -> Result<Self, BuildError> {
         let guard = cache_dir.join("trees");
-        DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(&guard)
-            .map_err(BuildError::io("create", &guard))?;
+        private::create_dir(&guard).map_err(BuildError::io("create", &guard))?;
         let area = Self { path: guard.join("area") };
         for folder in ["", "layers", "work"] {
             area.make_open(folder)?;

@@ -1,7 +1,6 @@
 //! A guest that a build uses: started from a disk with a key and a seed of its own, run in, and ended or kept.
 
-use std::fs::{self, DirBuilder};
-use std::os::unix::fs::DirBuilderExt;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -11,7 +10,7 @@ use crate::backends::qemu::guest::{
     Boot, Disk, DiskAccess, Forward, Guest, GuestError, GuestSpec, Lifetime, Seed,
 };
 use crate::backends::qemu::host::Emulator;
-use crate::backends::qemu::{Base, DiskFormat};
+use crate::backends::qemu::{Base, DiskFormat, private};
 use crate::domain::{Environment, OnError};
 use crate::process::{Finished, Limits, ProcessError};
 use crate::provision::{RUN_SCRIPT, Task, UPLOAD, Work};
@@ -242,7 +241,7 @@ fn no_session() -> BuildError {
 /// # Errors
 /// When it cannot be made.
 pub(super) fn make_dir(dir: &Path) -> Result<(), BuildError> {
-    DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(BuildError::io("create", dir))
+    private::create_dir(dir).map_err(BuildError::io("create", dir))
 }
 
 /// The last lines of output, for a message.

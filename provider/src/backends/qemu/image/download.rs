@@ -1,8 +1,8 @@
 //! A base image from the network: resumed where it was interrupted, kept only when its checksum is right.
 
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{Seek, SeekFrom, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -13,6 +13,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::area::{Lock, lock_file};
 use super::{BuildError, convert};
+use crate::backends::qemu::private;
+use crate::domain::backend::causes;
 use crate::process::BuildLog;
 
 /// How long a server may say nothing.
@@ -40,11 +42,7 @@ pub(super) async fn fetch(
     cancel: &CancellationToken,
 ) -> Result<PathBuf, BuildError> {
     let folder = cache_dir.join("downloads");
-    DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(&folder)
-        .map_err(BuildError::io("create", &folder))?;
+    private::create_dir(&folder).map_err(BuildError::io("create", &folder))?;
     let place = Place {
         done: folder.join(sha256),
         partial: folder.join(format!("{sha256}.partial")),
@@ -83,7 +81,7 @@ async fn transfer(
     let failed = |again: bool| {
         move |error: reqwest::Error| BuildError::Download {
             url: shown(url),
-            reason: super::release::chain(&error.without_url()),
+            reason: causes(&error.without_url()),
             again,
         }
     };

@@ -5,6 +5,7 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use super::BuildError;
+use crate::domain::backend::causes;
 
 /// What matters of an `InRelease` file.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,9 +37,9 @@ pub(super) async fn fetch(
     let broken = |reason: String| BuildError::Mirror { url: uri.to_owned(), reason };
     let client =
         reqwest::Client::builder().timeout(PATIENCE).connect_timeout(Duration::from_secs(10)).build();
-    let client = client.map_err(|error| broken(chain(&error)))?;
+    let client = client.map_err(|error| broken(causes(&error)))?;
     let asked = async {
-        let response = client.get(&url).send().await.map_err(|error| broken(chain(&error)))?;
+        let response = client.get(&url).send().await.map_err(|error| broken(causes(&error)))?;
         let status = response.status();
         if matches!(status.as_u16(), 404 | 410) {
             return Ok(None);
@@ -46,7 +47,7 @@ pub(super) async fn fetch(
         if !status.is_success() {
             return Err(broken(format!("it answered {status} for {url}")));
         }
-        response.text().await.map(Some).map_err(|error| broken(chain(&error)))
+        response.text().await.map(Some).map_err(|error| broken(causes(&error)))
     };
     let text = tokio::select! {
         () = cancel.cancelled() => return Err(BuildError::Cancelled),
@@ -68,17 +69,6 @@ fn parse(text: &str) -> Option<Release> {
         version: field("Version").unwrap_or_default(),
         date: chrono::DateTime::parse_from_rfc2822(&date).ok()?.timestamp(),
     })
-}
-
-/// An error with its causes: reqwest's own text leaves out why a connection failed.
-pub(super) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
-    }
-    text
 }
 
 #[cfg(test)]
