@@ -38,6 +38,11 @@ fn a_disk_by_path_and_by_url_becomes_an_image() -> Result<()> {
         let resolved = workspace.text(DERIVED, "resolved_base")?;
         ensure!(resolved.contains(&sum), "resolved_base {resolved:?} does not pin the base");
         assert_eq!(sha256(&base)?, sum, "the base was written to");
+        let elsewhere = host.path().join("elsewhere.qcow2");
+        fs::rename(&base, &elsewhere)?;
+        workspace.converged().context("a base that is gone changes no image")?;
+        workspace.run(&["plan", "-destroy", "-json"])?.succeeds()?;
+        fs::rename(&elsewhere, &base)?;
 
         let server = Server::start()?;
         let url = server.publish("/base.qcow2", fs::read(&base)?);

@@ -15,6 +15,8 @@ for image in "$root"/boot/vmlinuz-*; do
     version=${image##*/vmlinuz-}
     chroot "$root" kernel-install add "$version" "/boot/vmlinuz-$version" "/boot/initrd.img-$version"
 done
+# Paths in an entry begin at the ESP, which newer ones only leave out where it is mounted.
+sed -i -E 's#^(linux|initrd)([[:space:]]+)/boot/efi/#\1\2/#' "$esp"/loader/entries/*.conf
 grep -q "root=PARTUUID=$SINDRI_ROOT_PARTUUID " "$esp"/loader/entries/*.conf ||
     { echo 'E: kernel-install wrote no loader entry for the root file system' >&2; exit 1; }
 

@@ -10,7 +10,8 @@ mkdir -p "$root/boot/efi/EFI/BOOT" "$root/boot/efi/EFI/systemd" "$root/boot/efi/
 printf 'root=PARTUUID=%s rw quiet console=tty0 console=%s\n' \
     "$SINDRI_ROOT_PARTUUID" "$SINDRI_CONSOLE" >"$root/etc/kernel/cmdline"
 echo linux >"$root/etc/kernel/entry-token"
-printf 'layout=bls\n' >"$root/etc/kernel/install.conf"
+# Newer ones look for a mounted ESP, which a tree has not; in a machine it is the same place.
+printf 'layout=bls\nBOOT_ROOT=/boot/efi\n' >"$root/etc/kernel/install.conf"
 mkdir -p "$root/boot/efi/linux"
 
 cat >"$root/etc/fstab" <<EOF

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// How often the parent is looked for: often enough to leave nothing behind, and free of cost.
+/// How often the parent is looked for where it cannot be watched.
 const PARENT_CHECK: Duration = Duration::from_secs(2);
 
 /// Returns when the process should end.
@@ -38,7 +38,32 @@ async fn next(signals: &mut Option<Signal>) {
 /// A host that was killed cannot ask for the end; what it started gets a new parent.
 async fn parent_gone() {
     let parent = rustix::process::getppid();
+    #[cfg(target_os = "linux")]
+    if let Some(ended) = parent.and_then(watch) {
+        // It may have gone before it was watched, and its number may be another's.
+        if rustix::process::getppid() == parent {
+            let _ = ended.await;
+            return;
+        }
+    }
     while rustix::process::getppid() == parent {
         tokio::time::sleep(PARENT_CHECK).await;
     }
+}
+
+/// Tells the end of a process at once, so that nothing is finished for a host that will not hear of it. None on
+/// kernels before 5.3 (pidfd_open(2)).
+#[cfg(target_os = "linux")]
+fn watch(process: rustix::process::Pid) -> Option<tokio::sync::oneshot::Receiver<()>> {
+    use rustix::event::{PollFd, PollFlags, poll};
+    let handle = rustix::process::pidfd_open(process, rustix::process::PidfdFlags::empty()).ok()?;
+    let (ended, told) = tokio::sync::oneshot::channel();
+    let wait = move || {
+        while poll(&mut [PollFd::new(&handle, PollFlags::IN)], None).is_err() {}
+        // Nobody listens any more: the process is ending anyway.
+        let _ = ended.send(());
+    };
+    // A thread of its own, which ends with the process: the runtime's would be waited for.
+    std::thread::Builder::new().name("host-watch".into()).spawn(wait).ok()?;
+    Some(told)
 }

@@ -39,7 +39,14 @@ impl ImageResource {
             plan.require_replace("cache_key");
             return Ok(());
         }
-        let Some(wanted) = planned.request(request.config, diags) else { return Ok(()) };
+        let mut mistakes = Diagnostics::new();
+        let wanted = planned.request(request.config, &mut mistakes);
+        if wanted.is_none() && request.prior.is_some() && is_unchanged(plan) {
+            keep_as_it_is(mistakes, plan, diags);
+            return Ok(());
+        }
+        diags.extend(mistakes);
+        let Some(wanted) = wanted else { return Ok(()) };
         plan.set("cache_key", wanted.key.as_str());
         plan.require_replace("cache_key");
         let settings = planned.settings(&backends.default_tags);
@@ -74,6 +81,23 @@ impl ImageResource {
             plan.set("origin", Origin::Cached.name());
         }
         Ok(())
+    }
+}
+
+/// Whether what the user wrote about the content is what the image was built from.
+fn is_unchanged(plan: &Plan<ImageModel>) -> bool {
+    CONTENT.iter().all(|name| plan.prior(*name) == plan.get(*name))
+}
+
+/// Files that are gone stop nobody from keeping or destroying what was built from them.
+fn keep_as_it_is(mistakes: Diagnostics, plan: &mut Plan<ImageModel>, diags: &mut Diagnostics) {
+    plan.keep("cache_key");
+    for mistake in mistakes {
+        let text = format!(
+            "{}\nThe configuration is as it was, so the image is kept. It cannot be built again like this.",
+            mistake.detail
+        );
+        diags.push(Diagnostic { path: mistake.path, ..Diagnostic::warning(mistake.summary, text) });
     }
 }
 

@@ -52,6 +52,7 @@ const PACKAGES: &[&str] = &[
     "procps",
     "sudo",
     "systemd-boot",
+    "systemd-boot-efi",
     "systemd-resolved",
     "systemd-sysv",
     "tzdata",
