@@ -9,12 +9,13 @@ pub mod image;
 mod key;
 mod local;
 pub mod model;
-mod private;
 mod spec;
 pub mod store;
 pub mod sweep;
 pub mod vm;
 pub mod vm_model;
+
+use crate::process::private;
 
 /// The backend's name in state.
 pub const CLOUD: &str = "qemu";
