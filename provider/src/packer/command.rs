@@ -42,8 +42,10 @@ pub fn build(packer: &Packer, call: &Call<'_>) -> Command {
 fn base(packer: &Packer, call: &Call<'_>) -> Command {
     let mut command = quiet(Command::new(&packer.program)).cwd(call.cwd);
     command.env.extend(packer.env.clone());
-    // Packer leaves scripts with everything in them in its temporary folder when it is interrupted.
-    command.env("TMPDIR", call.tmp).env("PACKER_CACHE_DIR", call.tmp.join("cache"))
+    // Packer leaves scripts with everything in them in its temporary folder when it is interrupted. Its plugins' sockets
+    // are there, too, whose paths have 108 bytes: so it is named from where Packer runs.
+    let tmp = call.tmp.strip_prefix(call.cwd).unwrap_or(call.tmp);
+    command.env("TMPDIR", tmp).env("PACKER_CACHE_DIR", call.tmp.join("cache"))
 }
 
 /// No colours, and no call home.

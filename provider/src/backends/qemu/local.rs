@@ -11,6 +11,7 @@ use super::host::AcceleratorChoice;
 use super::image::Host;
 use super::store::{Store, StoreError};
 use crate::domain::{BackendError, CacheKey, Holder, Image, ImageBackend, LabelChange, Released};
+use crate::packer;
 use crate::process::Runner;
 
 /// What to do with an object that another store made.
@@ -35,6 +36,8 @@ pub struct Local {
     pub foreign_store: ForeignStore,
     /// Starts programs.
     pub runner: Runner,
+    /// Which Packer builds what is built by Packer.
+    pub packer: packer::Settings,
 }
 
 impl Local {
@@ -50,6 +53,7 @@ impl Local {
             cache_dir: self.cache_dir.clone(),
             accelerator: self.accelerator,
             etc_apt: "/etc/apt".into(),
+            packer: self.packer.clone(),
         }
     }
 

@@ -25,4 +25,4 @@ pub const REGION: &str = "local";
 
 pub use key::UnreadableBase;
 pub use local::{ForeignStore, Local};
-pub use spec::{Arch, Base, Bootstrap, DiskFormat, ImageSource, Network, QemuImageSpec};
+pub use spec::{Arch, Base, Bootstrap, DiskFormat, Engine, ImageSource, Network, QemuImageSpec};
