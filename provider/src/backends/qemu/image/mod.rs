@@ -32,6 +32,7 @@ use uuid::Uuid;
 
 pub use error::BuildError;
 pub use layer::MAX_AGE;
+pub use packer_engine::NEEDED as PACKER_NEEDED;
 pub(crate) use problems::problems;
 
 use self::area::Area;

@@ -23,7 +23,7 @@ use self::parts::{Part, Writer, shell_line};
 use self::template::{BASE, DISK, OUTPUT, PLUGIN, Values};
 
 /// The first Packer whose qemu builder has all options that the template uses.
-const NEEDED: Version = Version::new(1, 6, 6);
+pub const NEEDED: Version = Version::new(1, 6, 6);
 /// What Packer has to end the guest and remove its disk when it is cancelled.
 const GRACE: Duration = Duration::from_secs(30);
 /// The folder of what Packer is given, and of the parts' files, in the guest's folder.
