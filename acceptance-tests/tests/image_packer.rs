@@ -38,12 +38,14 @@ fn steps_run_by_packer_make_an_image_that_keeps_its_promises() -> Result<()> {
     let host = Host::new()?;
     let workspace = host.workspace(Cli::Tofu, "qemu-packer")?;
     workspace.variables(&json!({ "packer": newer()?, "token": TOKEN }))?;
-    // On the finished image, by our own guest.
-    workspace.edit(
-        "main.tf",
-        "  lifecycle {",
-        "  verify = [\n    { name = \"steps\", command = \"test -e /etc/rebooted && grep -q Sindri /etc/motd && grep -qx 16 /etc/token-length\" },\n    { name = \"clean\", command = \"! test -e /root/.ssh && ! test -e /var/tmp/sindri-build && ! grep -rqs canary /etc /root /tmp /var\" },\n  ]\n\n  lifecycle {",
-    )?;
+    // On the finished image, by our own guest, whose key is the only one.
+    let steps = "test -e /etc/rebooted && grep -q Sindri /etc/motd && grep -qx 16 /etc/token-length";
+    let clean = "! test -e /var/tmp/sindri-build && test $(wc -l < /root/.ssh/authorized_keys) = 1";
+    let verify = format!(
+        "  verify = [\n    {{ name = \"steps\", command = \"{steps}\" }},\n    {{ name = \"clean\", command = \"{clean}\" }},\n  ]\n\n  lifecycle {{"
+    );
+    workspace.edit("main.tf", "  lifecycle {", &verify)?;
+    workspace.edit("main.tf", "    cpus      = 2", "    cpus         = 2\n    disk_size_gb = 4")?;
     workspace.apply()?;
     workspace.converged()?;
     let log = log(&host);
@@ -52,12 +54,29 @@ fn steps_run_by_packer_make_an_image_that_keeps_its_promises() -> Result<()> {
     }
     ensure!(!log.contains(TOKEN) && !workspace.state_contains(TOKEN)?, "the secret is told");
     assert_eq!(host.inventory()?.processes, Vec::<String>::new(), "Packer or its guest is still there");
+    ensure!(!disk_holds(&host, &workspace.text(IMAGE, "path")?, TOKEN)?, "the secret is on the disk");
+    ensure!(
+        disk_holds(&host, &workspace.text(IMAGE, "path")?, "provisioned by Packer")?,
+        "the search finds nothing"
+    );
 
     // Who ran the steps is no part of what the image is.
     workspace.edit("main.tf", "engine    = \"packer\"", "engine    = \"native\"\n    boot      = true")?;
     assert_eq!(workspace.plan()?.action(IMAGE), "update");
     workspace.destroy()?;
     host.inventory()?.ensure_empty()
+}
+
+/// Whether these bytes are anywhere on the disk, in deleted files, too.
+fn disk_holds(host: &Host, path: &str, text: &str) -> Result<bool> {
+    let raw = host.path().join("disk.raw");
+    let made = Command::new("qemu-img").args(["convert", "-O", "raw", path]).arg(&raw).status()?;
+    ensure!(made.success(), "qemu-img convert failed");
+    // What lies between two zero bytes is a line.
+    let found =
+        Command::new("grep").args(["--null-data", "--text", "--quiet", "-F", text]).arg(&raw).status()?;
+    fs::remove_file(&raw)?;
+    Ok(found.success())
 }
 
 /// An apply whose guest boots under the distribution's Packer.

@@ -40,7 +40,12 @@ pub(super) async fn provision(build: &Build<'_>, dir: &Path, disk: &Path) -> Res
     let size = fs::metadata(disk).map_err(BuildError::io("read", disk))?.len();
     let base = dir.join(BASE);
     fs::rename(disk, &base).map_err(BuildError::io("move", disk))?;
-    let start = Start { dir: dir.to_owned(), disk: &Path::new(OUTPUT).join(DISK), format: DiskFormat::Raw, first_boot: FirstBoot::Brief };
+    let start = Start {
+        dir: dir.to_owned(),
+        disk: &Path::new(OUTPUT).join(DISK),
+        format: DiskFormat::Raw,
+        first_boot: FirstBoot::Brief,
+    };
     let prepared = booted::prepare(build, &start)?;
     let (spec, port) = with_port(prepared.spec, dir)?;
     let qemu =
