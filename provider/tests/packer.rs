@@ -155,13 +155,13 @@ async fn a_failing_step_is_told_by_its_own_lines() {
                 echo '1,,ui,error,==> q.i: E: nothing works'";
     let end = "echo '1,q.i,error,Script exited with non-zero exit status: 3'; echo 1,,error-count,1; exit 1";
     let error = bench.build(&bench.building(&format!("{step}; {end}"))).await.unwrap_err();
-    let PackerError::Build { reason, tail } = error else { panic!("{error:?}") };
+    let PackerError::Build { reason, tail, .. } = error else { panic!("{error:?}") };
     assert_eq!(reason, "Script exited with non-zero exit status: 3");
     assert_eq!(tail, "E: nothing works");
 
     // It dies at the step, without a word.
     let error = bench.build(&bench.building(&format!("{step}; kill -9 $$"))).await.unwrap_err();
-    let PackerError::Build { reason, tail } = error else { panic!("{error:?}") };
+    let PackerError::Build { reason, tail, .. } = error else { panic!("{error:?}") };
     assert_eq!((reason.as_str(), tail.as_str()), ("it ended with exit code 137", "E: nothing works"));
 }
 

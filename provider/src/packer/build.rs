@@ -88,6 +88,7 @@ impl Packer {
             return Ok(report);
         }
         let redact = |text: String| job.log.redact(&text);
-        Err(PackerError::Build { reason: redact(report.reason(code)), tail: redact(report.step_tail()) })
+        let (reason, tail) = (redact(report.reason(code)), redact(report.step_tail()));
+        Err(PackerError::Build { reason, tail, late: report.is_late() })
     }
 }

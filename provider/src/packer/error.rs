@@ -124,6 +124,8 @@ pub enum PackerError {
         reason: String,
         /// The failing step's own last lines.
         tail: String,
+        /// Whether Packer stopped that step at its time limit.
+        late: bool,
     },
     /// Packer ended as if all were well, and made nothing.
     #[error("Packer ended without an error, and without an artifact")]

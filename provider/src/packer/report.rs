@@ -57,6 +57,9 @@ pub struct Report {
     errors: Vec<String>,
     step: VecDeque<String>,
     failed: bool,
+    /// The step's lines are complete: what follows is Packer's clean-up.
+    closed: bool,
+    late: bool,
 }
 
 impl Report {
@@ -80,9 +83,10 @@ impl Report {
             "error" => Said::Error,
             _ => return None,
         };
-        // From here on Packer tells of its clean-up, which is not what failed.
-        self.failed |= text.contains("Provisioning step had errors");
-        if self.failed {
+        // A script can print this, too: it closes the step's lines, and is no proof of a failure.
+        self.late |= said != Said::Message && text.contains("Cancelling provisioner after a timeout");
+        self.closed |= self.late || (said == Said::Say && text.contains("Provisioning step had errors"));
+        if self.closed || self.failed {
             return Some((said, text));
         }
         match said {
@@ -126,6 +130,11 @@ impl Report {
     /// Whether Packer told of a failure. Its exit code alone is not to be relied on.
     pub fn has_failed(&self) -> bool {
         self.failed
+    }
+
+    /// Whether Packer told that it stopped a step at its time limit.
+    pub fn is_late(&self) -> bool {
+        self.late
     }
 
     /// What was made, each thing once: a post-processor that hands a thing on tells of it again.
@@ -241,6 +250,13 @@ mod tests {
         assert_eq!(failed.reason(1), "Script exited with non-zero exit status: 3");
         assert_eq!(report("").reason(7), "it ended with exit code 7");
         assert!(!report("1,,error-count,0").has_failed());
+        let late = report(
+            "1,,ui,say,==> q.i: Provisioning with shell script: s
+1,,ui,message,    q.i: Provisioning step had errors
+1,,ui,error,==> q.i: Cancelling provisioner after a timeout...",
+        );
+        assert!(late.is_late() && !late.has_failed(), "a script's words are no proof");
+        assert_eq!(late.step_tail(), "Provisioning step had errors");
     }
 
     proptest! {

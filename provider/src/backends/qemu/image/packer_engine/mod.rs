@@ -146,17 +146,17 @@ fn begins(part: &Part, text: &str) -> bool {
 
 /// A failure of a step as our own builder tells it.
 fn failure(error: PackerError, at: Option<&Part>, dir: &Path) -> BuildError {
-    let PackerError::Build { reason, tail } = error else { return BuildError::packer(error) };
+    let PackerError::Build { reason, tail, late } = error else { return BuildError::packer(error) };
     match (at, exit_code(&reason)) {
         (Some(part), Some(code)) => BuildError::Step { name: part.name.clone(), code, tail },
-        (Some(part), None) if is_late(&reason) && part.timeout.is_some() => {
-            BuildError::StepTimeout { name: part.name.clone(), limit: part.timeout.unwrap_or_default(), tail }
+        (Some(Part { name, timeout: Some(limit), .. }), None) if late => {
+            BuildError::StepTimeout { name: name.clone(), limit: *limit, tail }
         }
         (None, _) => {
-            let tail = format!("{tail}\n{}", console::tail(dir));
-            BuildError::packer(PackerError::Build { reason, tail: tail.trim().to_owned() })
+            let tail = format!("{tail}\n{}", console::tail(dir)).trim().to_owned();
+            BuildError::packer(PackerError::Build { reason, tail, late })
         }
-        _ => BuildError::packer(PackerError::Build { reason, tail }),
+        _ => BuildError::packer(PackerError::Build { reason, tail, late }),
     }
 }
 
@@ -164,11 +164,6 @@ fn failure(error: PackerError, at: Option<&Part>, dir: &Path) -> BuildError {
 fn exit_code(reason: &str) -> Option<i32> {
     let (_, rest) = reason.split_once("non-zero exit status: ")?;
     rest.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()
-}
-
-fn is_late(reason: &str) -> bool {
-    let reason = reason.to_ascii_lowercase();
-    reason.contains("timeout") || reason.contains("deadline exceeded") || reason.contains("timed out")
 }
 
 #[cfg(test)]
