@@ -53,6 +53,7 @@ acceptance: ## scenarios under real OpenTofu and, where it is on PATH, real Terr
 	@command -v terraform || echo "terraform is not on PATH: the scenarios run under OpenTofu only"
 	$(CARGO) test --package acceptance-tests --no-fail-fast \
 		--test lookup --test bad_input --test cancel --test image --test image_base --test image_boot \
+		--test image_packer \
 		--test image_cache --test examples --test vm -- --test-threads=$(THREADS)
 
 soak: ## what needs long repetition: kills, cancels, races by the hundred; SHARE=10 for a tenth

@@ -154,6 +154,8 @@ if [ "$purpose" = test ]; then
     need "mtype" mtools mtype
     # One of the shells that a guest may have.
     need "busybox" busybox busybox
+    # The oldest Packer that is driven; the newer one is built by scripts/tools.sh.
+    need "Packer" packer packer
 fi
 install_missing
 

@@ -6,10 +6,10 @@ use std::ffi::OsString;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use tfplugin::Diagnostics;
+use tfplugin::{CancellationToken, Diagnostics};
 
 use crate::backends::Backends;
-use crate::backends::qemu::host::{self, State};
+use crate::backends::qemu::host::State;
 use crate::backends::qemu::sweep::Sweep;
 use crate::provider::ProviderModel;
 use crate::resources::diagnose;
@@ -65,7 +65,7 @@ fn backends(args: &[String]) -> Result<Backends, String> {
 }
 
 fn doctor(backends: &Backends) -> Result<ExitCode, String> {
-    let found = host::prerequisites(backends.local.store.root());
+    let found = runtime()?.block_on(backends.local.prerequisites(&CancellationToken::new()));
     let width = found.iter().map(|prerequisite| prerequisite.name.len()).max().unwrap_or_default();
     let mut text = String::new();
     for prerequisite in &found {
@@ -82,10 +82,12 @@ fn doctor(backends: &Backends) -> Result<ExitCode, String> {
     Ok(if sound { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
+fn runtime() -> Result<tokio::runtime::Runtime, String> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| error.to_string())
+}
+
 fn sweep(backends: &Backends, dry_run: bool) -> Result<ExitCode, String> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let runtime = runtime.map_err(|error| error.to_string())?;
-    let swept = runtime
+    let swept = runtime()?
         .block_on(backends.local.sweep(if dry_run { Sweep::DryRun } else { Sweep::Everything }))
         .map_err(|error| diagnose::chain(&error))?;
     let verb = if dry_run { "would remove" } else { "removed" };

@@ -2,11 +2,13 @@
 
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "tests, and what supports them")]
 
+use std::time::Duration;
+
 #[path = "support/image.rs"]
 mod support;
 
 use sindri::backends::qemu::image::{BuildError, remove_partial};
-use sindri::backends::qemu::{Base, ImageSource};
+use sindri::backends::qemu::{Base, Engine, ImageSource};
 use sindri::domain::{Action, Check, OnError};
 use support::{CANARY, Inside, Site, assert_clean, bookworm, host, image, inline, step};
 
@@ -71,4 +73,47 @@ async fn steps_in_a_guest_then_checks_of_the_finished_image() {
     // A process that has ended and waits to be reaped by us, who started it, has no arguments.
     let arguments = std::fs::read(format!("/proc/{}/cmdline", pid.trim())).unwrap_or_default();
     assert!(arguments.is_empty(), "the guest still runs");
+}
+
+/// The oldest Packer, from `PATH`, over a base image that is let in by cloud-init's seed.
+#[tokio::test(flavor = "multi_thread")]
+async fn packer_makes_the_same_of_a_base_image_and_tells_what_was_late() {
+    let site = Site::new();
+    let base = site.build(&image(Vec::new()), &bookworm()).await.unwrap();
+    let file = site.dir.path().join("file");
+    std::fs::write(&file, "uploaded\n").unwrap();
+    let upload =
+        Action::Upload { source: file, destination: "/opt/new/file".into(), mode: Some(0o600), owner: None };
+    let mut as_user = inline(&["id -un > /srv/who; env | grep PACKER > /srv/all || true"]);
+    as_user.user = Some("games".into());
+    let mut spec = image(vec![
+        inline(&["printf '%s|%s' \"$PLAIN\" \"${#TOKEN}\" > /srv/env", "chmod 777 /srv"]),
+        inline(&["echo \"$TOKEN\" > /srv/token; sync; rm /srv/token; echo x > /root/.bash_history"]),
+        as_user,
+        step(upload),
+    ]);
+    let mut qemu = bookworm();
+    qemu.base = Base::Image { source: ImageSource::Path(base.disk.clone()), sha256: None };
+    (qemu.engine, qemu.boot) = (Engine::Packer, true);
+    let built = site.build(&spec, &qemu).await.unwrap();
+    let inside = Inside::of(&built);
+    assert_eq!(inside.cat("/srv/env"), format!("a b\"c|{}", CANARY.len()));
+    assert_eq!(inside.cat("/srv/who").trim(), "games");
+    assert_eq!(inside.cat("/opt/new/file"), "uploaded\n");
+    assert!(
+        !inside.cat("/srv/all").contains("PACKER"),
+        "a step sees who runs it: {}",
+        inside.cat("/srv/all")
+    );
+    assert_clean(&inside);
+
+    let mut late = inline(&["echo soon; sleep 600"]);
+    late.timeout = Some(Duration::from_secs(5));
+    spec.steps = vec![late];
+    let error = site.build(&spec, &qemu).await.unwrap_err();
+    let BuildError::StepTimeout { name, limit, tail } = &error else { panic!("{error}") };
+    assert_eq!(
+        (name.as_str(), *limit, tail.as_str()),
+        ("1 (echo soon; sleep 600)", Duration::from_secs(5), "soon")
+    );
 }

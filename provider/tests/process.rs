@@ -4,7 +4,7 @@
 
 use std::time::{Duration, Instant};
 
-use sindri::process::{BuildLog, Command, Limits, ProcessError, Redactor, Runner, Secret};
+use sindri::process::{BuildLog, Command, Ending, Following, Limits, ProcessError, Redactor, Runner, Secret};
 use tokio_util::sync::CancellationToken;
 
 fn runner() -> Runner {
@@ -106,4 +106,61 @@ async fn a_dropped_run_ends_the_program() {
         assert!(started.elapsed() < Duration::from_secs(10), "process {pid} is still there");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
+}
+
+fn following(output: &std::path::Path, ending: Ending) -> Following<'_> {
+    Following { output, ending }
+}
+
+#[tokio::test]
+async fn output_in_a_file_is_read_along_to_the_end() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("output");
+    let mut lines = Vec::new();
+    let script = "echo one; echo two >&2; head -c 200000 /dev/zero | tr '\\0' x; echo; printf last; exit 3";
+    let code = runner()
+        .follow(&sh(script), &following(&file, Ending::default()), &unbounded(), |line| {
+            lines.push(line.to_owned());
+        })
+        .await
+        .unwrap();
+    assert_eq!(code, 3);
+    let lengths: Vec<usize> = lines.iter().map(String::len).collect();
+    assert_eq!(lengths, [3, 3, 64 * 1024, 4], "a line is cut at 64 KiB");
+    let meta = std::fs::metadata(&file).unwrap();
+    assert_eq!(std::os::unix::fs::PermissionsExt::mode(&meta.permissions()) & 0o777, 0o600);
+}
+
+/// A program with a child, as Packer with QEMU: only the program itself is told, ends its child, and has the time
+/// that it needs.
+#[tokio::test]
+async fn a_program_that_cleans_up_itself_is_told_alone_and_given_time() {
+    let dir = tempfile::tempdir().unwrap();
+    let script = "sh -c 'trap \"echo child told; exit\" TERM; while :; do sleep 0.1; done' & \
+                  trap 'sleep 6; kill $!; wait; echo cleaned; exit 0' TERM; echo ready; while :; do wait; done";
+    let cancel = CancellationToken::new();
+    let limits = Limits::cancelled_by(&cancel);
+    let ending = Ending { grace: Duration::from_secs(30), alone: true };
+    let mut lines = Vec::new();
+    let file = dir.path().join("output");
+    let outcome = runner()
+        .follow(&sh(script), &following(&file, ending), &limits, |line| {
+            if line == "ready" {
+                cancel.cancel();
+            }
+            lines.push((line.to_owned(), Instant::now()));
+        })
+        .await;
+    assert!(matches!(outcome, Err(ProcessError::Cancelled { .. })), "{outcome:?}");
+    let said: Vec<&str> = lines.iter().map(|(line, _)| line.as_str()).collect();
+    assert_eq!(said, ["ready", "child told", "cleaned"]);
+    assert!(lines[1].1 - lines[0].1 > Duration::from_secs(5), "the child was told before its parent's time");
+}
+
+#[tokio::test]
+async fn no_program_has_a_terminal() {
+    let output = runner().check(&sh("ps -o tty= -o sid= -o pid= -p $$"), None, &unbounded()).await.unwrap();
+    let words: Vec<&str> = output.split_whitespace().collect();
+    assert_eq!(words[0], "?");
+    assert_eq!(words[1], words[2], "it does not lead a session");
 }

@@ -59,6 +59,7 @@ impl House {
             accelerator: AcceleratorChoice::Auto,
             foreign_store: ForeignStore::Error,
             runner: image::host().runner,
+            packer: sindri::packer::Settings::default(),
         });
         Self { _dir: dir, local, image }
     }

@@ -7,4 +7,4 @@ import (
 	"github.com/hashicorp/packer"
 )
 
-func main() { packer.Main(os.Args[1:]) }
+func main() { os.Exit(packer.Main(os.Args[1:])) }

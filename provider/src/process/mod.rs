@@ -5,14 +5,18 @@
 
 mod command;
 pub mod enter;
+mod follow;
 mod log;
 mod output;
+pub mod private;
 mod redact;
 mod run;
 pub mod supervise;
 
 pub use command::Command;
+pub use follow::Following;
 pub use log::BuildLog;
 pub use output::{Output, Stream};
 pub use redact::{Redactor, Secret};
 pub use run::{Detached, Finished, Limits, ProcessError, Runner, search_path};
+pub use supervise::Ending;

@@ -65,10 +65,9 @@ impl Redactor {
 }
 
 fn forms(secret: &str) -> Vec<String> {
-    let json = serde_json::Value::from(secret).to_string();
     let mut forms = vec![
         secret.to_owned(),
-        json.trim_matches('"').to_owned(),
+        in_json(secret),
         url_encode(secret),
         STANDARD.encode(secret),
         STANDARD_NO_PAD.encode(secret),
@@ -77,9 +76,14 @@ fn forms(secret: &str) -> Vec<String> {
         // What `echo "$SECRET" | base64` prints.
         STANDARD.encode(format!("{secret}\n")),
     ];
-    // Output is read line by line.
-    forms.extend(secret.lines().map(str::to_owned));
+    // Output is read line by line; some programs make line ends of what JSON has for them.
+    forms.extend(secret.lines().flat_map(|line| [line.to_owned(), in_json(line)]));
     forms
+}
+
+fn in_json(text: &str) -> String {
+    let json = serde_json::Value::from(text).to_string();
+    json[1..json.len() - 1].to_owned()
 }
 
 fn url_encode(text: &str) -> String {

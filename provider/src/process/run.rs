@@ -12,6 +12,7 @@ use tokio::net::unix::pipe;
 use tokio_util::sync::CancellationToken;
 
 use super::command::PASSED;
+use super::supervise::Ending;
 use super::{BuildLog, Command, Output, Stream};
 
 /// Starts programs such that none outlives the provider: each runs as the child of our own binary in
@@ -125,7 +126,11 @@ impl Runner {
         find(command)?;
         let start = |source| ProcessError::Start { program: program.clone(), source };
         let (writer, reader) = io::pipe().map_err(start).map(|(reader, writer)| (writer, reader))?;
-        let mut child = self.supervised(command, writer).map_err(start)?.spawn().map_err(start)?;
+        let mut supervised = self.supervised(command, Ending::default());
+        supervised.stdout(writer.try_clone().map_err(start)?).stderr(writer);
+        let mut child = supervised.spawn().map_err(start)?;
+        // It holds our copies of the pipe's end, which must be gone for the pipe to end.
+        drop(supervised);
         // Closing this pipe is what tells the supervisor to end the tree, so even a dropped future does.
         let lifeline = child.stdin.take();
         let output = tokio::spawn(collect(reader.into(), log.cloned()));
@@ -163,12 +168,13 @@ impl Runner {
         Err(ProcessError::Failed { program: command.name(), code: finished.code, tail })
     }
 
-    fn supervised(&self, command: &Command, output: io::PipeWriter) -> io::Result<tokio::process::Command> {
+    /// The command under our supervisor, whose lifeline is its standard input.
+    pub(super) fn supervised(&self, command: &Command, ending: Ending) -> tokio::process::Command {
         let mut child = tokio::process::Command::new(&self.supervisor);
-        child.arg("supervise").arg("--").arg(&command.program).args(&command.args);
+        child.arg("supervise").args(ending.args()).arg("--").arg(&command.program).args(&command.args);
         surround(&mut child, command);
-        child.stdin(Stdio::piped()).stdout(output.try_clone()?).stderr(output);
-        Ok(child)
+        child.stdin(Stdio::piped());
+        child
     }
 }
 
@@ -238,7 +244,7 @@ fn surround(child: &mut tokio::process::Command, command: &Command) {
 }
 
 /// A missing program is told apart before a supervisor is started for it.
-fn find(command: &Command) -> Result<(), ProcessError> {
+pub(super) fn find(command: &Command) -> Result<(), ProcessError> {
     let program = &command.program;
     let found = if program.components().count() > 1 {
         program.exists()
@@ -255,7 +261,7 @@ pub fn search_path() -> OsString {
     path
 }
 
-fn code(status: ExitStatus) -> i32 {
+pub(super) fn code(status: ExitStatus) -> i32 {
     status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or_default())
 }
 

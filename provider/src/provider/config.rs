@@ -11,6 +11,7 @@ use crate::backends::qemu::host::AcceleratorChoice;
 use crate::backends::qemu::store::Store;
 use crate::backends::qemu::{ForeignStore, Local};
 use crate::domain::rules::one_of;
+use crate::packer;
 use crate::process::Runner;
 
 /// Machine images and virtual machines: built, found, noticed when gone, shared and deleted.
@@ -26,6 +27,23 @@ pub struct ProviderModel {
     /// How guests on this computer run.
     #[attr(optional)]
     pub qemu: Attr<QemuProviderModel>,
+    /// Which Packer is used, by what is built with Packer. Nothing else needs one.
+    #[attr(optional)]
+    pub packer: Attr<PackerProviderModel>,
+}
+
+/// Which Packer is used, and where its plugins are.
+#[derive(Debug, Clone, Default, Model)]
+pub struct PackerProviderModel {
+    /// The program: a path, or a name in `PATH`. When not set, `PACKER_BIN` in the environment, then `packer` in `PATH`.
+    #[attr(optional, validate = crate::domain::names::text)]
+    pub binary: Attr<String>,
+    /// The folder that has Packer's plugins, instead of Packer's own: for computers without a network.
+    #[attr(optional, validate = absolute)]
+    pub plugin_dir: Attr<String>,
+    /// Whether `packer init` is left out because all plugins are there. Default false.
+    #[attr(optional)]
+    pub skip_init: Attr<bool>,
 }
 
 /// How guests on this computer run.
@@ -72,11 +90,23 @@ impl ProviderModel {
                 _ => ForeignStore::Error,
             },
             runner,
+            packer: self.packer_settings(),
         };
         Ok(Some(Backends {
             default_tags: self.default_tags.clone().unwrap_or_default(),
             local: Arc::new(local),
         }))
+    }
+}
+
+impl ProviderModel {
+    fn packer_settings(&self) -> packer::Settings {
+        let packer = self.packer.clone().unwrap_or_default();
+        packer::Settings {
+            binary: packer.binary.known().map(PathBuf::from),
+            plugin_dir: packer.plugin_dir.known().map(PathBuf::from),
+            skip_init: packer.skip_init.unwrap_or(false),
+        }
     }
 }
 

@@ -7,7 +7,7 @@ use std::process::Command;
 
 use sindri::backends::qemu::host::AcceleratorChoice;
 use sindri::backends::qemu::image::{Build, BuildError, BuiltImage, Host, build};
-use sindri::backends::qemu::{Arch, Base, Bootstrap, DiskFormat, Network, QemuImageSpec};
+use sindri::backends::qemu::{Arch, Base, Bootstrap, DiskFormat, Engine, Network, QemuImageSpec};
 use sindri::domain::{Action, Environment, ImageSpec, OnError, Security, Step};
 use sindri::process::{BuildLog, Redactor, Runner, Secret};
 use tokio_util::sync::CancellationToken;
@@ -22,6 +22,7 @@ pub fn host() -> Host {
         cache_dir: Path::new(env!("CARGO_TARGET_TMPDIR")).join("cache"),
         accelerator: AcceleratorChoice::Auto,
         etc_apt: PathBuf::from("/etc/apt"),
+        packer: sindri::packer::Settings::default(),
     }
 }
 
@@ -61,6 +62,7 @@ pub fn bookworm() -> QemuImageSpec {
         compress: true,
         network: Network::User,
         boot: false,
+        engine: Engine::Native,
     }
 }
 

@@ -57,6 +57,8 @@ const RULES: [Rule; 9] = [
         inside: "provider/src/packer",
         forbidden: &[
             "crate::backends",
+            "crate::domain",
+            "crate::provision",
             "crate::resources",
             "crate::data_sources",
             "crate::functions",

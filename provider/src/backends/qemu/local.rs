@@ -4,14 +4,16 @@ use std::path::PathBuf;
 
 use async_trait::async_trait;
 use serde_json::Value;
+use tokio_util::sync::CancellationToken;
 
 use super::QemuImageSpec;
 use super::builder::LocalBuilder;
-use super::host::AcceleratorChoice;
-use super::image::Host;
+use super::host::{self, AcceleratorChoice, Prerequisite, State};
+use super::image::{self, Host};
 use super::store::{Store, StoreError};
 use crate::domain::{BackendError, CacheKey, Holder, Image, ImageBackend, LabelChange, Released};
-use crate::process::Runner;
+use crate::packer;
+use crate::process::{Limits, Runner};
 
 /// What to do with an object that another store made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,6 +37,8 @@ pub struct Local {
     pub foreign_store: ForeignStore,
     /// Starts programs.
     pub runner: Runner,
+    /// Which Packer builds what is built by Packer.
+    pub packer: packer::Settings,
 }
 
 impl Local {
@@ -50,7 +54,16 @@ impl Local {
             cache_dir: self.cache_dir.clone(),
             accelerator: self.accelerator,
             etc_apt: "/etc/apt".into(),
+            packer: self.packer.clone(),
         }
+    }
+
+    /// What is needed here to build images and run machines, each thing with its state.
+    pub async fn prerequisites(&self, cancel: &CancellationToken) -> Vec<Prerequisite> {
+        let mut found = host::prerequisites(self.store.root());
+        let packer = self.packer.locate(&self.runner, &Limits::cancelled_by(cancel)).await;
+        found.push(packer_prerequisite(packer));
+        found
     }
 
     /// Whether an object that carries this store's id is here. `Ok(false)` when it is elsewhere and is to be
@@ -149,6 +162,24 @@ impl Local {
             Err(error) => Err(BackendError::failed(operation, std::io::Error::other(error))),
         }
     }
+}
+
+/// Only images of `engine = "packer"` need it.
+fn packer_prerequisite(found: Result<packer::Packer, packer::LocateError>) -> Prerequisite {
+    let (version, state, hint) = match found {
+        Ok(packer) if packer.version < image::PACKER_NEEDED => {
+            let hint = format!(
+                "{}; `engine = \"packer\"` needs {} or later",
+                packer.program.display(),
+                image::PACKER_NEEDED
+            );
+            (Some(packer.version.to_string()), State::Unusable, hint)
+        }
+        Ok(packer) => (Some(packer.version.to_string()), State::Ok, packer.program.display().to_string()),
+        Err(error @ packer::LocateError::Missing { .. }) => (None, State::Missing, error.to_string()),
+        Err(error) => (None, State::Unusable, crate::domain::backend::causes(&error)),
+    };
+    Prerequisite { name: "Packer".to_owned(), version, state, hint, required: false }
 }
 
 /// A store's error as a backend's.

@@ -9,12 +9,13 @@ pub mod image;
 mod key;
 mod local;
 pub mod model;
-mod private;
 mod spec;
 pub mod store;
 pub mod sweep;
 pub mod vm;
 pub mod vm_model;
+
+use crate::process::private;
 
 /// The backend's name in state.
 pub const CLOUD: &str = "qemu";
@@ -24,4 +25,4 @@ pub const REGION: &str = "local";
 
 pub use key::UnreadableBase;
 pub use local::{ForeignStore, Local};
-pub use spec::{Arch, Base, Bootstrap, DiskFormat, ImageSource, Network, QemuImageSpec};
+pub use spec::{Arch, Base, Bootstrap, DiskFormat, Engine, ImageSource, Network, QemuImageSpec};

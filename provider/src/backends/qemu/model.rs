@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use tfplugin::{Attr, Diagnostics, Model, Path};
 
-use super::{Arch, Base, Bootstrap, DiskFormat, ImageSource, Network, QemuImageSpec};
+use super::{Arch, Base, Bootstrap, DiskFormat, Engine, ImageSource, Network, QemuImageSpec};
 use crate::domain::names;
 use crate::domain::rules::{arch, one_of, positive};
 
@@ -36,11 +36,15 @@ pub struct QemuImageModel {
     #[attr(optional, default = "user", validate = network)]
     pub network: Attr<String>,
     /// Whether the steps run in a booted guest. When not set, they run in the file tree, before there is a disk,
-    /// if the base is `bootstrap` and `arch` this computer's own: that is faster. Else they run in a guest, in which
-    /// cloud-init has made the disk large and let us in, and leaves its later stages (package sources, `runcmd`) to the
-    /// machines from the image.
+    /// if the base is `bootstrap`, `arch` this computer's own, and `engine` `"native"`: that is faster. Else they run in a
+    /// guest, in which cloud-init has made the disk large and let us in, and leaves its later stages (package sources,
+    /// `runcmd`) to the machines from the image.
     #[attr(optional)]
     pub boot: Attr<bool>,
+    /// Who boots the guest and runs the steps in it: `"native"`, this provider itself, or `"packer"`, the qemu builder of
+    /// the Packer that is installed (1.6.6 or later). Both make the same image; a change of this alone builds nothing anew.
+    #[attr(optional, default = "native", validate = engine)]
+    pub engine: Attr<String>,
 }
 
 /// What an image starts from.
@@ -107,7 +111,10 @@ impl QemuImageModel {
             return None;
         };
         let arch = if self.arch.known_deref() == Some("arm64") { Arch::Arm64 } else { Arch::X86_64 };
-        let in_tree = matches!(base, Base::Bootstrap(_)) && Arch::host() == Some(arch);
+        let engine =
+            if self.engine.known_deref() == Some("packer") { Engine::Packer } else { Engine::Native };
+        let in_tree =
+            matches!(base, Base::Bootstrap(_)) && Arch::host() == Some(arch) && engine == Engine::Native;
         Some(QemuImageSpec {
             base,
             arch,
@@ -122,6 +129,7 @@ impl QemuImageModel {
             compress: self.compress.unwrap_or(true),
             network: if self.network.known_deref() == Some("none") { Network::None } else { Network::User },
             boot: self.boot.unwrap_or(!in_tree),
+            engine,
         })
     }
 }
@@ -171,6 +179,10 @@ fn is_url(text: &str) -> bool {
 
 fn format(value: &str) -> Result<(), String> {
     one_of(value, &["qcow2", "raw", "vmdk"])
+}
+
+fn engine(value: &str) -> Result<(), String> {
+    one_of(value, &["native", "packer"])
 }
 
 fn network(value: &str) -> Result<(), String> {

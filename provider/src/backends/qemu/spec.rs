@@ -23,6 +23,17 @@ pub struct QemuImageSpec {
     pub network: Network,
     /// Whether steps run in a booted guest, over SSH, rather than in the file tree.
     pub boot: bool,
+    /// Who boots that guest and runs the steps in it.
+    pub engine: Engine,
+}
+
+/// Who runs the steps of a booted image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Engine {
+    /// This provider.
+    Native,
+    /// HashiCorp Packer, by its qemu builder.
+    Packer,
 }
 
 /// What an image starts from.

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use tfplugin::{Attr, CancellationToken, DataSource, Diagnostics, Model};
 
 use super::images::cloud;
-use crate::backends::qemu::host::{self, Prerequisite, State};
+use crate::backends::qemu::host::{Prerequisite, State};
 use crate::provider::Configured;
 
 /// What is needed to work with a cloud, and whether it is there; for `check` blocks and for people.
@@ -77,11 +77,11 @@ impl DataSource for PrerequisitesDataSource {
     async fn read(
         &self,
         mut config: PrerequisitesModel,
-        _cancel: CancellationToken,
+        cancel: CancellationToken,
         _diags: &mut Diagnostics,
     ) -> Result<PrerequisitesModel, Diagnostics> {
         let backends = self.0.require()?;
-        let found = host::prerequisites(backends.local.store.root());
+        let found = backends.local.prerequisites(&cancel).await;
         config.satisfied =
             found.iter().all(|prerequisite| !prerequisite.required || prerequisite.state == State::Ok).into();
         config.prerequisites = Attr::Known(found.iter().map(PrerequisiteModel::from).collect());

@@ -66,7 +66,7 @@ pub(super) async fn launch(
 }
 
 /// What must be in the folder before QEMU starts.
-fn prepare<'a>(
+pub(super) fn prepare<'a>(
     spec: &GuestSpec,
     emulator: &'a Emulator,
     dir: &Path,

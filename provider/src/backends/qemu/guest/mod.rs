@@ -32,7 +32,7 @@ use self::qmp::Qmp;
 use self::ssh::{Exec, Input, Login, Session, SshError};
 use super::host::Emulator;
 use crate::domain::Environment;
-use crate::process::{Limits, Runner};
+use crate::process::{Command, Limits, Runner};
 
 /// How long QEMU may take to answer.
 const ANSWER: Duration = Duration::from_secs(5);
@@ -52,6 +52,16 @@ pub struct Guest {
     dir: PathBuf,
     forwards: Vec<Forward>,
     supervised: Option<Supervised>,
+}
+
+/// The command that runs a guest in its folder, for somebody else to start there; what must be in the folder before
+/// that is made. A forward without a host port is left out: choose ports first.
+///
+/// # Errors
+/// When there is no firmware, or a file cannot be made.
+pub fn command_line(spec: &GuestSpec, emulator: &Emulator, dir: &Path) -> Result<Command, GuestError> {
+    let firmware = launch::prepare(spec, emulator, dir)?;
+    Ok(argv::command(spec, emulator, firmware, dir))
 }
 
 impl Guest {

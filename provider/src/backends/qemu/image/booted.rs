@@ -16,10 +16,10 @@ use crate::process::{Finished, Limits, ProcessError, Secret};
 use crate::provision::{RUN_SCRIPT, Task, UPLOAD, Work};
 
 /// How long a guest may take to its login: emulated, with a busy host, minutes are usual.
-const BOOT: Duration = Duration::from_secs(15 * 60);
+pub(super) const BOOT: Duration = Duration::from_secs(15 * 60);
 
 /// Where scripts and archives lie in the guest. Not below `/run`, from which nothing can be executed.
-const STAGE: &str = "/var/tmp/sindri-build";
+pub(super) const STAGE: &str = "/var/tmp/sindri-build";
 
 /// How many of a failed command's last lines are shown.
 const TAIL: usize = 20;
@@ -68,38 +68,59 @@ pub(super) fn is_seeded(build: &Build<'_>) -> bool {
     matches!(build.qemu.base, Base::Image { .. })
 }
 
+/// A guest that is ready to be started, with our way in.
+pub(super) struct Prepared {
+    /// The machine.
+    pub(super) spec: GuestSpec,
+    /// What runs it.
+    pub(super) emulator: Emulator,
+    /// The private key, in the guest's folder.
+    pub(super) key_file: PathBuf,
+    /// The public one.
+    pub(super) public_key: String,
+}
+
+/// Makes a key and, where it is needed, a seed, both in the guest's folder; root may then log in with that key.
+///
+/// # Errors
+/// When they cannot be made, or there is no QEMU.
+pub(super) fn prepare(build: &Build<'_>, start: &Start<'_>) -> Result<Prepared, BuildError> {
+    let key_file = start.dir.join("ssh_key");
+    let public_key = ssh::generate(&key_file, "sindri-build").map_err(ssh_error("make a key"))?;
+    let mut disks =
+        vec![Disk { file: start.disk.to_owned(), format: start.format, access: DiskAccess::Fast }];
+    if is_seeded(build) {
+        let file = start.dir.join("seed.raw");
+        write_seed(build, &public_key, start.first_boot, &file)?;
+        disks.push(Disk { file, format: DiskFormat::Raw, access: DiskAccess::ReadOnly });
+    }
+    let keep = build.spec.on_error == OnError::Keep;
+    let spec = GuestSpec {
+        id: build.id,
+        name: format!("sindri-build-{}", build.id),
+        cpus: build.qemu.cpus,
+        memory_mb: build.qemu.memory_mb,
+        boot: Boot::Uefi,
+        disks,
+        network: build.qemu.network,
+        forwards: vec![Forward::SSH],
+        credentials: std::collections::BTreeMap::new(),
+        lifetime: if keep { Lifetime::Daemon } else { Lifetime::WithProvider },
+    };
+    let spec = spec.admit("root", &public_key);
+    let emulator = Emulator::find(build.qemu.arch, build.host.accelerator).map_err(GuestError::from);
+    let emulator = emulator.map_err(guest_error("find QEMU"))?;
+    Ok(Prepared { spec, emulator, key_file, public_key })
+}
+
 impl<'a> Booted<'a> {
     /// Boots and logs in.
     ///
     /// # Errors
     /// When the guest does not come up.
     pub(super) async fn start(build: &'a Build<'a>, start: Start<'_>) -> Result<Self, BuildError> {
-        let Start { dir, disk, format, first_boot } = start;
-        let key_file = dir.join("ssh_key");
-        let public_key = ssh::generate(&key_file, "sindri-build").map_err(ssh_error("make a key"))?;
-        let mut disks = vec![Disk { file: disk.to_owned(), format, access: DiskAccess::Fast }];
-        if is_seeded(build) {
-            let file = dir.join("seed.raw");
-            write_seed(build, &public_key, first_boot, &file)?;
-            disks.push(Disk { file, format: DiskFormat::Raw, access: DiskAccess::ReadOnly });
-        }
-        let keep = build.spec.on_error == OnError::Keep;
-        let spec = GuestSpec {
-            id: build.id,
-            name: format!("sindri-build-{}", build.id),
-            cpus: build.qemu.cpus,
-            memory_mb: build.qemu.memory_mb,
-            boot: Boot::Uefi,
-            disks,
-            network: build.qemu.network,
-            forwards: vec![Forward::SSH],
-            credentials: std::collections::BTreeMap::new(),
-            lifetime: if keep { Lifetime::Daemon } else { Lifetime::WithProvider },
-        };
-        let spec = spec.admit("root", &public_key);
-        let host = build.host;
-        let emulator = Emulator::find(build.qemu.arch, host.accelerator).map_err(GuestError::from);
-        let emulator = emulator.map_err(guest_error("find QEMU"))?;
+        let Prepared { spec, emulator, key_file, public_key } = prepare(build, &start)?;
+        let (dir, host) = (start.dir, build.host);
         let guest = Guest::start(&spec, &emulator, &dir, &host.runner, build.cancel).await;
         let guest = guest.map_err(guest_error("start the guest"))?;
         let known_host = KnownHost { path: dir.join("known_hosts"), alias: spec.name };

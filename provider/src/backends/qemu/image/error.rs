@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::backends::qemu::guest::GuestError;
+use crate::packer::{PackerError, Version};
 use crate::process::ProcessError;
 
 /// Why an image was not built.
@@ -165,6 +166,23 @@ pub enum BuildError {
         #[source]
         source: GuestError,
     },
+    /// Packer, which runs the steps of an image whose `engine` it is.
+    #[error("could not build the image with Packer")]
+    Packer(#[source] PackerError),
+    /// The Packer that is there cannot do what its engine needs.
+    #[error(
+        "`qemu.engine = \"packer\"` needs Packer {needed} or later, and {} is Packer {found}: install a newer one, or set \
+         `engine = \"native\"`",
+        program.display()
+    )]
+    OldPacker {
+        /// The first version that has all options.
+        needed: Version,
+        /// What is there.
+        found: Version,
+        /// Where.
+        program: PathBuf,
+    },
     /// A check of the finished image failed.
     #[error(
         "the check {name:?} failed with exit code {code} in the finished image; its last lines were:\n{tail}"
@@ -214,6 +232,11 @@ impl BuildError {
             }
             _ => Self::Io { operation, path: path.to_owned(), source },
         }
+    }
+
+    /// For `map_err` on what Packer does: cancellation is told apart.
+    pub(super) fn packer(source: PackerError) -> Self {
+        if source.is_cancelled() { Self::Cancelled } else { Self::Packer(source) }
     }
 
     /// For `map_err` on runs of programs: cancellation and a full disk are told apart.

@@ -12,14 +12,14 @@ use crate::backends::qemu::guest::ssh::SshError;
 use crate::domain::Environment;
 use crate::provision;
 
-const QUIET: &str = include_str!("../../../../../templates/scripts/quiet-guest.sh");
-const AWAIT: &str = include_str!("../../../../../templates/scripts/await-cloud-init.sh");
-const LEAVE: &str = include_str!("../../../../../templates/scripts/leave-guest.sh");
+pub(super) const QUIET: &str = include_str!("../../../../../templates/scripts/quiet-guest.sh");
+pub(super) const AWAIT: &str = include_str!("../../../../../templates/scripts/await-cloud-init.sh");
+pub(super) const LEAVE: &str = include_str!("../../../../../templates/scripts/leave-guest.sh");
 
 /// How long cloud-init, cleaning and giving blocks back may take.
 const PATIENCE: Duration = Duration::from_secs(15 * 60);
 /// How long a guest may take to switch itself off, its services being killed.
-const OFF: Duration = Duration::from_secs(120);
+pub(super) const OFF: Duration = Duration::from_secs(120);
 
 /// Runs the image's steps in a guest with the raw disk `disk`, whose folder is the guest's too. Afterwards the disk
 /// holds no trace of the builder.
@@ -50,10 +50,15 @@ async fn run(build: &Build<'_>, guest: &mut Booted<'_>) -> Result<(), BuildError
         guest.run(&cleanup.task()).await?;
     }
     build.log.step("Leaving the guest");
+    leave(guest, &leave_environment(&guest.public_key)).await
+}
+
+/// What the last script is told: by which key we got in.
+pub(super) fn leave_environment(public_key: &str) -> Environment {
     let mut environment = Environment::default();
-    let key = guest.public_key.split(' ').nth(1).unwrap_or(&guest.public_key).to_owned();
+    let key = public_key.split(' ').nth(1).unwrap_or(public_key).to_owned();
     environment.plain.insert("SINDRI_KEY".to_owned(), key);
-    leave(guest, &environment).await
+    environment
 }
 
 /// Has the guest switch itself off; with it goes the connection.

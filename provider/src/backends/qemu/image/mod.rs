@@ -16,6 +16,7 @@ mod error;
 mod ext4;
 mod guest_build;
 mod layer;
+mod packer_engine;
 mod problems;
 mod release;
 mod tree;
@@ -31,6 +32,7 @@ use uuid::Uuid;
 
 pub use error::BuildError;
 pub use layer::MAX_AGE;
+pub use packer_engine::NEEDED as PACKER_NEEDED;
 pub(crate) use problems::problems;
 
 use self::area::Area;
@@ -40,8 +42,9 @@ use self::layer::{Layer, derived_uuid};
 use self::tree::Tree;
 use super::guest;
 use super::host::AcceleratorChoice;
-use super::{Base, Bootstrap, DiskFormat, ImageSource, QemuImageSpec};
+use super::{Base, Bootstrap, DiskFormat, Engine, ImageSource, QemuImageSpec};
 use crate::domain::ImageSpec;
+use crate::packer;
 use crate::process::{BuildLog, Command, Limits, Runner};
 use crate::provision;
 
@@ -56,6 +59,8 @@ pub struct Host {
     pub accelerator: AcceleratorChoice,
     /// The host's APT configuration: `/etc/apt`.
     pub etc_apt: PathBuf,
+    /// Which Packer is run, for images of that engine.
+    pub packer: packer::Settings,
 }
 
 /// An image to be built.
@@ -170,7 +175,7 @@ async fn from_bootstrap(build: &Build<'_>, area: &Area, bootstrap: &Bootstrap) -
     let size = made?;
     removed?;
     if qemu.boot {
-        guest_build::provision(build, build.guest_dir(), &raw).await?;
+        provision_booted(build, &raw).await?;
     }
     Ok(Made { raw, size, resolved_base: layer.about.resolved_base.clone() })
 }
@@ -205,12 +210,20 @@ async fn from_image(
     let size = u64::from(qemu.disk_size_gb) << 30;
     let base = base_image::bring(host, source, sha256, &raw, size, log, cancel).await?;
     if qemu.boot {
-        guest_build::provision(build, build.guest_dir(), &raw).await?;
+        provision_booted(build, &raw).await?;
     } else if !build.spec.steps.is_empty() {
         let why = "the steps of a base image need `boot = true`";
         return Err(BuildError::Invalid(why.to_owned()));
     }
     Ok(Made { raw, size: base.size, resolved_base: base.resolved })
+}
+
+/// Runs the steps in a guest with the raw disk, by whichever engine is asked for.
+async fn provision_booted(build: &Build<'_>, raw: &Path) -> Result<(), BuildError> {
+    match build.qemu.engine {
+        Engine::Native => guest_build::provision(build, build.guest_dir(), raw).await,
+        Engine::Packer => packer_engine::provision(build, &build.guest_dir(), raw).await,
+    }
 }
 
 /// The disk in its format, checked.

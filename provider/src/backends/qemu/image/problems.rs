@@ -1,8 +1,8 @@
 //! What is impossible about an image, as far as it can be said before anything is done.
 
 use super::distribution::Distribution;
-use crate::backends::qemu::{Arch, Base, Bootstrap, QemuImageSpec};
-use crate::domain::{Action, ImageSpec};
+use crate::backends::qemu::{Arch, Base, Bootstrap, Engine, QemuImageSpec};
+use crate::domain::{Action, ImageSpec, OnError};
 
 /// More than any file system of a guest can hold, in GiB.
 const LARGEST_GB: u32 = 16 * 1024;
@@ -20,7 +20,9 @@ pub(crate) fn problems(qemu: &QemuImageSpec, spec: &ImageSpec) -> Vec<(String, S
             problems.push(("qemu.base.bootstrap".to_owned(), text.to_owned()));
         }
     }
-    if !qemu.boot {
+    if qemu.engine == Engine::Packer {
+        problems.extend(packer(qemu, spec));
+    } else if !qemu.boot {
         if matches!(qemu.base, Base::Image { .. }) && !spec.steps.is_empty() {
             let text = "A base image is never mounted on this computer, so its steps run in a guest: leave `boot` out or set it to true.";
             problems.push(("qemu.boot".to_owned(), text.to_owned()));
@@ -31,6 +33,22 @@ pub(crate) fn problems(qemu: &QemuImageSpec, spec: &ImageSpec) -> Vec<(String, S
                 problems.push((format!("provision.{index}.reboot"), text.to_owned()));
             }
         }
+    }
+    problems
+}
+
+/// What Packer cannot do.
+fn packer(qemu: &QemuImageSpec, spec: &ImageSpec) -> Vec<(String, String)> {
+    let mut problems = Vec::new();
+    if !qemu.boot {
+        let text =
+            "Packer runs steps in a booted guest only: leave `boot` out, or set `engine = \"native\"`.";
+        problems.push(("qemu.boot".to_owned(), text.to_owned()));
+    }
+    if spec.on_error == OnError::Keep {
+        let text =
+            "Packer ends its guest when a step fails: `on_error = \"keep\"` needs `engine = \"native\"`.";
+        problems.push(("on_error".to_owned(), text.to_owned()));
     }
     problems
 }
@@ -51,7 +69,7 @@ fn suite(bootstrap: &Bootstrap) -> Option<String> {
 mod tests {
     use super::*;
     use crate::backends::qemu::{DiskFormat, ImageSource, Network};
-    use crate::domain::{Environment, OnError, Security, Step};
+    use crate::domain::{Environment, Security, Step};
 
     fn qemu(base: Base, boot: bool) -> QemuImageSpec {
         QemuImageSpec {
@@ -64,6 +82,7 @@ mod tests {
             compress: true,
             network: Network::User,
             boot,
+            engine: Engine::Native,
         }
     }
 
@@ -101,6 +120,21 @@ mod tests {
             };
             let problems = problems(&qemu(Base::Bootstrap(base), false), &spec(&[]));
             assert_eq!(problems.len(), found, "{name}: {problems:?}");
+        }
+    }
+
+    #[test]
+    fn what_packer_cannot_do_says_so() {
+        let image = Base::Image { source: ImageSource::Path("/base.qcow2".into()), sha256: None };
+        for (boot, on_error, expected) in [
+            (true, OnError::Cleanup, &[][..]),
+            (false, OnError::Cleanup, &["qemu.boot"]),
+            (false, OnError::Keep, &["qemu.boot", "on_error"]),
+        ] {
+            let qemu = QemuImageSpec { engine: Engine::Packer, ..qemu(image.clone(), boot) };
+            let problems = problems(&qemu, &ImageSpec { on_error, ..spec(&[]) });
+            let named: Vec<_> = problems.iter().map(|(attribute, _)| attribute.as_str()).collect();
+            assert_eq!(named, expected);
         }
     }
 

@@ -16,7 +16,7 @@ use std::time::Duration;
 pub use banner::wait_for_banner;
 pub use key::{generate, load, public_key};
 pub use known_host::KnownHost;
-pub use script::quote;
+pub use script::{line as shell_line, quote};
 pub use session::{Exec, Input, Login, Session};
 
 /// Why SSH to a guest failed.

@@ -14,7 +14,10 @@ pub fn quote(text: &str) -> String {
 }
 
 /// The line that sets the environment and becomes the command.
-pub(super) fn line(command: &str, environment: &Environment) -> Result<String, SshError> {
+///
+/// # Errors
+/// When a shell cannot have such a variable, or such a command.
+pub fn line(command: &str, environment: &Environment) -> Result<String, SshError> {
     if command.contains('\0') {
         return Err(SshError::Command);
     }

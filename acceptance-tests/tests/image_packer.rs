@@ -1,0 +1,165 @@
+//! Images whose steps Packer runs: the one that the distribution has, the oldest that is driven, and a newer one.
+//!
+//! What happens between the provider and Packer is the same under every host, and a boot is dear: these scenarios run
+//! under OpenTofu alone. Plans of the same example are read by both in `examples.rs`.
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use acceptance_tests::{Cli, Host, Running, Workspace, repository};
+use anyhow::{Context, Result, ensure};
+use serde_json::json;
+
+const IMAGE: &str = "sindri_image.packed";
+const TOKEN: &str = "canary-5a1f0c7e";
+
+/// The Packer that scripts/tools.sh builds.
+fn newer() -> Result<PathBuf> {
+    let built = Command::new(repository().join("scripts/tools.sh")).arg("packer").output()?;
+    ensure!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
+    Ok(PathBuf::from(String::from_utf8(built.stdout)?.trim()))
+}
+
+/// The distribution's, which scripts/install.sh installs.
+fn oldest() -> Result<PathBuf> {
+    let path = PathBuf::from("/usr/bin/packer");
+    ensure!(path.is_file(), "Packer is not installed: run scripts/install.sh test");
+    Ok(path)
+}
+
+fn log(host: &Host) -> String {
+    fs::read_to_string(host.data_dir().join("logs/latest-packed.log")).unwrap_or_default()
+}
+
+#[test]
+fn steps_run_by_packer_make_an_image_that_keeps_its_promises() -> Result<()> {
+    let host = Host::new()?;
+    let workspace = host.workspace(Cli::Tofu, "qemu-packer")?;
+    workspace.variables(&json!({ "packer": newer()?, "token": TOKEN }))?;
+    // On the finished image, by our own guest, whose key is the only one.
+    let steps = "test -e /etc/rebooted && grep -q Sindri /etc/motd && grep -qx 16 /etc/token-length";
+    let clean = "! test -e /var/tmp/sindri-build && test $(wc -l < /root/.ssh/authorized_keys) = 1";
+    let verify = format!(
+        "  verify = [\n    {{ name = \"steps\", command = \"{steps}\" }},\n    {{ name = \"clean\", command = \"{clean}\" }},\n  ]\n\n  lifecycle {{"
+    );
+    workspace.edit("main.tf", "  lifecycle {", &verify)?;
+    workspace.edit("main.tf", "    cpus      = 2", "    cpus         = 2\n    disk_size_gb = 4")?;
+    workspace.apply()?;
+    workspace.converged()?;
+    let log = log(&host);
+    for words in ["Handing over to Packer 1.10.0", "Provisioning step 3 (reboot)", "Checking: clean"] {
+        ensure!(log.contains(words), "no {words:?} in {log}");
+    }
+    ensure!(!log.contains(TOKEN) && !workspace.state_contains(TOKEN)?, "the secret is told");
+    assert_eq!(host.inventory()?.processes, Vec::<String>::new(), "Packer or its guest is still there");
+    ensure!(!disk_holds(&host, &workspace.text(IMAGE, "path")?, TOKEN)?, "the secret is on the disk");
+    ensure!(
+        disk_holds(&host, &workspace.text(IMAGE, "path")?, "provisioned by Packer")?,
+        "the search finds nothing"
+    );
+
+    // Who ran the steps is no part of what the image is.
+    workspace.edit("main.tf", "engine    = \"packer\"", "engine    = \"native\"\n    boot      = true")?;
+    assert_eq!(workspace.plan()?.action(IMAGE), "update");
+    workspace.destroy()?;
+    host.inventory()?.ensure_empty()
+}
+
+/// Whether these bytes are anywhere on the disk, in deleted files, too.
+fn disk_holds(host: &Host, path: &str, text: &str) -> Result<bool> {
+    let raw = host.path().join("disk.raw");
+    let made = Command::new("qemu-img").args(["convert", "-O", "raw", path]).arg(&raw).status()?;
+    ensure!(made.success(), "qemu-img convert failed");
+    // What lies between two zero bytes is a line.
+    let found =
+        Command::new("grep").args(["--null-data", "--text", "--quiet", "-F", text]).arg(&raw).status()?;
+    fs::remove_file(&raw)?;
+    Ok(found.success())
+}
+
+/// An apply whose guest boots under the distribution's Packer.
+fn amid_a_boot() -> Result<(Host, Workspace, Running)> {
+    let host = Host::new()?;
+    let workspace = host.workspace(Cli::Tofu, "qemu-packer")?;
+    workspace.variables(&json!({ "packer": oldest()?, "token": TOKEN }))?;
+    let running = workspace.start_apply()?;
+    let deadline = Instant::now() + Duration::from_secs(240);
+    while !log(&host).contains("Waiting for SSH") {
+        ensure!(Instant::now() < deadline, "Packer never booted its guest: {}", log(&host));
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    ensure!(log(&host).contains("Handing over to Packer 1.6.6"), "{}", log(&host));
+    Ok((host, workspace, running))
+}
+
+/// Waits for what was started to be gone.
+fn ensure_settled(host: &Host, limit: Duration) -> Result<()> {
+    let deadline = Instant::now() + limit;
+    loop {
+        let inventory = host.inventory()?;
+        if inventory.is_empty() {
+            return Ok(());
+        }
+        ensure!(Instant::now() < deadline, "left behind after {limit:?}:\n{inventory}");
+        std::thread::sleep(Duration::from_millis(200));
+    }
+}
+
+#[test]
+fn an_interrupted_packer_cleans_up_and_leaves_nothing() -> Result<()> {
+    let (host, _workspace, running) = amid_a_boot()?;
+    running.interrupt()?;
+    let outcome = running.wait(Duration::from_secs(60))?;
+    ensure!(!outcome.success, "an interrupted apply passed for a success");
+    // By itself, not by the supervisor's kill.
+    ensure!(log(&host).contains("Deleting output directory"), "{}", log(&host));
+    ensure_settled(&host, Duration::from_secs(10))
+}
+
+#[test]
+fn nothing_is_left_of_a_killed_providers_packer_after_the_next_apply() -> Result<()> {
+    let (host, workspace, running) = amid_a_boot()?;
+    running.kill_provider()?;
+    running.wait(Duration::from_secs(60))?.fails()?;
+    // The next one takes the quick way.
+    workspace.edit("main.tf", "engine    = \"packer\"\n", "")?;
+    workspace.edit("main.tf", "    { reboot = true },\n", "")?;
+    workspace.edit(
+        "main.tf",
+        "\"! grep -qx \\\"$(cat /proc/sys/kernel/random/boot_id)\\\" /etc/first-boot\", ",
+        "",
+    )?;
+    workspace.apply()?;
+    let inventory = host.inventory()?;
+    assert_eq!(inventory.ids("images"), [workspace.text(IMAGE, "image_id")?], "{inventory}");
+    assert_eq!(inventory.processes, Vec::<String>::new(), "{inventory}");
+    workspace.destroy()?;
+    ensure_settled(&host, Duration::from_secs(10))
+}
+
+#[test]
+fn what_cannot_be_used_is_said_before_anything_is_built() -> Result<()> {
+    let host = Host::new()?;
+    let workspace = host.workspace(Cli::Tofu, "qemu-packer")?;
+    let fake = host.path().join("packer");
+    for (script, words) in [
+        ("echo Packer v1.6.0", vec!["1.6.6", "engine", "1.6.0"]),
+        ("echo 'version.pwd: No such file'", vec!["another program", "PACKER_BIN"]),
+        ("echo Packer v1.5.1", vec!["1.5.1", "install a newer one"]),
+    ] {
+        fs::write(&fake, format!("#!/bin/sh\n{script}\n"))?;
+        fs::set_permissions(&fake, std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
+        workspace.variables(&json!({ "packer": fake }))?;
+        let errors = workspace.apply_with(&[])?.fails()?;
+        for word in words {
+            ensure!(errors.iter().any(|error| error.mentions(word)), "{script}: no {word:?} in {errors:?}");
+        }
+        host.inventory()?.ensure_empty().with_context(|| script.to_owned())?;
+    }
+    workspace.edit("main.tf", "engine    = \"packer\"", "engine    = \"packer\"\n    boot      = false")?;
+    let errors = workspace.plan_fails()?;
+    ensure!(errors.iter().any(|error| error.mentions("booted guest only")), "{errors:?}");
+    Ok(())
+}

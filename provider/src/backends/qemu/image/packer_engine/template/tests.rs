@@ -1,0 +1,107 @@
+use std::path::PathBuf;
+use std::process::Command as Program;
+
+use proptest::prelude::*;
+use serde_json::Value;
+
+use super::*;
+
+fn part(kind: Kind, text: &str) -> Part {
+    let timeout = matches!(kind, Kind::Limited | Kind::Return).then(|| std::time::Duration::from_secs(90));
+    Part { kind, name: text.into(), source: text.into(), destination: text.into(), timeout }
+}
+
+fn all(text: &str) -> Vec<Part> {
+    [Kind::Script, Kind::Limited, Kind::Upload, Kind::Reboot, Kind::Return]
+        .map(|kind| part(kind, text))
+        .into()
+}
+
+fn values<'a>(qemu: &'a Command, text: &'a str) -> Values<'a> {
+    Values {
+        qemu,
+        accelerator: text,
+        size: 10 << 30,
+        port: 2222,
+        key: Path::new(text),
+        boot_seconds: 900,
+        leave: text,
+        leave_seconds: 120,
+    }
+}
+
+#[test]
+fn rendered_templates() {
+    insta::assert_snapshot!("bundled", hcl(Plugins::Bundled, false, &all("")).unwrap());
+    let required = hcl(Plugins::Required, false, &[]).unwrap();
+    insta::assert_snapshot!("required", required.split("variable").next().unwrap());
+    let own = hcl(Plugins::Required, true, &[]).unwrap();
+    assert!(own.contains(r#"version = ">= 1.0.0, < 2.0.0""#), "{own}");
+}
+
+#[test]
+fn values_of_a_build() {
+    let qemu =
+        Command::new("/usr/bin/qemu").args(["-nodefaults", "-m", "1024M", "-drive", "a", "-drive", "{{b"]);
+    let variables = variables(&values(&qemu, "x"), &all("y")).unwrap();
+    let [(_, plain), (_, secret)] = variables.files();
+    assert_eq!(secret, "{}");
+    let plain: Value = serde_json::from_str(&plain).unwrap();
+    insta::assert_snapshot!("values", serde_json::to_string_pretty(&plain).unwrap());
+}
+
+/// Packers of this machine: `make unit` has Debian's by scripts/install.sh, and builds the other.
+fn packers() -> Vec<PathBuf> {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scripts/tools.sh");
+    let built = Program::new(script).arg("packer").output().unwrap();
+    assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
+    let built = PathBuf::from(String::from_utf8(built.stdout).unwrap().trim());
+    let search = crate::process::search_path();
+    std::env::split_paths(&search)
+        .map(|dir| dir.join("packer"))
+        .find(|it| it.is_file())
+        .into_iter()
+        .chain([built])
+        .collect()
+}
+
+#[test]
+fn packer_itself_would_format_it_no_other_way() {
+    for packer in packers() {
+        for plugins in [Plugins::Bundled, Plugins::Required] {
+            let dir = tempfile::tempdir().unwrap();
+            let file = dir.path().join("image.pkr.hcl");
+            std::fs::write(&file, hcl(plugins, false, &all("")).unwrap()).unwrap();
+            let output = Program::new(&packer)
+                .args(["fmt", "-check", "-diff"])
+                .arg(&file)
+                .env("CHECKPOINT_DISABLE", "1")
+                .output()
+                .unwrap();
+            let diff = String::from_utf8_lossy(&output.stdout);
+            assert!(output.status.success() && diff.trim().is_empty(), "{}: {diff}", packer.display());
+        }
+    }
+}
+
+proptest! {
+    /// No value is in the template, and each is in its file as it was given.
+    #[test]
+    fn hostile_values_stay_values(text: String, dense in "[{}`$%\"'\\\\\n,#/*a]{1,24}") {
+        for text in [text, dense] {
+            let parts = all(&text);
+            prop_assert_eq!(hcl(Plugins::Bundled, false, &parts).unwrap(), hcl(Plugins::Bundled, false, &all("")).unwrap());
+            let qemu = Command::new(format!("/{text}")).args(["-name", &format!("guest={text}")]);
+            let variables = variables(&values(&qemu, &text), &parts).unwrap();
+            let [(_, plain), _] = variables.files();
+            let read: Value = serde_json::from_str(&plain).unwrap();
+            let plain_of = |value: &Value| value.as_str().unwrap().replace("{{`{{`}}", "{{");
+            let expected = text.clone();
+            for value in [&read["accelerator"], &read["ssh_key"], &read["leave_command"], &read["parts"][0]["source"], &read["parts"][4]["destination"]] {
+                prop_assert_eq!(plain_of(value), expected.clone());
+            }
+            prop_assert_eq!(plain_of(&read["emulator"]), format!("/{expected}"));
+            prop_assert_eq!(plain_of(&read["qemuargs"][0][1]), format!("guest={expected}"));
+        }
+    }
+}

@@ -1,0 +1,94 @@
+//! One run of Packer: plugins, validation, the build, and what it made.
+
+use std::path::Path;
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+use super::command::{self, Call};
+use super::output::Record;
+use super::{Folder, Packer, PackerError, Report, Said, init};
+use crate::process::{BuildLog, Ending, Following, Limits, Runner};
+
+/// How long a validation may take.
+const VALIDATION: Duration = Duration::from_secs(60);
+
+/// What is built, and with what.
+#[derive(Debug, Clone, Copy)]
+pub struct Job<'a> {
+    /// The template and its values.
+    pub folder: &'a Folder,
+    /// Where Packer runs.
+    pub cwd: &'a Path,
+    /// Starts programs.
+    pub runner: &'a Runner,
+    /// What happens is written here, redacted.
+    pub log: &'a BuildLog,
+    /// Ends the build; Packer then cleans up.
+    pub cancel: &'a CancellationToken,
+    /// How long that may take before all is killed.
+    pub grace: Duration,
+}
+
+impl Packer {
+    /// Gets the plugins that the template requires; `required` names them. `lock_dir` is shared by all runs.
+    ///
+    /// # Errors
+    /// When they cannot be had.
+    pub async fn init(&self, job: &Job<'_>, required: &str, lock_dir: &Path) -> Result<(), PackerError> {
+        let (template, tmp) = (job.folder.template(), job.folder.tmp());
+        let call = Call { template: &template, tmp: &tmp, cwd: job.cwd };
+        init::init(self, &call, required, lock_dir, job.runner, job.log, job.cancel).await
+    }
+
+    /// Whether Packer accepts the template and its values.
+    ///
+    /// # Errors
+    /// [`PackerError::Invalid`] with what it says.
+    pub async fn validate(&self, job: &Job<'_>) -> Result<(), PackerError> {
+        let (template, tmp) = (job.folder.template(), job.folder.tmp());
+        let call = Call { template: &template, tmp: &tmp, cwd: job.cwd };
+        let limits = Limits { cancel: job.cancel.clone(), timeout: Some(VALIDATION) };
+        let finished = job.runner.run(&command::validate(self, &call), None, &limits).await?;
+        // Some builds of Packer end with code 0 whatever happened.
+        let output = job.log.redact(finished.output.trim());
+        if finished.code == 0 && !output.lines().any(|line| line.starts_with("Error: ")) {
+            return Ok(());
+        }
+        Err(PackerError::Invalid { program: self.program.clone(), version: self.version, output })
+    }
+
+    /// Builds. What Packer says goes into the log, and to `said` as it comes.
+    ///
+    /// # Errors
+    /// [`PackerError::Build`] when it fails, with the failing step's lines; when it is cancelled, after its clean-up.
+    pub async fn build(
+        &self,
+        job: &Job<'_>,
+        mut said: impl FnMut(Said, &str) + Send,
+    ) -> Result<Report, PackerError> {
+        let (template, tmp, output) = (job.folder.template(), job.folder.tmp(), job.folder.file("output"));
+        let call = Call { template: &template, tmp: &tmp, cwd: job.cwd };
+        let ending = Ending { grace: job.grace, alone: true };
+        let following = Following { output: &output, ending };
+        let mut report = Report::default();
+        let line = |line: &str| match Record::parse(line) {
+            Some(record) => {
+                if let Some((voice, text)) = report.take(&record) {
+                    text.lines().filter(|line| !line.trim().is_empty()).for_each(|line| job.log.line(line));
+                    said(voice, text);
+                }
+            }
+            // What comes before Packer speaks in records: a crash, a loader's complaint.
+            None => job.log.line(line),
+        };
+        let limits = Limits::cancelled_by(job.cancel);
+        let code = job.runner.follow(&command::build(self, &call), &following, &limits, line).await?;
+        if code == 0 && !report.has_failed() {
+            return Ok(report);
+        }
+        let redact = |text: String| job.log.redact(&text);
+        let (reason, tail) = (redact(report.reason(code)), redact(report.step_tail()));
+        Err(PackerError::Build { reason, tail, late: report.is_late() })
+    }
+}

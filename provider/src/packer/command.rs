@@ -1,0 +1,88 @@
+//! Packer's command lines. Pure: touches nothing.
+//!
+//! Values never stand here: they are in files of the template's folder, so that neither a process list nor a log has
+//! them.
+
+use std::path::Path;
+
+use super::Packer;
+use crate::process::Command;
+
+/// What one call works with.
+#[derive(Debug, Clone, Copy)]
+pub struct Call<'a> {
+    /// The template's folder.
+    pub template: &'a Path,
+    /// Packer's own temporary files and caches: a private folder of this call.
+    pub tmp: &'a Path,
+    /// The folder to run in.
+    pub cwd: &'a Path,
+}
+
+/// Asks for the version; nothing else is known of the program yet.
+pub fn version(program: &Path) -> Command {
+    quiet(Command::new(program)).arg("version")
+}
+
+/// Gets the plugins that the template requires.
+pub fn init(packer: &Packer, call: &Call<'_>) -> Command {
+    base(packer, call).arg("init").arg(call.template)
+}
+
+/// Checks the template and its values.
+pub fn validate(packer: &Packer, call: &Call<'_>) -> Command {
+    base(packer, call).arg("validate").arg(call.template)
+}
+
+/// Builds.
+pub fn build(packer: &Packer, call: &Call<'_>) -> Command {
+    base(packer, call).args(["build", "-machine-readable", "-color=false"]).arg(call.template)
+}
+
+fn base(packer: &Packer, call: &Call<'_>) -> Command {
+    let mut command = quiet(Command::new(&packer.program)).cwd(call.cwd);
+    command.env.extend(packer.env.clone());
+    // Packer leaves scripts with everything in them in its temporary folder when it is interrupted. Its plugins' sockets
+    // are there, too, whose paths have 108 bytes: so it is named from where Packer runs.
+    let tmp = call.tmp.strip_prefix(call.cwd).unwrap_or(call.tmp);
+    command.env("TMPDIR", tmp).env("PACKER_CACHE_DIR", call.tmp.join("cache"))
+}
+
+/// No colours, and no call home.
+fn quiet(command: Command) -> Command {
+    command.env("PACKER_NO_COLOR", "1").env("CHECKPOINT_DISABLE", "1")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::packer::Version;
+
+    fn render(command: &Command) -> String {
+        let mut text = format!("{}", command.program.display());
+        for arg in &command.args {
+            text.push_str(&format!(" {}", arg.to_string_lossy()));
+        }
+        for (name, value) in &command.env {
+            text.push_str(&format!("\n  {}={}", name.to_string_lossy(), value.to_string_lossy()));
+        }
+        if let Some(cwd) = &command.cwd {
+            text.push_str(&format!("\n  in {}", cwd.display()));
+        }
+        text
+    }
+
+    #[test]
+    fn command_lines() {
+        let packer = Packer {
+            program: "/opt/packer".into(),
+            version: Version::new(1, 10, 0),
+            env: [("PACKER_PLUGIN_PATH".into(), "/plugins".into())].into(),
+            skip_init: false,
+        };
+        let call = Call { template: Path::new("packer"), tmp: Path::new("/b/tmp"), cwd: Path::new("/b") };
+        let all =
+            [version(&packer.program), init(&packer, &call), validate(&packer, &call), build(&packer, &call)];
+        insta::assert_snapshot!(all.iter().map(render).collect::<Vec<_>>().join("\n"));
+    }
+}

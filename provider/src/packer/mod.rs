@@ -1,0 +1,29 @@
+//! HashiCorp Packer as a program that somebody else installed: found, asked for its version, given a template and
+//! values, run, and read.
+//!
+//! Knows nothing of images, clouds or the guest: what a template says and what becomes of an artifact is its caller's
+//! business. Imports nothing but `process`.
+
+mod build;
+pub mod command;
+mod error;
+mod folder;
+mod go_template;
+mod init;
+mod locate;
+pub mod output;
+mod report;
+mod template;
+mod variables;
+mod version;
+
+pub use build::Job;
+pub use error::{LocateError, PackerError};
+pub use folder::Folder;
+pub use go_template::escape;
+pub use init::Plugins;
+pub use locate::{Packer, Settings};
+pub use report::{Artifact, Report, Said};
+pub use template::render;
+pub use variables::Variables;
+pub use version::Version;

@@ -1,0 +1,145 @@
+//! Runs a command whose output goes to a file that we read along.
+//!
+//! For programs that must be able to write to the end, whatever becomes of us: with a pipe that nobody reads any
+//! more they would lose their own clean-up. Knows nothing of what the lines say.
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use std::time::Duration;
+
+use rustix::fs::FallocateFlags;
+
+use super::run::{code, find};
+use super::supervise::Ending;
+use super::{Command, Limits, ProcessError, Runner};
+
+/// How often the file is looked at.
+const LOOK: Duration = Duration::from_millis(100);
+/// The longest line that is handed on whole; the rest of a longer one is cut.
+const LONGEST_LINE: usize = 64 * 1024;
+/// How much is read at once.
+const CHUNK: usize = 64 * 1024;
+
+/// How a command with its output in a file is run.
+#[derive(Debug, Clone, Copy)]
+pub struct Following<'a> {
+    /// Where its output goes (0600). What is read of it takes up no space on the disk any more.
+    pub output: &'a Path,
+    /// How it is ended when cancelled, too late, or left alone by us.
+    pub ending: Ending,
+}
+
+impl Runner {
+    /// Runs the command to its end and hands on each line as it is printed. Returns the exit code. When cancelled
+    /// the lines of its clean-up are handed on, too.
+    ///
+    /// # Errors
+    /// When it cannot be started, takes too long or is cancelled. An exit code other than 0 is *not* an error.
+    pub async fn follow(
+        &self,
+        command: &Command,
+        following: &Following<'_>,
+        limits: &Limits,
+        mut line: impl FnMut(&str) + Send,
+    ) -> Result<i32, ProcessError> {
+        let program = command.name();
+        find(command)?;
+        let start = |source| ProcessError::Start { program: program.clone(), source };
+        let mut tail = Tail::open(following.output).map_err(start)?;
+        let mut supervised = self.supervised(command, following.ending);
+        let output = tail.writer().map_err(start)?;
+        supervised.stdout(output.try_clone().map_err(start)?).stderr(output);
+        let mut child = supervised.spawn().map_err(start)?;
+        // Closing this pipe is what tells the supervisor to end the program, so even a dropped future does.
+        let mut lifeline = child.stdin.take();
+        let limit = limits.timeout.unwrap_or(Duration::MAX);
+        let timeout = tokio::time::sleep(limit);
+        tokio::pin!(timeout);
+        let mut early = None;
+        let status = loop {
+            tokio::select! {
+                status = child.wait() => break status.map_err(start)?,
+                () = limits.cancel.cancelled(), if early.is_none() => {
+                    early = Some(ProcessError::Cancelled { program: program.clone() });
+                }
+                () = &mut timeout, if early.is_none() => {
+                    early = Some(ProcessError::Timeout { program: program.clone(), limit });
+                }
+                () = tokio::time::sleep(LOOK) => tail.read(&mut line).map_err(start)?,
+            }
+            if early.is_some() {
+                lifeline = None;
+            }
+        };
+        drop(lifeline);
+        tail.read(&mut line).map_err(start)?;
+        tail.finish(&mut line);
+        early.map_or(Ok(code(status)), Err)
+    }
+}
+
+/// The file, read up to some place.
+struct Tail {
+    file: File,
+    read: u64,
+    /// A line without its end yet.
+    partial: Vec<u8>,
+}
+
+impl Tail {
+    fn open(path: &Path) -> io::Result<Self> {
+        let mut options = OpenOptions::new();
+        let file = options.create(true).read(true).append(true).mode(0o600).open(path)?;
+        file.set_len(0)?;
+        Ok(Self { file, read: 0, partial: Vec::new() })
+    }
+
+    /// What the program writes to: always at the end.
+    fn writer(&self) -> io::Result<File> {
+        self.file.try_clone()
+    }
+
+    fn read(&mut self, line: &mut impl FnMut(&str)) -> io::Result<()> {
+        let mut chunk = vec![0; CHUNK];
+        let before = self.read;
+        loop {
+            // The position is shared with the program's descriptor, so we say where we read.
+            let read = std::os::unix::fs::FileExt::read_at(&self.file, &mut chunk, self.read)?;
+            if read == 0 {
+                break;
+            }
+            self.read += read as u64;
+            self.take(&chunk[..read], line);
+        }
+        if self.read > before {
+            // A chatty program does not fill the disk. Where the file system cannot do this, it stays.
+            let punch = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+            let _ = rustix::fs::fallocate(&self.file, punch, 0, self.read);
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, mut bytes: &[u8], line: &mut impl FnMut(&str)) {
+        while let Some(at) = bytes.iter().position(|byte| *byte == b'\n') {
+            self.append(&bytes[..at]);
+            self.finish(line);
+            bytes = &bytes[at + 1..];
+        }
+        self.append(bytes);
+    }
+
+    fn append(&mut self, bytes: &[u8]) {
+        let room = LONGEST_LINE.saturating_sub(self.partial.len());
+        self.partial.extend_from_slice(&bytes[..bytes.len().min(room)]);
+    }
+
+    fn finish(&mut self, line: &mut impl FnMut(&str)) {
+        if self.partial.is_empty() {
+            return;
+        }
+        let bytes = std::mem::take(&mut self.partial);
+        line(String::from_utf8_lossy(&bytes).trim_end_matches('\r'));
+    }
+}
