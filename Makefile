@@ -48,10 +48,11 @@ builds: ## images built and guests booted by the provider's own rooms
 
 acceptance: ## scenarios under real OpenTofu and, where it is on PATH, real Terraform
 	@scripts/tools.sh tofu
+	@scripts/tools.sh moto
 	@command -v terraform || echo "terraform is not on PATH: the scenarios run under OpenTofu only"
 	$(CARGO) test --package acceptance-tests --no-fail-fast \
 		--test lookup --test bad_input --test cancel --test image --test image_base --test image_boot \
-		--test image_cache --test examples --test vm -- --test-threads=$(THREADS)
+		--test image_cache --test examples --test vm --test rig -- --test-threads=$(THREADS)
 
 soak: ## what needs long repetition: kills, cancels, races by the hundred
 	$(CARGO) test --package acceptance-tests --features soak --test soak -- --test-threads=1
