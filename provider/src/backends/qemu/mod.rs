@@ -9,7 +9,6 @@ pub mod image;
 mod key;
 mod local;
 pub mod model;
-mod private;
 mod spec;
 pub mod store;
 pub mod sweep;

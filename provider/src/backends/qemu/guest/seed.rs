@@ -9,7 +9,7 @@ use std::path::Path;
 use fatfs::{FileSystem, FormatVolumeOptions, FsOptions};
 use serde_json::json;
 
-use crate::backends::qemu::private;
+use crate::private;
 use crate::process::Secret;
 
 /// What cloud-init is told.

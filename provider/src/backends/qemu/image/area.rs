@@ -13,7 +13,7 @@ use rustix::fs::FlockOperation;
 use tokio_util::sync::CancellationToken;
 
 use super::{BuildError, Host};
-use crate::backends::qemu::private;
+use crate::private;
 use crate::process::enter::{self, Entry};
 use crate::process::{BuildLog, Command, Finished, Limits};
 

@@ -13,8 +13,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::area::{Lock, lock_file};
 use super::{BuildError, convert};
-use crate::backends::qemu::private;
 use crate::domain::backend::causes;
+use crate::private;
 use crate::process::BuildLog;
 
 /// How long a server may say nothing.

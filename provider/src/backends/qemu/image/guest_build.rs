@@ -8,9 +8,9 @@ use super::booted::{Booted, Start, is_seeded, last_lines};
 use super::{Build, BuildError};
 use crate::backends::qemu::DiskFormat;
 use crate::backends::qemu::guest::GuestError;
-use crate::backends::qemu::guest::ssh::SshError;
 use crate::domain::Environment;
 use crate::provision;
+use crate::ssh::SshError;
 
 const QUIET: &str = include_str!("../../../../../templates/scripts/quiet-guest.sh");
 const LEAVE: &str = include_str!("../../../../../templates/scripts/leave-guest.sh");
