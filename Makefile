@@ -10,6 +10,8 @@ CARGO ?= cargo
 XTASK := $(CARGO) run --quiet --package xtask --
 # Builds and guests share the machine's cores with each other; more at once only makes each slower.
 THREADS ?= 2
+# Per cent of the soak's rounds.
+SHARE ?= 100
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -54,8 +56,9 @@ acceptance: ## scenarios under real OpenTofu and, where it is on PATH, real Terr
 		--test lookup --test bad_input --test cancel --test image --test image_base --test image_boot \
 		--test image_cache --test examples --test vm --test rig --test aws_vm --test aws_lookup -- --test-threads=$(THREADS)
 
-soak: ## what needs long repetition: kills, cancels, races by the hundred
-	$(CARGO) test --package acceptance-tests --features soak --test soak -- --test-threads=1
+soak: ## what needs long repetition: kills, cancels, races by the hundred; SHARE=10 for a tenth
+	SINDRI_SOAK_SHARE=$(SHARE) $(CARGO) test --package acceptance-tests --features soak --test soak -- \
+		--test-threads=1 --nocapture
 
 bench: build ## figures, each as a ratio measured in this run; FIGURE=name for one
 	scripts/install.sh test

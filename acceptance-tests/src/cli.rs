@@ -74,6 +74,19 @@ pub fn each_cli(scenario: impl Fn(Cli) -> Result<()>) -> Result<()> {
     Ok(())
 }
 
+/// Runs a scenario that is about a guest, and takes a guest's time to boot, under one program only: Terraform where it
+/// is installed, else OpenTofu. What the two see of such a machine or image is in the scenarios that both run.
+///
+/// # Errors
+/// The scenario's own, with the program's name in front.
+pub fn either_cli(scenario: impl Fn(Cli) -> Result<()>) -> Result<()> {
+    let cli = match Cli::Terraform.program()? {
+        Some(_) => Cli::Terraform,
+        None => Cli::Tofu,
+    };
+    scenario(cli).with_context(|| format!("under {}", cli.name()))
+}
+
 /// The root of the checkout.
 pub fn repository() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new("/"))

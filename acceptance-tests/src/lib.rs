@@ -17,7 +17,7 @@ mod user;
 pub mod web;
 mod workspace;
 
-pub use cli::{Cli, each_cli, repository};
+pub use cli::{Cli, each_cli, either_cli, repository};
 pub use guest::Guest;
 pub use host::{Host, cache_home};
 pub use inventory::Inventory;

@@ -3,7 +3,7 @@
 use std::fs;
 use std::process::{Command, Stdio};
 
-use acceptance_tests::{Host, each_cli};
+use acceptance_tests::{Host, each_cli, either_cli};
 use anyhow::{Context, Result, ensure};
 use serde_json::json;
 
@@ -22,7 +22,7 @@ fn steps_run_in_a_booted_guest_across_a_reboot() -> Result<()> {
 
 #[test]
 fn a_check_that_fails_publishes_nothing() -> Result<()> {
-    each_cli(|cli| {
+    either_cli(|cli| {
         let host = Host::new()?;
         let workspace = host.workspace(cli, "image")?;
         let verify = json!([
@@ -46,7 +46,7 @@ fn a_check_that_fails_publishes_nothing() -> Result<()> {
 
 #[test]
 fn a_guest_that_is_kept_can_be_looked_at() -> Result<()> {
-    each_cli(|cli| {
+    either_cli(|cli| {
         let host = Host::new()?;
         let workspace = host.workspace(cli, "qemu-booted")?;
         workspace.edit(

@@ -130,6 +130,34 @@ fn an_image_past_its_age_is_replaced_and_no_hit() -> Result<()> {
 }
 
 #[test]
+fn an_image_of_another_host_is_no_reason_to_build() -> Result<()> {
+    each_cli(|cli| {
+        let host = Host::new()?;
+        let mut workspace = host.workspace(cli, "image")?;
+        workspace.apply()?;
+        let id = workspace.text(IMAGE, "image_id")?;
+        let here = host.data_dir().parent().context("no folder for data")?.to_owned();
+
+        workspace.env("XDG_DATA_HOME", host.path().join("of another host"));
+        for outcome in
+            [workspace.run(&["plan", "-json"])?, workspace.run(&["destroy", "-auto-approve", "-json"])?]
+        {
+            let errors = outcome.fails()?;
+            assert!(errors.iter().any(|error| error.mentions("foreign_store = \"forget\"")), "{errors:?}");
+        }
+        workspace.write("provider.tf", "provider \"sindri\" { qemu = { foreign_store = \"forget\" } }\n")?;
+        assert_eq!(workspace.plan()?.action(IMAGE), "create");
+        workspace.destroy()?;
+
+        workspace.env("XDG_DATA_HOME", here);
+        assert_eq!(host.inventory()?.ids("images"), [id.as_str()], "what another host has is none of ours");
+        workspace.import(IMAGE, &format!("qemu/{id}"))?.succeeds()?;
+        workspace.destroy()?;
+        host.inventory()?.ensure_empty()
+    })
+}
+
+#[test]
 fn eight_applies_at_once_build_one_image() -> Result<()> {
     each_cli(|cli| {
         let host = Host::new()?;

@@ -1,27 +1,47 @@
 //! The same promises as in `cancel.rs` and `image_cache.rs`, by the dozen and at random moments.
-//! Takes hours; `make soak` runs it.
+//! Takes hours; `make soak` runs it, `make soak SHARE=10` a tenth of the rounds.
 #![cfg(feature = "soak")]
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use acceptance_tests::{Cli, Host, Workspace};
 use anyhow::{Context, Result, ensure};
 
 const IMAGE: &str = "sindri_image.it";
 
-/// A moment within a build, another in each run. Printed, so that a failure can be told apart.
-fn moment(round: u32) -> Duration {
+/// A moment within something that takes this long, another in each run. Printed, so that a failure can be told apart.
+fn moment(round: u32, length: Duration) -> Duration {
     let nanos = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.subsec_nanos());
-    Duration::from_millis(u64::from(
-        (nanos / 1000).wrapping_mul(2_654_435_761).wrapping_add(round * 977) % 25_000,
-    ))
+    let dice = (nanos / 1000).wrapping_mul(2_654_435_761).wrapping_add(round.wrapping_mul(977)) % 1000;
+    length * dice / 1000
+}
+
+/// How long an apply takes that nobody disturbs.
+fn undisturbed() -> Result<Duration> {
+    let host = Host::new()?;
+    let workspace = host.workspace(Cli::Tofu, "image")?;
+    workspace.apply()?;
+    workspace.destroy()?;
+    let start = Instant::now();
+    workspace.apply()?;
+    let length = start.elapsed();
+    workspace.destroy()?;
+    Ok(length)
+}
+
+/// So many of these rounds as the environment asks for, in per cent.
+fn share(rounds: u32) -> u32 {
+    let share = std::env::var("SINDRI_SOAK_SHARE").ok().and_then(|text| text.parse().ok());
+    (rounds * share.unwrap_or(100)).div_ceil(100)
 }
 
 fn repeat(times: u32, round: impl Fn(&Host, &Workspace, Duration) -> Result<()>) -> Result<()> {
-    for number in 0..times {
+    let length = undisturbed()?;
+    for number in 0..share(times) {
         let host = Host::new()?;
         let workspace = host.workspace(Cli::Tofu, "image")?;
-        let moment = moment(number);
+        let moment = moment(number, length);
+        eprintln!("round {number}: {moment:?} into {length:?}");
         round(&host, &workspace, moment)
             .with_context(|| format!("round {number}, {moment:?} into the build"))?;
         workspace.apply().with_context(|| format!("the apply after round {number}, {moment:?}"))?;
@@ -86,7 +106,7 @@ fn fifty_interrupts_of_which_twenty_are_double() -> Result<()> {
 
 #[test]
 fn eight_applies_at_once_twenty_times() -> Result<()> {
-    for round in 0..20 {
+    for round in 0..share(20) {
         let host = Host::new()?;
         let workspaces = (0..8).map(|_| host.workspace(Cli::Tofu, "image")).collect::<Result<Vec<_>>>()?;
         let running = workspaces.iter().map(Workspace::start_apply).collect::<Result<Vec<_>>>()?;

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use acceptance_tests::{Cli, Host, Workspace, each_cli};
+use acceptance_tests::{Cli, Host, Workspace, each_cli, either_cli};
 use anyhow::{Context, Result, ensure};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
@@ -125,7 +125,7 @@ fn an_ordinary_user_can_do_it_all() -> Result<()> {
 
 #[test]
 fn power_changes_in_place_and_a_dead_machine_is_noticed() -> Result<()> {
-    each_cli(|cli| {
+    either_cli(|cli| {
         let host = Host::new()?;
         let workspace = host.workspace(cli, "vm")?;
         workspace.apply()?;
@@ -174,9 +174,13 @@ fn a_removed_folder_is_noticed() -> Result<()> {
     each_cli(|cli| {
         let host = Host::new()?;
         let workspace = host.workspace(cli, "vm")?;
-        workspace.variables(&json!({ "wait_for": "none" }))?;
+        let variables = json!({ "wait_for": "none", "disk_size_gb": 6 });
+        workspace.variables(&variables)?;
         workspace.apply()?;
         let id = workspace.text(VM, "id")?;
+        workspace.variables(&json!({ "wait_for": "none", "disk_size_gb": 5 }))?;
+        assert_eq!(workspace.plan()?.action(VM), "replace", "a disk cannot shrink");
+        workspace.variables(&variables)?;
         kill(qemu(&host)?)?;
         fs::remove_dir_all(host.data_dir().join("vms").join(&id))?;
         assert_eq!(workspace.plan()?.action(VM), "create");
@@ -193,7 +197,7 @@ fn a_removed_folder_is_noticed() -> Result<()> {
 
 #[test]
 fn deleting_the_image_leaves_the_vm_running() -> Result<()> {
-    each_cli(|cli| {
+    either_cli(|cli| {
         let host = Host::new()?;
         let workspace = host.workspace(cli, "vm")?;
         workspace.apply()?;

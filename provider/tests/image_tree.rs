@@ -24,7 +24,11 @@ async fn an_image_holds_what_the_steps_made_and_nothing_of_the_build() {
         let (mode, owner) = (Some(0o640), owner.map(str::to_owned));
         step(Action::Upload { source, destination: destination.into(), mode, owner })
     };
+    // Not where our own programs are found.
+    let mut elsewhere = inline(&["echo \"$PATH\" > /srv/path"]);
+    elsewhere.environment.plain.insert("PATH".into(), "/opt/only".into());
     let spec = image(vec![
+        elsewhere,
         inline(&[
             "printf '%s|%s' \"$PLAIN\" \"${#TOKEN}\" > /srv/env",
             "chmod 777 /srv",
@@ -33,6 +37,11 @@ async fn an_image_holds_what_the_steps_made_and_nothing_of_the_build() {
         as_user,
         upload(folder.clone(), "/opt/folder", Some("daemon:games")),
         upload(folder.join("data"), "/opt/new/file name", None),
+        // Joins what is there, and leaves the folder as it is.
+        inline(&[
+            "install -d -m 711 -o 33 -g 44 /opt/there; echo kept > /opt/there/kept; ln -s there /opt/link",
+        ]),
+        upload(folder.clone(), "/opt/link", None),
         step(Action::Script {
             name: "s.py".into(),
             content: "#!/usr/bin/python3\nopen('/srv/py', 'w').write('py')".into(),
@@ -55,6 +64,10 @@ async fn an_image_holds_what_the_steps_made_and_nothing_of_the_build() {
     assert_eq!(inside.cat("/srv/py"), "py");
     assert_eq!(inside.cat("/opt/folder/data"), "uploaded\n");
     assert_eq!(inside.cat("\"/opt/new/file name\""), "uploaded\n");
+    assert_eq!(inside.cat("/opt/there/kept") + &inside.cat("/opt/there/data"), "kept\nuploaded\n");
+    let listing = inside.debugfs("stat /opt/there");
+    assert!(listing.contains("Mode:  0711") && listing.contains("User:    33   Group:    44"), "{listing}");
+    assert_eq!(inside.cat("/srv/path"), "/opt/only\n");
     let listing = inside.debugfs("stat /opt/folder/data");
     assert!(listing.contains("User:     1   Group:    60"), "{listing}");
     let listing = inside.debugfs("stat /srv/env");

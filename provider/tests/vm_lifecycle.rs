@@ -293,6 +293,17 @@ async fn ports_that_are_taken_are_named() {
     }
     shape.ports.insert("web".into(), Port { guest: 80, host: port, protocol: Protocol::Udp });
     let vm = house.create(&house.request(), &shape).await.unwrap();
+
+    // A change that is refused leaves a running machine running.
+    let before = processes(&vm.id);
+    shape.ports.insert("web".into(), Port { guest: 80, host: port, protocol: Protocol::Tcp });
+    let error = house.update(&vm.id, &house.request(), &shape).await.unwrap_err();
+    assert!(error.to_string().contains("is in use"), "{error}");
+    shape.ports.clear();
+    shape.disk_size_gb = Some(1);
+    let error = house.update(&vm.id, &house.request(), &shape).await.unwrap_err();
+    assert!(error.to_string().contains("set `disk_size_gb` to at least 4"), "{error}");
+    assert_eq!(processes(&vm.id), before);
     drop(taken);
 
     // A running machine whose folder somebody removed is gone for Read; destroy still ends its process.

@@ -3,10 +3,14 @@
 # file tree as well as in a booted guest. Keys, accounts and files that a step made on purpose stay.
 set -eu
 
-# Instance data: the next boot is a first boot.
-if command -v cloud-init >/dev/null; then
-    cloud-init clean --logs --seed >/dev/null 2>&1 || true
-fi
+# Instance data: the next boot is a first boot. What `cloud-init clean` removes is removed below anyway; it is only
+# called, for it takes seconds in an emulated guest, where somebody has put scripts that it is to run.
+for script in /etc/cloud/clean.d/*; do
+    if [ -f "$script" ] && [ -x "$script" ]; then
+        cloud-init clean --logs --seed >/dev/null 2>&1 || true
+        break
+    fi
+done
 rm -rf /var/lib/cloud
 mkdir -p /var/lib/cloud
 

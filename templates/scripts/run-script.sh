@@ -4,6 +4,9 @@
 set -eu
 stage=$SINDRI_STAGE user=${SINDRI_USER:-root}
 unset SINDRI_STAGE SINDRI_USER
+# The step's own PATH is for the step alone.
+wanted=$PATH
+PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 record=$(getent passwd "$user") || { echo "E: the image has no user named $user" >&2; exit 1; }
 HOME=$(echo "$record" | cut -d: -f6)
 USER=$user
@@ -11,6 +14,7 @@ LOGNAME=$user
 export HOME USER LOGNAME
 cd "$HOME" 2>/dev/null || cd /
 if [ "$user" = root ]; then
-    exec "$stage/script"
+    PATH=$wanted exec "$stage/script"
 fi
-exec runuser -u "$user" -- "$stage/script"
+runuser=$(command -v runuser)
+PATH=$wanted exec "$runuser" -u "$user" -- "$stage/script"

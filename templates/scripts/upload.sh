@@ -3,6 +3,9 @@
 # $SINDRI_TO, with owner $SINDRI_OWNER; a file, or a folder's files, with mode $SINDRI_MODE (kept when empty).
 set -eu
 name=$SINDRI_NAME destination=$SINDRI_TO
+# Whatever the steps' environment says.
+PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
+export PATH
 
 fresh=$(mktemp -d /var/tmp/upload.XXXXXX)
 trap 'rm -rf "$fresh"' EXIT

@@ -11,6 +11,7 @@ variable "suite" { type = string }
 variable "power_state" { default = "running" }
 variable "wait_for" { default = "ssh" }
 variable "memory_mb" { default = 1024 }
+variable "disk_size_gb" { default = null }
 variable "user_data" { default = null }
 variable "user_data_wo_version" { default = null }
 variable "user_data_replace_on_change" { default = false }
@@ -59,8 +60,9 @@ resource "sindri_vm" "it" {
   tags                        = var.tags
 
   qemu = {
-    memory_mb = var.memory_mb
-    ports     = var.ports
+    memory_mb    = var.memory_mb
+    disk_size_gb = var.disk_size_gb
+    ports        = var.ports
   }
 
   timeouts = { create = var.create_timeout }

@@ -1,4 +1,5 @@
-//! From `apply` to SSH in a VM, against the same QEMU with the same arguments started by hand.
+//! From `apply` to a login over SSH in a VM, against the same QEMU with the same arguments started by hand, and
+//! OpenSSH's client as soon as the guest's server speaks.
 
 use std::fs;
 use std::io::Read;
@@ -50,6 +51,7 @@ struct ByHand {
     folder: PathBuf,
     arguments: Vec<String>,
     port: u16,
+    username: String,
 }
 
 impl ByHand {
@@ -61,6 +63,7 @@ impl ByHand {
         let id = values["id"].as_str().context("the VM has no id")?;
         let port =
             values["ssh_port"].as_u64().and_then(|port| port.try_into().ok()).context("no SSH port")?;
+        let username = values["ssh_username"].as_str().context("no user name")?.to_owned();
         let vms = contestants.data_dir().join("vms");
         let folder = contestants.scratch().join("by-hand");
         copy(&vms.join(id), &folder)?;
@@ -79,10 +82,10 @@ impl ByHand {
             }
         }
         workspace.run(&["destroy", "-auto-approve"])?;
-        Ok(ByHand { _workspace: workspace, folder, arguments, port })
+        Ok(ByHand { _workspace: workspace, folder, arguments, port, username })
     }
 
-    /// Seconds from the start of QEMU to the SSH server's banner, on a fresh copy.
+    /// Seconds from the start of QEMU to the end of a first command over SSH, on a fresh copy.
     fn boot(&self, scratch: &Path) -> Result<f64> {
         let copied = tempfile::Builder::new().prefix("boot-").tempdir_in(scratch)?;
         let folder = copied.path().join("vm");
@@ -95,11 +98,34 @@ impl ByHand {
             .stdout(Stdio::null())
             .spawn()
             .context("starting QEMU")?;
-        let banner = wait_for_banner(&mut qemu, self.port);
+        let reached = wait_for_banner(&mut qemu, self.port).and_then(|()| self.log_in(&folder));
         let taken = start.elapsed().as_secs_f64();
         qemu.kill()?;
         qemu.wait()?;
-        banner.map(|()| taken)
+        reached.map(|()| taken)
+    }
+
+    /// Logs in, as a person would who knows that the server speaks.
+    fn log_in(&self, folder: &Path) -> Result<()> {
+        let status = Command::new("ssh")
+            .args([
+                "-o",
+                "BatchMode=yes",
+                "-o",
+                "StrictHostKeyChecking=no",
+                "-o",
+                "UserKnownHostsFile=/dev/null",
+            ])
+            .args(["-o", "IdentitiesOnly=yes", "-F", "none", "-p", &self.port.to_string(), "-i"])
+            .arg(folder.join("id_ed25519"))
+            .arg(format!("{}@127.0.0.1", self.username))
+            .arg("true")
+            .stdin(Stdio::null())
+            .stderr(Stdio::null())
+            .status()
+            .context("starting ssh")?;
+        ensure!(status.success(), "ssh to QEMU by hand ended with {status}");
+        Ok(())
     }
 }
 

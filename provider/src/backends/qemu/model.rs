@@ -36,7 +36,9 @@ pub struct QemuImageModel {
     #[attr(optional, default = "user", validate = network)]
     pub network: Attr<String>,
     /// Whether the steps run in a booted guest. When not set, they run in the file tree, before there is a disk,
-    /// if the base is `bootstrap` and `arch` this computer's own: that is faster. Else they run in a guest.
+    /// if the base is `bootstrap` and `arch` this computer's own: that is faster. Else they run in a guest, in which
+    /// cloud-init has made the disk large and let us in, and leaves its later stages (package sources, `runcmd`) to the
+    /// machines from the image.
     #[attr(optional)]
     pub boot: Attr<bool>,
 }

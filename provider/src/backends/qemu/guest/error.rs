@@ -44,6 +44,14 @@ pub enum GuestError {
         /// The host's port.
         port: u16,
     },
+    /// The operating system keeps the port for root.
+    #[error("{} port {port} of 127.0.0.1 may only be opened by root; choose a host port from 1024 on", protocol.name())]
+    PortForbidden {
+        /// TCP or UDP.
+        protocol: Protocol,
+        /// The host's port.
+        port: u16,
+    },
     /// QEMU refused to start.
     #[error("QEMU could not start the guest: {output}")]
     Refused {

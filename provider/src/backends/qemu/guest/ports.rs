@@ -6,17 +6,24 @@ use std::net::{Ipv4Addr, TcpListener, UdpSocket};
 use super::GuestError;
 use super::spec::{Forward, Protocol};
 
-/// Fails when somebody listens on one of the forwards' fixed ports. Another program may still come between
-/// this look and QEMU's start; then QEMU's own refusal becomes the same error.
+/// Fails when somebody listens on one of the forwards' fixed ports, or we may not. Another program may still come
+/// between this look and QEMU's start; then QEMU's own refusal becomes the first of these errors.
 ///
 /// # Errors
-/// [`GuestError::PortInUse`], naming the port.
+/// [`GuestError::PortInUse`] and [`GuestError::PortForbidden`], naming the port.
 pub fn check_ports(forwards: &[Forward]) -> Result<(), GuestError> {
-    for forward in forwards {
-        if let Some(port) = forward.host
-            && bind(forward.protocol, port).is_err_and(|error| error.kind() == io::ErrorKind::AddrInUse)
-        {
-            return Err(GuestError::PortInUse { protocol: forward.protocol, port });
+    for Forward { host, protocol, .. } in forwards {
+        let Some(port) = *host else { continue };
+        let refused = bind(*protocol, port).map_err(|error| error.kind());
+        match (refused, *protocol) {
+            (Err(io::ErrorKind::AddrInUse), protocol) => {
+                return Err(GuestError::PortInUse { protocol, port });
+            }
+            (Err(io::ErrorKind::PermissionDenied), protocol) => {
+                return Err(GuestError::PortForbidden { protocol, port });
+            }
+            // Anything else is for QEMU to say.
+            _ => {}
         }
     }
     Ok(())
@@ -83,6 +90,23 @@ mod tests {
         ] {
             assert_eq!(refused(output), expected, "{output}");
         }
+    }
+
+    #[test]
+    fn a_port_for_root_is_told_apart() {
+        use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
+        let first = std::fs::read_to_string("/proc/sys/net/ipv4/ip_unprivileged_port_start").unwrap();
+        let forward = Forward { host: Some(1), ..Forward::SSH };
+        // Capabilities are a thread's own.
+        let ordinary = std::thread::spawn(move || {
+            let mut sets = capabilities(None).unwrap();
+            sets.effective.remove(CapabilitySet::NET_BIND_SERVICE);
+            set_capabilities(None, sets).unwrap();
+            check_ports(&[forward])
+        });
+        let refused = ordinary.join().unwrap();
+        let forbidden = matches!(refused, Err(GuestError::PortForbidden { port: 1, .. }));
+        assert_eq!(forbidden, first.trim().parse::<u16>().unwrap() > 1, "{refused:?}");
     }
 
     #[test]

@@ -12,7 +12,7 @@ use crate::backends::qemu::host::Emulator;
 use crate::backends::qemu::{Base, DiskFormat};
 use crate::domain::{Environment, OnError};
 use crate::private;
-use crate::process::{Finished, Limits, ProcessError};
+use crate::process::{Finished, Limits, ProcessError, Secret};
 use crate::provision::{RUN_SCRIPT, Task, UPLOAD, Work};
 use crate::ssh::{self, Exec, Input, KnownHost, Login, Session, SshError};
 
@@ -45,7 +45,23 @@ pub(super) struct Start<'a> {
     pub(super) disk: &'a Path,
     /// Its format.
     pub(super) format: DiskFormat,
+    /// What a seeded guest's first boot does.
+    pub(super) first_boot: FirstBoot,
 }
+
+/// How much of its first boot cloud-init does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum FirstBoot {
+    /// Only what lets us in, see `await-cloud-init.sh`: a build's boot must not become part of the image (package
+    /// sources, locales), nor race with its steps. A machine from the image does the rest.
+    Brief,
+    /// All of it, as a machine from the image would.
+    Whole,
+}
+
+/// Leaves out the stages in which packages and settings change
+/// (<https://cloudinit.readthedocs.io/en/latest/explanation/boot.html>).
+const BRIEF: &str = "#cloud-config\n{\"cloud_config_modules\":[],\"cloud_final_modules\":[]}\n";
 
 /// Whether cloud-init is told about us too: foreign images may have a systemd older than 252 and know no other way in.
 /// Our own take the key from the machine, and need not wait for cloud-init.
@@ -59,13 +75,13 @@ impl<'a> Booted<'a> {
     /// # Errors
     /// When the guest does not come up.
     pub(super) async fn start(build: &'a Build<'a>, start: Start<'_>) -> Result<Self, BuildError> {
-        let Start { dir, disk, format } = start;
+        let Start { dir, disk, format, first_boot } = start;
         let key_file = dir.join("ssh_key");
         let public_key = ssh::generate(&key_file, "sindri-build").map_err(ssh_error("make a key"))?;
         let mut disks = vec![Disk { file: disk.to_owned(), format, access: DiskAccess::Fast }];
         if is_seeded(build) {
             let file = dir.join("seed.raw");
-            write_seed(build, &public_key, &file)?;
+            write_seed(build, &public_key, first_boot, &file)?;
             disks.push(Disk { file, format: DiskFormat::Raw, access: DiskAccess::ReadOnly });
         }
         let keep = build.spec.on_error == OnError::Keep;
@@ -251,13 +267,18 @@ pub(super) fn last_lines(output: &str) -> String {
     lines[lines.len().saturating_sub(TAIL)..].join("\n")
 }
 
-fn write_seed(build: &Build<'_>, public_key: &str, file: &Path) -> Result<(), BuildError> {
+fn write_seed(
+    build: &Build<'_>,
+    public_key: &str,
+    first_boot: FirstBoot,
+    file: &Path,
+) -> Result<(), BuildError> {
     let seed = Seed {
         instance_id: format!("sindri-build-{}", build.id),
         hostname: "localhost".to_owned(),
         username: "root".to_owned(),
         public_key: public_key.to_owned(),
-        user_data: None,
+        user_data: (first_boot == FirstBoot::Brief).then(|| Secret::new(BRIEF)),
         network_config: None,
     };
     seed.write(file).map_err(BuildError::io("write", file))

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::booted::{Booted, Start, is_seeded, last_lines};
+use super::booted::{Booted, FirstBoot, Start, is_seeded, last_lines};
 use super::{Build, BuildError};
 use crate::backends::qemu::DiskFormat;
 use crate::backends::qemu::guest::GuestError;
@@ -13,6 +13,7 @@ use crate::provision;
 use crate::ssh::SshError;
 
 const QUIET: &str = include_str!("../../../../../templates/scripts/quiet-guest.sh");
+const AWAIT: &str = include_str!("../../../../../templates/scripts/await-cloud-init.sh");
 const LEAVE: &str = include_str!("../../../../../templates/scripts/leave-guest.sh");
 
 /// How long cloud-init, cleaning and giving blocks back may take.
@@ -27,7 +28,8 @@ const OFF: Duration = Duration::from_secs(120);
 /// What stops a step or the guest; [`BuildError::Kept`] when the guest was left running.
 pub(super) async fn provision(build: &Build<'_>, dir: PathBuf, disk: &Path) -> Result<(), BuildError> {
     build.log.step("Booting the guest");
-    let mut guest = Booted::start(build, Start { dir, disk, format: DiskFormat::Raw }).await?;
+    let start = Start { dir, disk, format: DiskFormat::Raw, first_boot: FirstBoot::Brief };
+    let mut guest = Booted::start(build, start).await?;
     let outcome = run(build, &mut guest).await;
     guest.end(outcome).await
 }
@@ -35,9 +37,7 @@ pub(super) async fn provision(build: &Build<'_>, dir: PathBuf, disk: &Path) -> R
 async fn run(build: &Build<'_>, guest: &mut Booted<'_>) -> Result<(), BuildError> {
     if is_seeded(build) {
         build.log.step("Waiting for cloud-init");
-        let wait =
-            "if command -v cloud-init >/dev/null; then cloud-init status --wait >/dev/null || true; fi";
-        guest.exec(wait, &Environment::default(), Some(PATIENCE)).await?;
+        guest.exec(AWAIT, &Environment::default(), Some(PATIENCE)).await?;
     }
     for task in provision::tasks(build.spec) {
         guest.run(&task).await?;

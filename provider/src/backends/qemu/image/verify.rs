@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-use super::booted::{self, Booted, Start, last_lines};
+use super::booted::{self, Booted, FirstBoot, Start, last_lines};
 use super::{Build, BuildError};
 use crate::backends::qemu::DiskFormat;
 use crate::domain::Environment;
@@ -29,7 +29,8 @@ pub(super) async fn verify(build: &Build<'_>, disk: &Path) -> Result<(), BuildEr
     let made =
         build.host.runner.check(&overlay_command(disk, build.qemu.format, &overlay), None, &limits).await;
     made.map_err(BuildError::tool("make an overlay"))?;
-    let start = Start { dir: dir.clone(), disk: &overlay, format: DiskFormat::Qcow2 };
+    let (format, first_boot) = (DiskFormat::Qcow2, FirstBoot::Whole);
+    let start = Start { dir: dir.clone(), disk: &overlay, format, first_boot };
     let guest = Booted::start(build, start).await?;
     let outcome = run(build, &guest).await;
     guest.end(outcome).await?;

@@ -64,6 +64,14 @@ pub enum VmError {
         /// The host's port.
         port: u16,
     },
+    /// One of the user's ports is for root.
+    #[error("port {port} of 127.0.0.1 may only be opened by root; choose a `host` port from 1024 on")]
+    PortForbidden {
+        /// Its name in `ports`.
+        name: String,
+        /// The host's port.
+        port: u16,
+    },
     /// QEMU is not there.
     #[error(transparent)]
     Host(#[from] HostError),
@@ -110,12 +118,16 @@ impl VmError {
         move |source| Self::File { action, path, source }
     }
 
-    /// A taken port, told apart by the machine's own names for ports.
+    /// A port that cannot be had, told apart by the machine's own names for ports.
     pub(super) fn starting(error: GuestError, record: &Record) -> Self {
+        let name = |port, protocol| {
+            let named = record.ports.iter().find(|(_, it)| it.host == port && it.protocol == protocol);
+            named.map(|(name, _)| name.clone())
+        };
         match error {
-            GuestError::PortInUse { port, protocol } => {
-                let named = record.ports.iter().find(|(_, it)| it.host == port && it.protocol == protocol);
-                Self::PortInUse { name: named.map(|(name, _)| name.clone()), port }
+            GuestError::PortInUse { port, protocol } => Self::PortInUse { name: name(port, protocol), port },
+            GuestError::PortForbidden { port, protocol } => {
+                Self::PortForbidden { name: name(port, protocol).unwrap_or_default(), port }
             }
             other => other.into(),
         }
@@ -132,7 +144,7 @@ impl VmError {
             Self::DiskTooSmall { .. } => {
                 BackendError::Refused { attribute: "qemu.disk_size_gb".into(), problem }
             }
-            Self::PortInUse { name: Some(name), .. } => {
+            Self::PortInUse { name: Some(name), .. } | Self::PortForbidden { name, .. } => {
                 BackendError::Refused { attribute: format!("qemu.ports.{name}.host"), problem }
             }
             other => BackendError::failed(operation, other),
