@@ -46,15 +46,16 @@ unit: ## unit, property and in-process tests
 
 builds: ## images built and guests booted by the provider's own rooms
 	$(CARGO) test --package terraform-provider-sindri --features builds --no-fail-fast \
-		--test image_tree --test guest_boot --test image_guest --test vm_lifecycle -- --test-threads=$(THREADS)
+		--test aws_images --test image_tree --test guest_boot --test image_guest --test vm_lifecycle -- --test-threads=$(THREADS)
 
 acceptance: ## scenarios under real OpenTofu and, where it is on PATH, real Terraform
 	@scripts/tools.sh tofu
+	@scripts/tools.sh moto
 	@command -v terraform || echo "terraform is not on PATH: the scenarios run under OpenTofu only"
 	$(CARGO) test --package acceptance-tests --no-fail-fast \
 		--test lookup --test bad_input --test cancel --test image --test image_base --test image_boot \
-		--test image_packer \
-		--test image_cache --test examples --test vm -- --test-threads=$(THREADS)
+		--test image_packer --test image_cache --test examples --test vm \
+		--test rig --test aws_vm --test aws_lookup -- --test-threads=$(THREADS)
 
 soak: ## what needs long repetition: kills, cancels, races by the hundred; SHARE=10 for a tenth
 	SINDRI_SOAK_SHARE=$(SHARE) $(CARGO) test --package acceptance-tests --features soak --test soak -- \

@@ -152,6 +152,9 @@ if [ "$purpose" = test ]; then
     need "curl" curl curl
     need "sgdisk" gdisk sgdisk
     need "mtype" mtools mtype
+    # For the EC2 emulator. Debian splits Python's venv off, and tells by a module that is missing.
+    need "Python 3" python3 python3
+    if ! python3 -c 'import ensurepip, venv' 2>/dev/null; then need "Python's venv" python3-venv; fi
     # One of the shells that a guest may have.
     need "busybox" busybox busybox
     # The oldest Packer that is driven; the newer one is built by scripts/tools.sh.

@@ -2,6 +2,7 @@
 # Finds a development tool, building it once if it is not there, and prints its path.
 #
 #   scripts/tools.sh tofu | packer | cargo-deny | peer     build if need be, print the path
+#   scripts/tools.sh moto                                  the same; a Python that has the EC2 emulator
 #   scripts/tools.sh where TOOL                            print where a built one would be
 #
 # Built tools live outside the checkout, in $XDG_CACHE_HOME/sindri-dev/NAME-VERSION/. A build
@@ -10,6 +11,7 @@ set -eu
 
 root=$(cd "$(dirname "$0")/.." && pwd)
 tools=$root/acceptance-tests/tools
+moto_requirements=$root/acceptance-tests/rig/moto/requirements.txt
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/sindri-dev
 cargo_deny_version=0.20.2
 
@@ -25,6 +27,9 @@ version() {
         packer) module_version packer github.com/hashicorp/packer ;;
         peer) cat "$tools/peer"/*.go "$tools/peer/go.sum" | sha256sum | cut -c 1-12 ;;
         cargo-deny) echo "$cargo_deny_version" ;;
+        # With a digest of all that is pinned beside it.
+        moto) echo "$(sed -n 's/^moto\[.*\]==//p' "$moto_requirements")-$(
+            sha256sum "$moto_requirements" | cut -c 1-8)" ;;
         *) echo "scripts/tools.sh: unknown tool '$1'" >&2; exit 2 ;;
     esac
 }
@@ -48,6 +53,14 @@ build() {
         # The fork's hash is not in the checksum database; the go.sum beside go.mod pins it.
         packer) GONOSUMDB=github.com/toowoxx/packer go_build packer . "" "$2/packer" ;;
         peer) go_build peer . "" "$2/peer" ;;
+        # The environment finds itself by where its python lies, so it can be renamed with its folder.
+        moto)
+            python3 -m venv "$2/venv"
+            "$2/venv/bin/python" -m pip install --quiet --disable-pip-version-check \
+                --requirement "$moto_requirements" >&2
+            # shellcheck disable=SC2016 # for the program that is written
+            printf '#!/bin/sh\nexec "$(dirname "$0")/venv/bin/python" "$@"\n' >"$2/moto"
+            chmod +x "$2/moto" ;;
         # A check, run once per build: compiled for a short build, not for speed.
         cargo-deny)
             CARGO_PROFILE_RELEASE_OPT_LEVEL=0 CARGO_PROFILE_RELEASE_LTO=off \
@@ -63,7 +76,7 @@ if [ "${1:-}" = where ]; then
     echo "$cache/$2-$(version "$2")/$2"
     exit
 fi
-tool=${1:?"usage: scripts/tools.sh tofu|packer|cargo-deny|peer, or where TOOL"}
+tool=${1:?"usage: scripts/tools.sh tofu|packer|cargo-deny|peer|moto, or where TOOL"}
 version=$(version "$tool")
 case $tool in
     # Only what a user would have installed is taken from PATH. A packer there may be of another

@@ -123,7 +123,7 @@ fn build_provider() -> Result<PathBuf> {
     Ok(binary.parent().context("the provider's binary has no folder")?.to_owned())
 }
 
-fn built_tool(name: &str) -> Result<PathBuf> {
+pub(crate) fn built_tool(name: &str) -> Result<PathBuf> {
     let output = Command::new(repository().join("scripts/tools.sh"))
         .arg(name)
         .stderr(std::process::Stdio::inherit())

@@ -1,7 +1,7 @@
 //! Drives real OpenTofu and Terraform, as processes with JSON output, over scenario folders.
 //!
 //! A [`Host`] is a machine's state (images, VMs, logs) in a folder of its own; a [`Workspace`] is a
-//! configuration applied on it by one [`Cli`]; the [`Inventory`] says what is left on a host.
+//! configuration applied on it by one [`Cli`]; the [`Inventory`] says what is left on a host; [`Moto`] is an EC2.
 //! Nothing here knows the provider's code: what a scenario shows, a user can see.
 
 mod cli;
@@ -9,6 +9,7 @@ pub mod disk;
 mod guest;
 mod host;
 mod inventory;
+mod moto;
 mod outcome;
 mod plan;
 mod running;
@@ -20,6 +21,7 @@ pub use cli::{Cli, each_cli, either_cli, repository};
 pub use guest::Guest;
 pub use host::{Host, cache_home};
 pub use inventory::Inventory;
+pub use moto::{Fault, Moto};
 pub use outcome::{Diagnostic, Outcome, Severity};
 pub use plan::{Change, Plan};
 pub use running::Running;

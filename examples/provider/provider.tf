@@ -11,6 +11,11 @@ provider "sindri" {
     team = "platform"
   }
 
+  aws = {
+    region              = "us-west-2"
+    allowed_account_ids = ["123456789012"] # nothing happens with credentials of another account
+  }
+
   qemu = {
     accelerator = "auto" # KVM where it works, software emulation elsewhere
   }

@@ -8,16 +8,17 @@ use std::process::ExitCode;
 
 use tfplugin::{CancellationToken, Diagnostics};
 
-use crate::backends::Backends;
-use crate::backends::qemu::host::State;
+use crate::backends::aws::{self, Aws};
 use crate::backends::qemu::sweep::Sweep;
+use crate::backends::{Backends, qemu};
+use crate::domain::prerequisite::satisfied;
 use crate::provider::ProviderModel;
 use crate::resources::diagnose;
 
 const USAGE: &str = "\
 terraform-provider-sindri is started by OpenTofu or Terraform. By hand it can do this:
 
-  terraform-provider-sindri doctor             what is needed to build images here, and is it there
+  terraform-provider-sindri doctor             what is needed here, and is it there; AWS too, where it is set up
   terraform-provider-sindri sweep [--dry-run]  remove what killed builds left, and kept guests
   terraform-provider-sindri -debug             wait for a host to attach, for debugging
   terraform-provider-sindri --version
@@ -65,7 +66,13 @@ fn backends(args: &[String]) -> Result<Backends, String> {
 }
 
 fn doctor(backends: &Backends) -> Result<ExitCode, String> {
-    let found = runtime()?.block_on(backends.local.prerequisites(&CancellationToken::new()));
+    let (runtime, cancel) = (runtime()?, CancellationToken::new());
+    let mut found = runtime.block_on(backends.prerequisites(qemu::CLOUD, None, &cancel));
+    let sound = satisfied(&found);
+    if Aws::is_in_environment() {
+        // Who only works on this computer does without.
+        found.extend(runtime.block_on(backends.prerequisites(aws::CLOUD, None, &cancel)));
+    }
     let width = found.iter().map(|prerequisite| prerequisite.name.len()).max().unwrap_or_default();
     let mut text = String::new();
     for prerequisite in &found {
@@ -78,12 +85,7 @@ fn doctor(backends: &Backends) -> Result<ExitCode, String> {
         }
     }
     print(&text)?;
-    let sound = found.iter().all(|prerequisite| !prerequisite.required || prerequisite.state == State::Ok);
     Ok(if sound { ExitCode::SUCCESS } else { ExitCode::FAILURE })
-}
-
-fn runtime() -> Result<tokio::runtime::Runtime, String> {
-    tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| error.to_string())
 }
 
 fn sweep(backends: &Backends, dry_run: bool) -> Result<ExitCode, String> {
@@ -93,4 +95,9 @@ fn sweep(backends: &Backends, dry_run: bool) -> Result<ExitCode, String> {
     let verb = if dry_run { "would remove" } else { "removed" };
     let lines: String = swept.iter().map(|path| format!("{verb} {}\n", path.display())).collect();
     print(if lines.is_empty() { "nothing to remove\n" } else { &lines })
+}
+
+fn runtime() -> Result<tokio::runtime::Runtime, String> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.map_err(|error| error.to_string())
 }

@@ -13,3 +13,4 @@ pub mod process;
 pub mod provider;
 pub mod provision;
 pub mod resources;
+pub mod ssh;

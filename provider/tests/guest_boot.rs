@@ -13,7 +13,6 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use aws_lc_rs::digest;
-use sindri::backends::qemu::guest::ssh::{self, Exec, Input, KnownHost, Login};
 use sindri::backends::qemu::guest::{
     Boot, Disk, DiskAccess, Forward, Guest, GuestError, GuestSpec, Lifetime, console, kill,
 };
@@ -21,6 +20,7 @@ use sindri::backends::qemu::host::{Accelerator, AcceleratorChoice, Emulator};
 use sindri::backends::qemu::{Arch, DiskFormat, Network};
 use sindri::domain::Environment;
 use sindri::process::{BuildLog, Limits, Redactor, Secret};
+use sindri::ssh::{self, Exec, Input, KnownHost, Login};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 

@@ -7,7 +7,7 @@ mod debian;
 #[path = "support/image.rs"]
 mod image;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
@@ -22,12 +22,14 @@ use sindri::backends::qemu::sweep::Sweep;
 use sindri::backends::qemu::vm::{Port, Protocol, QemuVmSpec};
 use sindri::backends::qemu::{Arch, ForeignStore, Local};
 use sindri::domain::cache_key::{CacheKey, KeyInputs};
+use sindri::domain::vm::host_key_alias;
 use sindri::domain::vm_spec::{PowerState, SshAccess, VmSpec, WaitFor};
 use sindri::domain::{
     BackendError, Environment, Holder, ImageSpec, Labels, OnError, Security, Vm, VmBackend, VmLauncher,
     VmRequest,
 };
 use sindri::process::Secret;
+use sindri::ssh::LoginCommand;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -86,7 +88,13 @@ impl House {
     }
 
     fn request(&self) -> VmRequest {
-        let ssh = SshAccess { username: "ann".into(), public_key: None, private_key_path: None };
+        let ssh = SshAccess {
+            username: "ann".into(),
+            public_key: None,
+            private_key_path: None,
+            host: None,
+            port: None,
+        };
         VmRequest {
             spec: VmSpec {
                 name: "dev".into(),
@@ -98,6 +106,7 @@ impl House {
             },
             image_id: self.image.clone(),
             inputs: serde_json::json!({}),
+            managed_tags: BTreeSet::new(),
         }
     }
 }
@@ -147,11 +156,26 @@ fn store_image(store: &Store, disk: &Path) -> String {
     store.commit(id, &metadata, &Holder::random()).unwrap().id
 }
 
+/// The command that logs in, as state has it.
+fn login(vm: &Vm) -> String {
+    let login = vm.login.as_ref().unwrap();
+    let alias = host_key_alias(&vm.id);
+    let command = LoginCommand {
+        host: vm.ssh_host.as_deref().unwrap(),
+        port: login.port,
+        username: &login.username,
+        private_key: login.private_key_path.as_deref(),
+        known_host: login.known_hosts_path.as_deref().map(|file| (file, alias.as_str())),
+    };
+    command.line()
+}
+
 /// What the user's own ssh prints, by the command that we hand out.
 fn ssh(vm: &Vm, command: &str) -> String {
-    let output = Command::new("sh").arg("-c").arg(format!("{} \"$0\"", vm.ssh_command)).arg(command).output();
+    let login = login(vm);
+    let output = Command::new("sh").arg("-c").arg(format!("{login} \"$0\"")).arg(command).output();
     let output = output.unwrap();
-    assert!(output.status.success(), "{}: {}", vm.ssh_command, String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{login}: {}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).unwrap()
 }
 
@@ -233,7 +257,7 @@ async fn a_machine_from_launch_to_destroy() {
     let start = Instant::now();
     let on = house.update(&vm.id, &request, &shape).await.unwrap();
     println!("started, SSH up after {:?}", start.elapsed());
-    assert_eq!((on.status, on.ssh_port), (PowerState::Running, vm.ssh_port));
+    assert_eq!((on.status, &on.login), (PowerState::Running, &vm.login));
     assert_eq!(ssh(&on, "nproc; cat hello; sudo lsblk -bdno SIZE /dev/vda"), "1\nhello\n6442450944\n");
 
     // Killed from outside: stopped. Destroyed twice: gone.

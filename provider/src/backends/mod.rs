@@ -1,13 +1,18 @@
 //! The backends, and the one place that matches on which of them is meant.
 
+pub mod aws;
 pub mod qemu;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use aws::Aws;
+use aws::vm::AwsVmSpec;
 use qemu::vm::QemuVmSpec;
 use qemu::{Local, QemuImageSpec, UnreadableBase};
+use tokio_util::sync::CancellationToken;
 
+use crate::domain::prerequisite::Prerequisite;
 use crate::domain::{ImageBackend, ImageBuilder, ImageSpec, VmBackend, VmLauncher};
 
 /// Who makes an image, and what only that backend needs to know for it.
@@ -41,6 +46,8 @@ impl Target {
 pub enum VmTarget {
     /// This computer.
     Qemu(QemuVmSpec),
+    /// AWS.
+    Aws(AwsVmSpec),
 }
 
 /// The backends as the provider's configuration sets them up.
@@ -50,22 +57,42 @@ pub struct Backends {
     pub default_tags: BTreeMap<String, String>,
     /// This computer.
     pub local: Arc<Local>,
+    /// AWS.
+    pub aws: Arc<Aws>,
 }
 
+/// The names that `cloud` has in state and configuration.
+pub const CLOUDS: &[&str] = &[qemu::CLOUD, aws::CLOUD];
+
 impl Backends {
-    /// The images of a cloud, by the name that `cloud` has in state.
-    pub fn images(&self, cloud: &str) -> Option<Arc<dyn ImageBackend>> {
+    /// The images of a cloud, by the name that `cloud` has in state, and of a region, where the cloud has some.
+    pub fn images(&self, cloud: &str, region: Option<&str>) -> Option<Arc<dyn ImageBackend>> {
         match cloud {
             qemu::CLOUD => Some(Arc::clone(&self.local) as Arc<dyn ImageBackend>),
+            aws::CLOUD => Some(Arc::new(self.aws.images(region))),
             _ => None,
         }
     }
 
-    /// The machines of a cloud, by the name that `cloud` has in state.
-    pub fn vms(&self, cloud: &str) -> Option<Arc<dyn VmBackend>> {
+    /// The machines of a cloud, by the name that `cloud` has in state, and of a region, where the cloud has some.
+    pub fn vms(&self, cloud: &str, region: Option<&str>) -> Option<Arc<dyn VmBackend>> {
         match cloud {
             qemu::CLOUD => Some(Arc::clone(&self.local) as Arc<dyn VmBackend>),
+            aws::CLOUD => Some(Arc::new(self.aws.vms(region))),
             _ => None,
+        }
+    }
+
+    /// What working with a cloud needs, and whether it is there.
+    pub async fn prerequisites(
+        &self,
+        cloud: &str,
+        region: Option<&str>,
+        cancel: &CancellationToken,
+    ) -> Vec<Prerequisite> {
+        match cloud {
+            aws::CLOUD => self.aws.prerequisites(region).await,
+            _ => self.local.prerequisites(cancel).await,
         }
     }
 
@@ -73,6 +100,7 @@ impl Backends {
     pub fn launcher(&self, target: &VmTarget) -> Box<dyn VmLauncher> {
         match target {
             VmTarget::Qemu(spec) => Box::new(self.local.launcher(spec.clone())),
+            VmTarget::Aws(spec) => Box::new(self.aws.launcher(spec.clone())),
         }
     }
 
@@ -80,6 +108,49 @@ impl Backends {
     pub fn builder(&self, target: &Target) -> Box<dyn ImageBuilder> {
         match target {
             Target::Qemu(spec) => Box::new(self.local.builder(spec.clone())),
+        }
+    }
+}
+
+/// What an import is given: `CLOUD/ID`, and for a cloud with regions `CLOUD/REGION/ID`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ImportId<'a> {
+    /// The cloud, as it stands in state.
+    pub cloud: &'a str,
+    /// The region, where the cloud has some.
+    pub region: Option<&'a str>,
+    /// The object's own id.
+    pub id: &'a str,
+}
+
+impl<'a> ImportId<'a> {
+    /// Reads it; none when it is nothing of the kind.
+    pub fn parse(text: &'a str) -> Option<Self> {
+        let (cloud, rest) = text.split_once('/')?;
+        let parsed = match cloud {
+            qemu::CLOUD => Self { cloud, region: None, id: rest },
+            aws::CLOUD => {
+                let (region, id) = rest.split_once('/')?;
+                aws::model::region(region).ok()?;
+                Self { cloud, region: Some(region), id }
+            }
+            _ => return None,
+        };
+        (!parsed.id.is_empty() && !parsed.id.contains('/')).then_some(parsed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_imported_says_where_it_is() {
+        let parsed = |cloud, region, id| Some(ImportId { cloud, region, id });
+        assert_eq!(ImportId::parse("qemu/x"), parsed("qemu", None, "x"));
+        assert_eq!(ImportId::parse("aws/us-west-2/i-1"), parsed("aws", Some("us-west-2"), "i-1"));
+        for wrong in ["", "x", "qemu/", "qemu/a/b", "aws/i-1", "aws/here/i-1", "aws/us-west-2/", "other/x"] {
+            assert_eq!(ImportId::parse(wrong), None, "{wrong}");
         }
     }
 }

@@ -42,10 +42,13 @@ pub enum Built {
 }
 
 /// What became of an image when a holder let go.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Released {
     /// Nobody held it any more: it is deleted.
-    Deleted,
+    Deleted {
+        /// What stays because somebody else uses it, and why.
+        left: Vec<String>,
+    },
     /// Others hold it.
     Held {
         /// How many.
@@ -201,7 +204,8 @@ pub trait VmBackend: Send + Sync {
     /// [`BackendError::NotFound`] when it is gone.
     async fn get(&self, id: &str) -> Result<Vm, BackendError>;
 
-    /// The configuration that the machine was made and last changed from, as [`VmRequest::inputs`] had it.
+    /// The configuration that the machine was made and last changed from, as [`VmRequest::inputs`] had it; null
+    /// where the backend has no place for it.
     async fn inputs(&self, id: &str) -> Result<Value, BackendError>;
 
     /// Stops and removes a machine and all that was made for it.

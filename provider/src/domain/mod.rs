@@ -7,6 +7,7 @@ pub mod cache_key;
 pub mod image;
 pub mod image_spec;
 pub mod names;
+pub mod prerequisite;
 pub mod rules;
 pub mod vm;
 pub mod vm_spec;
@@ -17,4 +18,4 @@ pub use backend::{
 pub use cache_key::CacheKey;
 pub use image::{Artifact, Holder, Image, LabelChange, Labels};
 pub use image_spec::{Action, Check, Environment, ImageSpec, OnError, Security, Step};
-pub use vm::{Vm, VmRequest};
+pub use vm::{Vm, VmLogin, VmRequest};

@@ -1,6 +1,6 @@
 //! A machine, as any backend reports it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use super::vm_spec::{PowerState, VmSpec};
@@ -14,6 +14,9 @@ pub struct VmRequest {
     pub image_id: String,
     /// The user's configuration, for a later import.
     pub inputs: serde_json::Value,
+    /// Keys of the tags that the state has managed until now: those that the spec lacks are to go, others are
+    /// somebody else's.
+    pub managed_tags: BTreeSet<String>,
 }
 
 /// The name under which a machine's SSH host key is recorded: machines share addresses, and addresses are used again.
@@ -26,6 +29,8 @@ pub fn host_key_alias(id: impl std::fmt::Display) -> String {
 pub struct Vm {
     /// The backend's own id.
     pub id: String,
+    /// Where in its cloud it is.
+    pub region: String,
     /// Its name.
     pub name: String,
     /// The image that it started from.
@@ -36,20 +41,27 @@ pub struct Vm {
     pub public_ip: Option<String>,
     /// The private address, where there is one.
     pub private_ip: Option<String>,
-    /// Where SSH listens.
-    pub ssh_host: String,
-    /// On which port.
-    pub ssh_port: u16,
-    /// Who logs in.
-    pub ssh_username: String,
-    /// A command that logs in, quoted for a shell.
-    pub ssh_command: String,
-    /// The private key that logs in.
-    pub ssh_private_key_path: Option<PathBuf>,
-    /// A known-hosts file with its host key.
-    pub known_hosts_path: Option<PathBuf>,
-    /// What it prints on its console.
+    /// Where SSH listens; none while the machine has no address.
+    pub ssh_host: Option<String>,
+    /// How one logs in; none where only the state knows.
+    pub login: Option<VmLogin>,
+    /// What it prints on its console; none where only the state knows.
     pub console_log_path: Option<PathBuf>,
-    /// Its tags.
+    /// Its size, in the cloud's own word.
+    pub size: Option<String>,
+    /// Its tags, without those that are ours alone.
     pub tags: BTreeMap<String, String>,
+}
+
+/// How one logs in to a machine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VmLogin {
+    /// The port on which SSH listens.
+    pub port: u16,
+    /// Who logs in.
+    pub username: String,
+    /// The private key that logs in.
+    pub private_key_path: Option<PathBuf>,
+    /// A known-hosts file with the machine's host key.
+    pub known_hosts_path: Option<PathBuf>,
 }

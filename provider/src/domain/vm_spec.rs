@@ -40,6 +40,10 @@ pub struct SshAccess {
     pub public_key: Option<String>,
     /// The private key that belongs to it, on this computer.
     pub private_key_path: Option<PathBuf>,
+    /// Where SSH is reached, when that is not the machine's own address.
+    pub host: Option<String>,
+    /// The port there, when it is not the usual one.
+    pub port: Option<u16>,
 }
 
 /// What a launch waits for.

@@ -7,6 +7,8 @@ use std::sync::Arc;
 use tfplugin::{Attr, Diagnostic, Diagnostics, Model, Path, Value};
 
 use crate::backends::Backends;
+use crate::backends::aws::Aws;
+use crate::backends::aws::model::AwsProviderModel;
 use crate::backends::qemu::host::AcceleratorChoice;
 use crate::backends::qemu::store::Store;
 use crate::backends::qemu::{ForeignStore, Local};
@@ -24,6 +26,9 @@ pub struct ProviderModel {
     /// Tags that every image and machine gets; its own `tags` win over them.
     #[attr(optional)]
     pub default_tags: Attr<BTreeMap<String, String>>,
+    /// How the provider comes to AWS.
+    #[attr(optional)]
+    pub aws: Attr<AwsProviderModel>,
     /// How guests on this computer run.
     #[attr(optional)]
     pub qemu: Attr<QemuProviderModel>,
@@ -80,6 +85,7 @@ impl ProviderModel {
                 format!("The operating system does not tell where this program is: {error}."),
             )
         })?;
+        let aws = Aws::new(self.aws.clone().unwrap_or_default().settings(), data_dir.clone());
         let local = Local {
             store: Store::at(data_dir),
             cache_dir,
@@ -95,6 +101,7 @@ impl ProviderModel {
         Ok(Some(Backends {
             default_tags: self.default_tags.clone().unwrap_or_default(),
             local: Arc::new(local),
+            aws: Arc::new(aws),
         }))
     }
 }

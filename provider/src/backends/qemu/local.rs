@@ -8,9 +8,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::QemuImageSpec;
 use super::builder::LocalBuilder;
-use super::host::{self, AcceleratorChoice, Prerequisite, State};
+use super::host::{self, AcceleratorChoice};
 use super::image::{self, Host};
 use super::store::{Store, StoreError};
+use crate::domain::prerequisite::{Prerequisite, State};
 use crate::domain::{BackendError, CacheKey, Holder, Image, ImageBackend, LabelChange, Released};
 use crate::packer;
 use crate::process::{Limits, Runner};

@@ -15,8 +15,6 @@ pub mod sweep;
 pub mod vm;
 pub mod vm_model;
 
-use crate::process::private;
-
 /// The backend's name in state.
 pub const CLOUD: &str = "qemu";
 

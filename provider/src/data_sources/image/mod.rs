@@ -6,15 +6,18 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use tfplugin::{Attr, CancellationToken, DataSource, Diagnostic, Diagnostics, Model};
 
-use super::images::{Filter, FoundImageModel, cloud, search};
+use super::images::{Filter, FoundImageModel, check_region, cloud, region, search};
 use crate::provider::Configured;
 
 /// The newest image that Sindri made and that a filter takes. It is an error if there is none.
 #[derive(Debug, Clone, Default, Model)]
 pub struct ImageModel {
-    /// Where to look: `"qemu"`, this computer.
+    /// Where to look: `"qemu"`, this computer, or `"aws"`.
     #[attr(required, validate = cloud)]
     pub cloud: Attr<String>,
+    /// In which region of the cloud; the provider's when not set.
+    #[attr(optional, validate = region)]
+    pub region: Attr<String>,
     /// The image's name begins like this.
     #[attr(optional)]
     pub name_prefix: Attr<String>,
@@ -55,6 +58,7 @@ impl DataSource for ImageDataSource {
     }
 
     async fn validate(&self, config: &ImageModel, diags: &mut Diagnostics) {
+        check_region(&config.cloud, &config.region, diags);
         let narrowed = !config.name_prefix.is_null()
             || !config.tags.is_null()
             || !config.channel.is_null()
@@ -72,7 +76,7 @@ impl DataSource for ImageDataSource {
         _diags: &mut Diagnostics,
     ) -> Result<ImageModel, Diagnostics> {
         let filter = Filter::of(&config.name_prefix, &config.tags, &config.channel, &config.cache_key);
-        let found = search(&self.0, config.cloud.known_deref().unwrap_or_default(), &filter).await?;
+        let found = search(&self.0, &config.cloud, &config.region, &filter).await?;
         let sound = |image: &&crate::domain::Image| image.disk.as_ref().is_none_or(|disk| disk.intact);
         let Some(newest) = found.iter().find(sound) else {
             let text = "No image that Sindri made fits the filter. The data source `sindri_images` lists all there are; an image that this configuration builds is better taken from its resource.";

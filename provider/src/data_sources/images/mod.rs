@@ -4,8 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use tfplugin::{Attr, CancellationToken, DataSource, Diagnostics, Model};
+use tfplugin::{Attr, CancellationToken, DataSource, Diagnostics, Model, Path};
 
+use crate::backends::{CLOUDS, qemu};
 use crate::domain::Image;
 use crate::domain::rules::one_of;
 use crate::provider::Configured;
@@ -14,9 +15,12 @@ use crate::resources::diagnose;
 /// All images that Sindri made on one cloud, the newest first.
 #[derive(Debug, Clone, Default, Model)]
 pub struct ImagesModel {
-    /// Where to look: `"qemu"`, this computer.
+    /// Where to look: `"qemu"`, this computer, or `"aws"`.
     #[attr(required, validate = cloud)]
     pub cloud: Attr<String>,
+    /// In which region of the cloud; the provider's when not set.
+    #[attr(optional, validate = region)]
+    pub region: Attr<String>,
     /// Only images whose name begins like this.
     #[attr(optional)]
     pub name_prefix: Attr<String>,
@@ -134,17 +138,29 @@ impl<'a> Filter<'a> {
 }
 
 pub(super) fn cloud(name: &str) -> Result<(), String> {
-    one_of(name, &[crate::backends::qemu::CLOUD])
+    one_of(name, CLOUDS)
+}
+
+pub(super) use crate::backends::aws::model::region;
+
+/// Only a cloud with regions has some.
+pub(super) fn check_region(cloud: &Attr<String>, region: &Attr<String>, diags: &mut Diagnostics) {
+    if region.is_known() && cloud.known_deref() == Some(qemu::CLOUD) {
+        let text = "This computer has no regions: leave it out.";
+        diags.error(Path::from("region"), "Not for this cloud", text);
+    }
 }
 
 /// Images of a cloud that a filter takes, the newest first.
 pub(super) async fn search(
     provider: &Configured,
-    cloud: &str,
+    cloud: &Attr<String>,
+    region: &Attr<String>,
     filter: &Filter<'_>,
 ) -> Result<Vec<Image>, Diagnostics> {
     let backends = provider.require()?;
-    let Some(images) = backends.images(cloud) else { return Ok(Vec::new()) };
+    let cloud = cloud.known_deref().unwrap_or_default();
+    let Some(images) = backends.images(cloud, region.known_deref()) else { return Ok(Vec::new()) };
     let all = images.list().await.map_err(|error| diagnose::backend("Images not listed", &error))?;
     Ok(all.into_iter().rev().filter(|image| filter.takes(image)).collect())
 }
@@ -168,6 +184,10 @@ impl DataSource for ImagesDataSource {
         "images"
     }
 
+    async fn validate(&self, config: &ImagesModel, diags: &mut Diagnostics) {
+        check_region(&config.cloud, &config.region, diags);
+    }
+
     async fn read(
         &self,
         mut config: ImagesModel,
@@ -175,7 +195,7 @@ impl DataSource for ImagesDataSource {
         _diags: &mut Diagnostics,
     ) -> Result<ImagesModel, Diagnostics> {
         let filter = Filter::of(&config.name_prefix, &config.tags, &config.channel, &config.cache_key);
-        let found = search(&self.0, config.cloud.known_deref().unwrap_or_default(), &filter).await?;
+        let found = search(&self.0, &config.cloud, &config.region, &filter).await?;
         config.images = Attr::Known(found.iter().map(FoundImageModel::from).collect());
         Ok(config)
     }

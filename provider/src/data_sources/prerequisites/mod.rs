@@ -1,20 +1,23 @@
-//! `data "sindri_prerequisites"`: what this computer needs to build images and run machines, and has.
+//! `data "sindri_prerequisites"`: what is needed to build images and run machines, and what of it is there.
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use tfplugin::{Attr, CancellationToken, DataSource, Diagnostics, Model};
 
-use super::images::cloud;
-use crate::backends::qemu::host::{Prerequisite, State};
+use super::images::{check_region, cloud, region};
+use crate::domain::prerequisite::{Prerequisite, satisfied};
 use crate::provider::Configured;
 
 /// What is needed to work with a cloud, and whether it is there; for `check` blocks and for people.
 #[derive(Debug, Clone, Default, Model)]
 pub struct PrerequisitesModel {
-    /// What for: `"qemu"`, this computer.
+    /// What for: `"qemu"`, this computer, or `"aws"`, where credentials and permissions are looked at.
     #[attr(required, validate = cloud)]
     pub cloud: Attr<String>,
+    /// In which region of the cloud; the provider's when not set.
+    #[attr(optional, validate = region)]
+    pub region: Attr<String>,
     /// Whether all that is required is there.
     #[attr(computed)]
     pub satisfied: Attr<bool>,
@@ -74,6 +77,10 @@ impl DataSource for PrerequisitesDataSource {
         "prerequisites"
     }
 
+    async fn validate(&self, config: &PrerequisitesModel, diags: &mut Diagnostics) {
+        check_region(&config.cloud, &config.region, diags);
+    }
+
     async fn read(
         &self,
         mut config: PrerequisitesModel,
@@ -81,9 +88,9 @@ impl DataSource for PrerequisitesDataSource {
         _diags: &mut Diagnostics,
     ) -> Result<PrerequisitesModel, Diagnostics> {
         let backends = self.0.require()?;
-        let found = backends.local.prerequisites(&cancel).await;
-        config.satisfied =
-            found.iter().all(|prerequisite| !prerequisite.required || prerequisite.state == State::Ok).into();
+        let cloud = config.cloud.known_deref().unwrap_or_default();
+        let found = backends.prerequisites(cloud, config.region.known_deref(), &cancel).await;
+        config.satisfied = satisfied(&found).into();
         config.prerequisites = Attr::Known(found.iter().map(PrerequisiteModel::from).collect());
         Ok(config)
     }

@@ -56,13 +56,9 @@ impl ImageResource {
         Self { provider, seen: Seen::default() }
     }
 
-    fn images(
-        &self,
-        backends: &Backends,
-        cloud: &Attr<String>,
-    ) -> Result<Arc<dyn ImageBackend>, Diagnostics> {
-        let cloud = cloud.known_deref().unwrap_or(qemu::CLOUD);
-        backends.images(cloud).ok_or_else(|| {
+    fn images(&self, backends: &Backends, model: &ImageModel) -> Result<Arc<dyn ImageBackend>, Diagnostics> {
+        let cloud = model.cloud.known_deref().unwrap_or(qemu::CLOUD);
+        backends.images(cloud, model.region.known_deref()).ok_or_else(|| {
             let text = format!("The state names {cloud:?}, which this version of the provider does not know. Use the version that made it.");
             Diagnostic::error("Unknown backend", text).into()
         })
@@ -123,7 +119,7 @@ impl Resource for ImageResource {
         if !is_here(&backends, &model)? {
             return Ok(None);
         }
-        let images = self.images(&backends, &model.cloud)?;
+        let images = self.images(&backends, &model)?;
         match images.get(&id).await {
             Ok(image) => {
                 let origin = model.origin.clone();
@@ -169,7 +165,7 @@ impl Resource for ImageResource {
             prior.tags = request.prior.tags_all.clone().unwrap_or_default();
             let change = LabelChange::between(&prior, &settings.labels);
             let id = model.image_id.known().cloned().unwrap_or_default();
-            let images = self.images(&backends, &model.cloud)?;
+            let images = self.images(&backends, &model)?;
             if !change.is_empty() {
                 let changed = images.relabel(&id, &change).await;
                 changed.map_err(|error| diagnose::backend("Image not changed", &error))?;
@@ -198,7 +194,7 @@ impl Resource for ImageResource {
         if !is_here(&backends, &request.prior)? {
             return Ok(());
         }
-        let images = self.images(&backends, &request.prior.cloud)?;
+        let images = self.images(&backends, &request.prior)?;
         let retain = request.prior.retain_on_destroy.unwrap_or(false);
         match images.release(id, private.holder().as_ref(), retain).await {
             Ok(Released::Held { others }) => {
@@ -208,7 +204,17 @@ impl Resource for ImageResource {
                 diags.push(Diagnostic::warning("Image still in use", text));
                 Ok(())
             }
-            Ok(Released::Deleted | Released::Retained) => Ok(()),
+            Ok(Released::Deleted { left }) => {
+                if !left.is_empty() {
+                    let text = format!(
+                        "Image {id} is deleted. These stay, because others use them:\n{}",
+                        left.join("\n")
+                    );
+                    diags.push(Diagnostic::warning("Something of the image stays", text));
+                }
+                Ok(())
+            }
+            Ok(Released::Retained) => Ok(()),
             Err(error) if error.is_not_found() => Ok(()),
             Err(error) => Err(diagnose::backend("Image not deleted", &error).into()),
         }
@@ -222,8 +228,10 @@ impl Resource for ImageResource {
             );
             Diagnostic::error("Invalid import id", text)
         };
-        let (cloud, image_id) = id.split_once('/').ok_or_else(wrong)?;
-        let images = backends.images(cloud).ok_or_else(wrong)?;
+        // What is built elsewhere cannot be described by this resource yet.
+        let (cloud, image_id) =
+            id.split_once('/').filter(|(cloud, _)| *cloud == qemu::CLOUD).ok_or_else(wrong)?;
+        let images = backends.images(cloud, None).ok_or_else(wrong)?;
         let missing = |error: BackendError| diagnose::backend("Image not imported", &error);
         let image = images.get(image_id).await.map_err(missing)?;
         let inputs = images.inputs(image_id).await.map_err(missing)?;

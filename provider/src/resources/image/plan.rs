@@ -69,7 +69,7 @@ impl ImageResource {
         settings: &Settings,
         plan: &mut Plan<ImageModel>,
     ) -> Result<(), Diagnostics> {
-        let Some(images) = backends.images(qemu::CLOUD) else { return Ok(()) };
+        let Some(images) = backends.images(qemu::CLOUD, None) else { return Ok(()) };
         let found = images.find(&wanted.key).await;
         let found = found.map_err(|error| diagnose::backend("Image look-up failed", &error))?;
         let hit =

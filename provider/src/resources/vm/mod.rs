@@ -1,7 +1,10 @@
 //! `sindri_vm`: the lifecycle of a machine, the same for every backend.
 
 pub mod model;
+mod observe;
 mod plan;
+mod plan_aws;
+mod private;
 #[cfg(test)]
 mod tests;
 
@@ -10,14 +13,14 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use model::VmModel;
+use private::Private;
 use tfplugin::{
     Attr, CreateRequest, DeleteRequest, Diagnostic, Diagnostics, Operation, Plan, PlanRequest, ReadRequest,
     Resource, State, StateSink, Timeouts, UpdateRequest,
 };
 
 use super::{deadline, diagnose, inputs};
-use crate::backends::{Backends, VmTarget, qemu};
-use crate::domain::vm_spec::PowerState;
+use crate::backends::{Backends, ImportId, VmTarget, qemu};
 use crate::domain::{BackendError, Vm, VmBackend, VmLauncher, VmRequest};
 use crate::provider::Configured;
 
@@ -42,49 +45,44 @@ impl VmResource {
     /// Who runs the machine that state names.
     fn backend(backends: &Backends, model: &VmModel) -> Result<Arc<dyn VmBackend>, Diagnostics> {
         let cloud = model.cloud.known_deref().unwrap_or(qemu::CLOUD);
-        backends.vms(cloud).ok_or_else(|| {
+        backends.vms(cloud, model.region.known_deref()).ok_or_else(|| {
             let text = format!("The state names {cloud:?}, which this version of the provider does not know. Use the version that made it.");
             Diagnostic::error("Unknown backend", text).into()
         })
     }
 
-    fn request(backends: &Backends, planned: &VmModel, config: &VmModel) -> VmRequest {
+    /// What is asked for; `prior` is the machine as it is in state, if it is there already.
+    fn request(
+        backends: &Backends,
+        planned: &VmModel,
+        config: &VmModel,
+        prior: Option<&VmModel>,
+    ) -> VmRequest {
+        let managed = prior.and_then(|prior| prior.tags_all.known());
         VmRequest {
             spec: planned.spec(config, &planned.all_tags(&backends.default_tags)),
             image_id: planned.image_id.clone().unwrap_or_default(),
             inputs: inputs::store(planned),
+            managed_tags: managed.into_iter().flat_map(|tags| tags.keys().cloned()).collect(),
         }
     }
 
-    fn launcher(backends: &Backends, planned: &VmModel) -> Box<dyn VmLauncher> {
-        backends.launcher(&VmTarget::Qemu(planned.qemu.clone().unwrap_or_default().spec()))
+    /// Who launches and changes machines as planned; `prior` is where the machine is, if it is there already.
+    fn launcher(backends: &Backends, planned: &VmModel, prior: Option<&VmModel>) -> Box<dyn VmLauncher> {
+        backends.launcher(&planned.target(prior.and_then(|prior| prior.region.known_deref())))
     }
 }
 
-impl VmModel {
-    /// Fills in what only the machine itself knows.
-    fn observe(&mut self, vm: &Vm, store_id: Option<String>) {
-        let path = |path: &Option<std::path::PathBuf>| {
-            Attr::from(path.as_ref().map(|path| path.display().to_string()))
-        };
-        self.id = vm.id.as_str().into();
-        self.cloud = qemu::CLOUD.into();
-        let status = match vm.status {
-            PowerState::Running => "running",
-            PowerState::Stopped => "stopped",
-        };
-        self.status = status.into();
-        self.power_state = status.into();
-        self.public_ip = vm.public_ip.clone().into();
-        self.private_ip = vm.private_ip.clone().into();
-        self.ssh_host = vm.ssh_host.as_str().into();
-        self.ssh_port = vm.ssh_port.into();
-        self.ssh_username = vm.ssh_username.as_str().into();
-        self.ssh_command = vm.ssh_command.as_str().into();
-        self.ssh_private_key_path = path(&vm.ssh_private_key_path);
-        self.ssh_known_hosts_path = path(&vm.known_hosts_path);
-        self.console_log_path = path(&vm.console_log_path);
-        self.store_id = store_id.into();
+/// The local store's id, for a machine that is kept there.
+fn store_of(backends: &Backends, model: &VmModel) -> Result<Option<String>, Diagnostics> {
+    match model.target(None) {
+        VmTarget::Qemu(_) => {
+            let store = backends.local.store.ensure_id();
+            store
+                .map(Some)
+                .map_err(|error| Diagnostic::error("Local store not usable", diagnose::chain(&error)).into())
+        }
+        VmTarget::Aws(_) => Ok(None),
     }
 }
 
@@ -126,19 +124,18 @@ impl Resource for VmResource {
         _diags: &mut Diagnostics,
     ) -> Result<(), Diagnostics> {
         let backends = self.provider.require()?;
-        let store = backends.local.store.ensure_id();
-        let store =
-            store.map_err(|error| Diagnostic::error("Local store not usable", diagnose::chain(&error)))?;
+        let store = store_of(&backends, &request.planned)?;
+        let cloud = request.planned.configured_cloud();
         let mut model = request.planned.clone();
         model.tags_all = Attr::Known(model.all_tags(&backends.default_tags));
-        let machine = Self::request(&backends, &request.planned, &request.config);
+        let machine = Self::request(&backends, &request.planned, &request.config, None);
         let limit = Timeouts::of(&model.timeouts, Operation::Create, LAUNCH);
         let mut record = |vm: &Vm| {
             let mut model = model.clone();
-            model.observe(vm, Some(store.clone()));
+            model.observe(vm, cloud, store.clone());
             state.set(model);
         };
-        let launcher = Self::launcher(&backends, &request.planned);
+        let launcher = Self::launcher(&backends, &request.planned, None);
         let launched = deadline::run(&request.cancel, limit, |cancel| {
             let (launcher, machine, record) = (&launcher, &machine, &mut record);
             async move { launcher.create(machine, record, &cancel).await }
@@ -162,13 +159,9 @@ impl Resource for VmResource {
         }
         match Self::backend(&backends, &model)?.get(&id).await {
             Ok(vm) => {
-                model.observe(&vm, store);
-                if !model.tags.is_null() {
-                    let own = model.tags.clone().unwrap_or_default();
-                    let seen = own.into_keys().filter_map(|key| vm.tags.get_key_value(&key));
-                    model.tags = Attr::Known(seen.map(|(key, value)| (key.clone(), value.clone())).collect());
-                }
-                model.tags_all = Attr::Known(vm.tags);
+                let cloud = model.cloud.clone().into_known().unwrap_or_else(|| qemu::CLOUD.to_owned());
+                model.observe(&vm, &cloud, store);
+                model.observe_tags(&vm);
                 Ok(Some(model.into()))
             }
             Err(error) if error.is_not_found() => Ok(None),
@@ -188,15 +181,17 @@ impl Resource for VmResource {
         model.tags_all = Attr::Known(model.all_tags(&backends.default_tags));
         let id = model.id.clone().unwrap_or_default();
         let store = model.store_id.known().cloned();
-        let machine = Self::request(&backends, &request.planned, &request.config);
+        let prior = Some(&request.prior);
+        let machine = Self::request(&backends, &request.planned, &request.config, prior);
         let limit = Timeouts::of(&model.timeouts, Operation::Update, LAUNCH);
-        let launcher = Self::launcher(&backends, &request.planned);
+        let launcher = Self::launcher(&backends, &request.planned, prior);
         let updated = deadline::run(&request.cancel, limit, |cancel| {
             let (launcher, machine, id) = (&launcher, &machine, &id);
             async move { launcher.update(id, machine, &cancel).await }
         });
         let vm = updated.await.map_err(|failure| failure.diagnostic("Machine not changed", "update"))?;
-        model.observe(&vm, store);
+        model.observe(&vm, request.planned.configured_cloud(), store);
+        state.set_private(Private::default().write());
         state.set(model);
         Ok(())
     }
@@ -228,17 +223,20 @@ impl Resource for VmResource {
         let failed = |error: BackendError| diagnose::backend("Machine not imported", &error);
         let wrong = || {
             let text = format!(
-                "{id:?} is not what can be imported: write \"qemu/MACHINE_ID\", the name of its folder in `vms/` under `data_dir`."
+                "{id:?} is not what can be imported: write \"qemu/MACHINE_ID\", the name of its folder in `vms/` under `data_dir`, or \"aws/REGION/INSTANCE_ID\"."
             );
             Diagnostic::error("Invalid import id", text)
         };
-        let (cloud, vm_id) = id.split_once('/').ok_or_else(wrong)?;
-        let backend = backends.vms(cloud).ok_or_else(wrong)?;
-        let vm = backend.get(vm_id).await.map_err(failed)?;
-        let kept = backend.inputs(vm_id).await.map_err(failed)?;
-        let mut model: VmModel = inputs::restore(&kept)?;
-        model.tags_all = Attr::Known(vm.tags.clone());
-        model.observe(&vm, backends.local.store.id().ok().flatten());
-        Ok(model.into())
+        let ImportId { cloud, region, id } = ImportId::parse(id).ok_or_else(wrong)?;
+        let backend = backends.vms(cloud, region).ok_or_else(wrong)?;
+        let vm = backend.get(id).await.map_err(failed)?;
+        let kept = backend.inputs(id).await.map_err(failed)?;
+        let imported = kept.is_null();
+        let mut model = if imported { VmModel::imported(&vm) } else { inputs::restore(&kept)? };
+        // In a cloud, which of the tags are the user's is only known by the configuration.
+        model.tags_all = Attr::Known(if imported { Default::default() } else { vm.tags.clone() });
+        let store = backends.local.store.id().ok().flatten();
+        model.observe(&vm, cloud, store.filter(|_| cloud == qemu::CLOUD));
+        Ok(State { model, private: Some(Private { imported }.write()) })
     }
 }

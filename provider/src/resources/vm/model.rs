@@ -5,7 +5,9 @@ use std::path::PathBuf;
 
 use tfplugin::{Attr, Diagnostics, Model, Path, Timeouts};
 
+use crate::backends::aws::model::AwsVmModel;
 use crate::backends::qemu::vm_model::QemuVmModel;
+use crate::backends::{VmTarget, aws, qemu};
 use crate::domain::names;
 use crate::domain::rules::one_of;
 use crate::domain::vm_spec::{PowerState, SshAccess, VmSpec, WaitFor};
@@ -23,7 +25,7 @@ pub struct VmModel {
     /// `"running"` or `"stopped"`; changes in place.
     #[attr(optional, default = "running", validate = power_state)]
     pub power_state: Attr<String>,
-    /// What cloud-init reads at first boot, passed on unchanged.
+    /// What cloud-init reads at first boot, passed on unchanged. At most 16 KiB on AWS.
     #[attr(optional, validate = names::text)]
     pub user_data: Attr<String>,
     /// Like `user_data`, for secrets: never stored in plan or state.
@@ -36,8 +38,8 @@ pub struct VmModel {
     /// machine that has booted: cloud-init runs once.
     #[attr(optional, default = false)]
     pub user_data_replace_on_change: Attr<bool>,
-    /// Who may log in.
-    #[attr(optional, requires_replace)]
+    /// Who may log in. A change makes the machine anew.
+    #[attr(optional)]
     pub ssh: Attr<SshModel>,
     /// What create and start wait for: `"ssh"` (until somebody can log in; user data may not be applied yet),
     /// `"cloud-init"` (until it is done, user data included), or `"none"`.
@@ -49,6 +51,9 @@ pub struct VmModel {
     /// Runs the machine on this computer with QEMU.
     #[attr(optional)]
     pub qemu: Attr<QemuVmModel>,
+    /// Runs the machine on AWS, as an EC2 instance.
+    #[attr(optional)]
+    pub aws: Attr<AwsVmModel>,
     /// How long the operations may take.
     #[attr(optional)]
     pub timeouts: Attr<Timeouts>,
@@ -56,13 +61,16 @@ pub struct VmModel {
     /// The machine's own id.
     #[attr(computed, keep_prior)]
     pub id: Attr<String>,
-    /// Where it runs: `"qemu"`.
+    /// Where it runs: `"qemu"` or `"aws"`.
     #[attr(computed, keep_prior)]
     pub cloud: Attr<String>,
+    /// The region where it runs; `"local"` on this computer.
+    #[attr(computed, keep_prior)]
+    pub region: Attr<String>,
     /// `"running"` or `"stopped"`, as it was when last looked at.
     #[attr(computed)]
     pub status: Attr<String>,
-    /// The public address; null for a machine on this computer.
+    /// The public address; null for a machine on this computer, and where there is none.
     #[attr(computed, keep_prior)]
     pub public_ip: Attr<String>,
     /// The private address; null for a machine on this computer.
@@ -86,13 +94,13 @@ pub struct VmModel {
     /// A known-hosts file with the machine's host key.
     #[attr(computed, keep_prior)]
     pub ssh_known_hosts_path: Attr<String>,
-    /// What the machine prints on its console.
+    /// What the machine prints on its console. In a cloud it is fetched when nobody answers there.
     #[attr(computed, keep_prior)]
     pub console_log_path: Attr<String>,
     /// The machine's tags and the provider's `default_tags` together.
     #[attr(computed)]
     pub tags_all: Attr<BTreeMap<String, String>>,
-    /// Which local store has the machine.
+    /// Which local store has the machine; null in a cloud.
     #[attr(computed, keep_prior)]
     pub store_id: Attr<String>,
 }
@@ -100,7 +108,8 @@ pub struct VmModel {
 /// Who may log in. When nothing is given, a fresh key is made for the machine.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Model)]
 pub struct SshModel {
-    /// The user; `"sindri"` when not set, made at first boot with the right to use sudo.
+    /// The user. On this computer `"sindri"` when not set, made at first boot with the right to use sudo. In a
+    /// cloud the key goes to the image's own first user: `"ubuntu"` when not set.
     #[attr(optional, validate = names::user)]
     pub username: Attr<String>,
     /// A public key in OpenSSH's format.
@@ -109,18 +118,24 @@ pub struct SshModel {
     /// The path of the private key that belongs to `public_key`, for `wait_for` and `ssh_command`.
     #[attr(optional, validate = names::text)]
     pub private_key_path: Attr<String>,
+    /// Where SSH is reached when that is not the machine's own address: a forward, a NAT. Not for a machine on this
+    /// computer.
+    #[attr(optional, validate = host)]
+    pub host: Attr<String>,
+    /// The port on which SSH is reached, 22 when not set. Not for a machine on this computer.
+    #[attr(optional, validate = port)]
+    pub port: Attr<u16>,
 }
-
-/// Who logs in when the user does not say.
-pub const DEFAULT_USER: &str = "sindri";
 
 impl VmModel {
     /// Checks what can be said before values are known. An unknown value may turn out to be null, and is no mistake.
     pub fn validate(&self, diags: &mut Diagnostics) {
         let root = Path::root();
-        if self.qemu.is_null() {
-            let text = "Set exactly one backend: `qemu = {}` runs the machine on this computer.";
-            diags.error(root.clone(), "No backend", text);
+        let set = [!self.qemu.is_null(), !self.aws.is_null()].into_iter().filter(|set| *set).count();
+        if set == 0 || (set > 1 && self.qemu.is_known() && self.aws.is_known()) {
+            let summary = if set == 0 { "No backend" } else { "Two backends" };
+            let text = "Set exactly one: `qemu = {}` runs the machine on this computer, `aws = {}` on EC2.";
+            diags.error(root.clone(), summary, text);
         }
         if self.user_data.is_known() && self.user_data_wo.is_known() {
             let text = "Set one of `user_data` and `user_data_wo`.";
@@ -142,7 +157,47 @@ impl VmModel {
         }
         if let Attr::Known(qemu) = &self.qemu {
             qemu.validate(&root.attr("qemu"), diags);
+            self.validate_local_ssh(diags);
         }
+        if let Attr::Known(aws) = &self.aws {
+            let elsewhere = match &self.ssh {
+                Attr::Unknown => true,
+                ssh => ssh.known().is_some_and(|ssh| !ssh.host.is_null()),
+            };
+            let waits = !self.wait_for.is_unknown() && self.wait_for.known_deref() != Some("none");
+            aws.validate(&root.attr("aws"), waits && !elsewhere, diags);
+            AwsVmModel::validate_object(&self.tags, &self.user_data, diags);
+        }
+    }
+
+    /// The ports of a machine on this computer are chosen by the backend.
+    fn validate_local_ssh(&self, diags: &mut Diagnostics) {
+        let Some(ssh) = self.ssh.known() else { return };
+        for (name, set) in [("host", ssh.host.is_known()), ("port", ssh.port.is_known())] {
+            if set {
+                let text =
+                    "A machine on this computer is reached on 127.0.0.1, at a port that is chosen for it.";
+                diags.error(Path::from("ssh").attr(name), "Not for this backend", text);
+            }
+        }
+    }
+
+    /// Who runs it, and in which words. `prior` is where it is, for a machine that is there already.
+    pub fn target(&self, prior: Option<&str>) -> VmTarget {
+        match self.aws.known() {
+            Some(aws) => VmTarget::Aws(aws.spec(prior)),
+            None => VmTarget::Qemu(self.qemu.clone().unwrap_or_default().spec()),
+        }
+    }
+
+    /// The backend's name in state, by what is configured.
+    pub fn configured_cloud(&self) -> &'static str {
+        if self.aws.is_null() { qemu::CLOUD } else { aws::CLOUD }
+    }
+
+    /// Who logs in when the user does not say.
+    pub fn default_user(&self) -> &'static str {
+        if self.aws.is_null() { "sindri" } else { "ubuntu" }
     }
 
     /// The machine as asked for. `self` is the plan, all of it known; `config` has the secrets.
@@ -154,9 +209,11 @@ impl VmModel {
             power_state: self.power_state(),
             user_data: user_data.map(|text| Secret::new(text.as_str())),
             ssh: SshAccess {
-                username: ssh.username.into_known().unwrap_or_else(|| DEFAULT_USER.to_owned()),
+                username: ssh.username.into_known().unwrap_or_else(|| self.default_user().to_owned()),
                 public_key: ssh.public_key.into_known(),
                 private_key_path: ssh.private_key_path.into_known().map(PathBuf::from),
+                host: ssh.host.into_known(),
+                port: ssh.port.into_known(),
             },
             wait_for: match self.wait_for.known_deref() {
                 Some("none") => WaitFor::None,
@@ -200,4 +257,17 @@ fn public_key(value: &str) -> Result<(), String> {
         return Ok(());
     }
     Err("must be one line of a public key, such as `ssh-ed25519 AAAA… name`".into())
+}
+
+fn host(value: &str) -> Result<(), String> {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || ".-:_".contains(c);
+    if !value.is_empty() && value.chars().all(allowed) && !value.starts_with('-') {
+        return Ok(());
+    }
+    Err(format!("{value:?} is no host name and no address"))
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "validators take references")]
+fn port(value: &u16) -> Result<(), String> {
+    if *value > 0 { Ok(()) } else { Err("must be from 1 to 65535".into()) }
 }

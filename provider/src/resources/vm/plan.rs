@@ -2,7 +2,9 @@
 
 use tfplugin::{Attr, Diagnostic, Diagnostics, Path, Plan, PlanRequest, Value};
 
-use super::model::{DEFAULT_USER, VmModel};
+use super::model::VmModel;
+use super::plan_aws;
+use super::private::Private;
 use crate::backends::{Backends, qemu};
 
 /// What a running machine only takes up when it is started again.
@@ -24,48 +26,64 @@ pub(super) fn refine(
     if let Attr::Known(state) = &planned.power_state {
         set(plan, "status", state.as_str().into());
     }
+    // Which backend it is may still be unknown.
+    if planned.qemu.is_unknown() || planned.aws.is_unknown() {
+        return Ok(());
+    }
+    let private = Private::read(request.prior_private);
     match request.prior {
-        None => plan_new(&planned, plan),
-        Some(prior) => plan_change(prior, &planned, plan, diags),
+        None => plan_new(backends, &planned, plan),
+        Some(prior) => plan_change(prior, &planned, &private, plan, diags),
     }
     Ok(())
 }
 
 /// Sets what differs only, so that a plan without changes stays without.
-fn set(plan: &mut Plan<VmModel>, name: &str, value: Value) {
+pub(super) fn set(plan: &mut Plan<VmModel>, name: &str, value: Value) {
     if plan.get(name) != Some(&value) {
         plan.set(name, value);
     }
 }
 
-fn plan_new(planned: &VmModel, plan: &mut Plan<VmModel>) {
-    plan.set("cloud", qemu::CLOUD);
+fn plan_new(backends: Option<&Backends>, planned: &VmModel, plan: &mut Plan<VmModel>) {
+    plan.set("cloud", planned.configured_cloud());
+    match &planned.ssh {
+        Attr::Unknown => {}
+        Attr::Null => plan.set("ssh_username", planned.default_user()),
+        Attr::Known(ssh) => match &ssh.username {
+            Attr::Unknown => {}
+            username => {
+                plan.set("ssh_username", username.known_deref().unwrap_or(planned.default_user()));
+            }
+        },
+    }
+    if planned.aws.is_known() {
+        plan_aws::plan_new(backends, planned, plan);
+        return;
+    }
+    plan.set("region", qemu::REGION);
     plan.set("ssh_host", "127.0.0.1");
     plan.set("public_ip", Value::Null);
     plan.set("private_ip", Value::Null);
-    match &planned.ssh {
-        Attr::Unknown => {}
-        Attr::Null => plan.set("ssh_username", DEFAULT_USER),
-        Attr::Known(ssh) => match &ssh.username {
-            Attr::Unknown => {}
-            username => plan.set("ssh_username", username.known_deref().unwrap_or(DEFAULT_USER)),
-        },
-    }
 }
 
-fn plan_change(prior: &VmModel, planned: &VmModel, plan: &mut Plan<VmModel>, diags: &mut Diagnostics) {
-    let user_data =
-        ["user_data", "user_data_wo_version"].into_iter().filter(|name| plan.prior(*name) != plan.get(*name));
-    let changed: Vec<_> = user_data.collect();
-    let replaces = planned.user_data_replace_on_change == Attr::Known(true);
-    for name in changed {
-        if replaces {
-            plan.require_replace(name);
-        } else {
-            let text = "cloud-init reads user data once, at first boot: the change is recorded and the machine does not see it. Set `user_data_replace_on_change = true` to make the machine anew.";
-            diags.push(Diagnostic::warning("User data takes no effect", text).at(name));
-        }
+fn plan_change(
+    prior: &VmModel,
+    planned: &VmModel,
+    private: &Private,
+    plan: &mut Plan<VmModel>,
+    diags: &mut Diagnostics,
+) {
+    if prior.cloud.is_known() && prior.cloud.known_deref() != Some(planned.configured_cloud()) {
+        plan.require_replace(planned.configured_cloud());
+        return;
     }
+    plan_user_data(planned, private, plan, diags);
+    if planned.aws.is_known() {
+        plan_aws::plan_change(prior, planned, private, plan, diags);
+        return;
+    }
+    plan.require_replace("ssh");
     let size = |model: &VmModel| model.qemu.known().and_then(|qemu| qemu.disk_size_gb.known().copied());
     if let (Some(old), Some(new)) = (size(prior), size(planned))
         && new < old
@@ -77,19 +95,44 @@ fn plan_change(prior: &VmModel, planned: &VmModel, plan: &mut Plan<VmModel>, dia
         plan.require_replace(at.clone());
         diags.push(Diagnostic::warning("Disk cannot shrink", text).at(at));
     }
-    let runs =
-        prior.status.known_deref() == Some("running") && planned.power_state == Attr::Known("running".into());
     let qemu = Path::from("qemu");
     let restarts: Vec<_> = RESTARTS
         .iter()
         .filter(|name| plan.prior(qemu.attr(**name)) != plan.get(qemu.attr(**name)))
         .copied()
         .collect();
-    if runs && !restarts.is_empty() {
-        let text = format!(
-            "A change of {} takes effect when the machine starts: apply restarts it.",
-            restarts.join(", ")
-        );
-        diags.push(Diagnostic::warning("Machine will be restarted", text).at(qemu));
+    warn_of_restart(prior, planned, &restarts, qemu, diags);
+}
+
+/// Tells that a machine which runs is restarted.
+pub(super) fn warn_of_restart(
+    prior: &VmModel,
+    planned: &VmModel,
+    changed: &[&str],
+    at: Path,
+    diags: &mut Diagnostics,
+) {
+    let runs =
+        prior.status.known_deref() == Some("running") && planned.power_state == Attr::Known("running".into());
+    if runs && !changed.is_empty() {
+        let changed = changed.join(", ");
+        let text = format!("A change of {changed} takes effect when the machine starts: apply restarts it.");
+        diags.push(Diagnostic::warning("Machine will be restarted", text).at(at));
+    }
+}
+
+fn plan_user_data(planned: &VmModel, private: &Private, plan: &mut Plan<VmModel>, diags: &mut Diagnostics) {
+    let changed: Vec<_> = ["user_data", "user_data_wo_version"]
+        .into_iter()
+        .filter(|name| plan.prior(*name) != plan.get(*name))
+        .filter(|name| !(private.imported && plan.prior(*name).is_none_or(Value::is_null)))
+        .collect();
+    for name in changed {
+        if planned.user_data_replace_on_change == Attr::Known(true) {
+            plan.require_replace(name);
+        } else {
+            let text = "cloud-init reads user data once, at first boot: the change is recorded and the machine does not see it. Set `user_data_replace_on_change = true` to make the machine anew.";
+            diags.push(Diagnostic::warning("User data takes no effect", text).at(name));
+        }
     }
 }

@@ -25,6 +25,11 @@ async fn what_is_unknown_is_no_mistake() {
         r#"{"name": "dev", "image_id": "x", "qemu": {}}"#,
         r#"{"name": "dev", "image_id": "x", "qemu": {"ports": {"web": {"guest": 80, "host": 8080}}},
             "wait_for": "cloud-init", "ssh": {"username": "ann"}, "user_data": "x"}"#,
+        r#"{"name": "dev", "image_id": "ami-1", "aws": {"allowed_cidrs": ["203.0.113.7/32"],
+            "root_volume": {"size_gb": 20, "encrypted": true, "kms_key_id": "alias/x"}}}"#,
+        r#"{"name": "dev", "image_id": "ami-1", "aws": {"security_group_ids": ["sg-1"]}, "tags": {"team": "a"}}"#,
+        r#"{"name": "dev", "image_id": "ami-1", "aws": {}, "wait_for": "none"}"#,
+        r#"{"name": "dev", "image_id": "ami-1", "aws": {}, "ssh": {"host": "bastion.example", "port": 2222}}"#,
     ] {
         let config = value(config);
         assert_eq!(told(&config).await, Vec::<String>::new());
@@ -48,6 +53,24 @@ async fn every_mistake_is_told_on_its_attribute() {
             &format!(r#""ssh": {{"public_key": "{key}"}}, "wait_for": "cloud-init""#),
             "ssh.private_key_path: No private key",
         ),
+        (r#""aws": {"allowed_cidrs": []}"#, "Two backends"),
+        (r#""ssh": {"port": 22}"#, "ssh.port: Not for this backend"),
+        (r#""qemu": null, "aws": {}"#, "aws.allowed_cidrs: No way in"),
+        (r#""qemu": null, "aws": {"region": "us-west-2a"}"#, "aws.region: "),
+        (r#""qemu": null, "aws": {"instance_type": ""}"#, "aws.instance_type: "),
+        (r#""qemu": null, "aws": {"allowed_cidrs": ["everywhere"]}"#, "aws.allowed_cidrs: "),
+        (
+            r#""qemu": null, "aws": {"allowed_cidrs": [], "security_group_ids": ["sg-1"]}"#,
+            "aws.allowed_cidrs: Conflicting attributes",
+        ),
+        (r#""qemu": null, "aws": {"imdsv2": "off"}"#, "aws.imdsv2: "),
+        (r#""qemu": null, "aws": {"root_volume": {"size_gb": 0}}"#, "aws.root_volume.size_gb: "),
+        (r#""qemu": null, "aws": {"root_volume": {"volume_type": "fast"}}"#, "aws.root_volume.volume_type: "),
+        (
+            r#""qemu": null, "aws": {"root_volume": {"kms_key_id": "k"}}"#,
+            "aws.root_volume.kms_key_id: Key without encryption",
+        ),
+        (r#""qemu": null, "aws": {}, "tags": {"aws:x": "y"}"#, "tags[\"aws:x\"]: Invalid tag"),
         (r#""qemu": {"memory_mb": 1}"#, "qemu.memory_mb: "),
         (r#""qemu": {"cpus": 0}"#, "qemu.cpus: "),
         (r#""qemu": {"disk_size_gb": 0}"#, "qemu.disk_size_gb: "),
@@ -57,6 +80,8 @@ async fn every_mistake_is_told_on_its_attribute() {
             "qemu.ports[\"b\"].host: Port used twice",
         ),
     ];
+    let long = format!(r#""qemu": null, "aws": {{}}, "user_data": "{}""#, "x".repeat(16 * 1024 + 1));
+    let cases = cases.into_iter().chain([(long.as_str(), "user_data: User data too long")]);
     for (mistake, expected) in cases {
         // Of a name that stands twice, the later one counts.
         let good = r#""name": "dev", "image_id": "x", "qemu": {}"#;

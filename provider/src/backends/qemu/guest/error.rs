@@ -9,7 +9,7 @@ use crate::process::ProcessError;
 
 use super::qmp::QmpError;
 use super::spec::Protocol;
-use super::ssh::SshError;
+use crate::ssh::SshError;
 
 /// Why a guest does not do what it should.
 #[derive(Debug, thiserror::Error)]

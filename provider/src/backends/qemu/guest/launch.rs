@@ -10,7 +10,7 @@ use super::qmp::Qmp;
 use super::spec::{Boot, Forward, GuestSpec, Lifetime};
 use super::{GuestError, argv, console, ports};
 use crate::backends::qemu::host::{Emulator, Firmware};
-use crate::backends::qemu::private;
+use crate::process::private;
 use crate::process::{Command, Detached, Finished, Limits, ProcessError, Runner};
 
 /// How often another port is tried when somebody took the one that we had chosen.

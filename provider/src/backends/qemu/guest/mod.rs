@@ -12,7 +12,6 @@ mod process;
 pub mod qmp;
 pub mod seed;
 mod spec;
-pub mod ssh;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -29,21 +28,19 @@ pub use spec::{Boot, Disk, DiskAccess, Forward, GuestSpec, Lifetime, Protocol};
 
 use self::launch::Supervised;
 use self::qmp::Qmp;
-use self::ssh::{Exec, Input, Login, Session, SshError};
 use super::host::Emulator;
 use crate::domain::Environment;
 use crate::process::{Command, Limits, Runner};
+use crate::ssh::{self, Exec, Input, Login, Session, SshError};
 
 /// How long QEMU may take to answer.
 const ANSWER: Duration = Duration::from_secs(5);
 /// How often we look whether a full disk has stopped a guest.
 const LOOK: Duration = Duration::from_secs(5);
+/// The pause after a connection that a restart has broken.
+const RETRY: Duration = Duration::from_millis(250);
 /// How often a guest is asked again to switch itself off: early in its boot it does not listen.
 const ASK_AGAIN: Duration = Duration::from_secs(2);
-/// The first pause after a login that failed; it doubles, since servers punish those who keep trying.
-const RETRY: Duration = Duration::from_millis(250);
-/// The longest such pause.
-const LONGEST_RETRY: Duration = Duration::from_secs(4);
 
 /// A guest that runs. When it lives with the provider, dropping it ends it.
 #[derive(Debug)]
@@ -119,7 +116,7 @@ impl Guest {
     pub async fn wait_ssh(&self, limits: &Limits) -> Result<TcpStream, GuestError> {
         const WHAT: &str = "answer from its SSH server";
         let Some(port) = self.ssh_port() else { return Err(self.not_up(WHAT, Duration::ZERO)) };
-        self.bounded(WHAT, limits, async { Ok(ssh::wait_for_banner(port).await) }).await
+        self.bounded(WHAT, limits, async { Ok(ssh::wait_for_banner("127.0.0.1", port).await) }).await
     }
 
     /// Waits until somebody can log in, and does.
@@ -137,18 +134,7 @@ impl Guest {
 
     async fn log_in(&self, login: &Login, last: &mut Option<SshError>) -> Result<Session, GuestError> {
         let Some(port) = self.ssh_port() else { return Err(self.not_up("SSH port", Duration::ZERO)) };
-        let mut pause = RETRY;
-        loop {
-            let stream = ssh::wait_for_banner(port).await;
-            match Session::open(stream, port, login).await {
-                Ok(session) => return Ok(session),
-                // The key may be on its way still (cloud-init), or the server restarts.
-                Err(error @ (SshError::Denied { .. } | SshError::Connect { .. })) => *last = Some(error),
-                Err(error) => return Err(error.into()),
-            }
-            tokio::time::sleep(pause).await;
-            pause = LONGEST_RETRY.min(pause * 2);
-        }
+        Ok(ssh::log_in("127.0.0.1", port, login, last).await?)
     }
 
     /// Restarts the guest's system and logs in again.

@@ -9,8 +9,8 @@ use std::path::Path;
 use fatfs::{FileSystem, FormatVolumeOptions, FsOptions};
 use serde_json::json;
 
-use crate::backends::qemu::private;
 use crate::process::Secret;
+use crate::process::private;
 
 /// What cloud-init is told.
 #[derive(Debug, Clone)]

@@ -4,43 +4,7 @@ use std::path::Path;
 
 use super::{accelerator, emulator, firmware, namespaces, program};
 use crate::backends::qemu::Arch;
-
-/// One thing that the local backend needs or profits from.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Prerequisite {
-    /// What it is called.
-    pub name: String,
-    /// Its version, where it has one.
-    pub version: Option<String>,
-    /// Whether it can be used.
-    pub state: State,
-    /// What was found, or what to do.
-    pub hint: String,
-    /// Whether nothing works without it; the rest makes things faster or serves some uses only.
-    pub required: bool,
-}
-
-/// Whether a prerequisite can be used.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum State {
-    /// It can.
-    Ok,
-    /// It is not there.
-    Missing,
-    /// It is there and does not work or does not suffice.
-    Unusable,
-}
-
-impl State {
-    /// As data sources and people see it.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Ok => "ok",
-            Self::Missing => "missing",
-            Self::Unusable => "unusable",
-        }
-    }
-}
+use crate::domain::prerequisite::{Prerequisite, State};
 
 /// Room below which a build is likely to fail, in GiB.
 const ROOM_GB: u64 = 4;

@@ -13,8 +13,8 @@ use rustix::fs::FlockOperation;
 use tokio_util::sync::CancellationToken;
 
 use super::{BuildError, Host};
-use crate::backends::qemu::private;
 use crate::process::enter::{self, Entry};
+use crate::process::private;
 use crate::process::{BuildLog, Command, Finished, Limits};
 
 /// How often a lock that another build holds is tried.

@@ -5,15 +5,16 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::{Build, BuildError};
-use crate::backends::qemu::guest::ssh::{self, Exec, Input, KnownHost, Login, Session, SshError};
 use crate::backends::qemu::guest::{
     Boot, Disk, DiskAccess, Forward, Guest, GuestError, GuestSpec, Lifetime, Seed,
 };
 use crate::backends::qemu::host::Emulator;
-use crate::backends::qemu::{Base, DiskFormat, private};
+use crate::backends::qemu::{Base, DiskFormat};
 use crate::domain::{Environment, OnError};
+use crate::process::private;
 use crate::process::{Finished, Limits, ProcessError, Secret};
 use crate::provision::{RUN_SCRIPT, Task, UPLOAD, Work};
+use crate::ssh::{self, Exec, Input, KnownHost, Login, Session, SshError};
 
 /// How long a guest may take to its login: emulated, with a busy host, minutes are usual.
 pub(super) const BOOT: Duration = Duration::from_secs(15 * 60);

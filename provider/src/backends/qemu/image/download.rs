@@ -13,9 +13,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::area::{Lock, lock_file};
 use super::{BuildError, convert};
-use crate::backends::qemu::private;
 use crate::domain::backend::causes;
 use crate::process::BuildLog;
+use crate::process::private;
 
 /// How long a server may say nothing.
 const SILENCE: Duration = Duration::from_secs(60);

@@ -8,9 +8,9 @@ use super::booted::{Booted, FirstBoot, Start, is_seeded, last_lines};
 use super::{Build, BuildError};
 use crate::backends::qemu::DiskFormat;
 use crate::backends::qemu::guest::GuestError;
-use crate::backends::qemu::guest::ssh::SshError;
 use crate::domain::Environment;
 use crate::provision;
+use crate::ssh::SshError;
 
 pub(super) const QUIET: &str = include_str!("../../../../../templates/scripts/quiet-guest.sh");
 pub(super) const AWAIT: &str = include_str!("../../../../../templates/scripts/await-cloud-init.sh");

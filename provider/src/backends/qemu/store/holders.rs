@@ -5,9 +5,9 @@ use std::io;
 use std::path::Path;
 
 use super::{Store, StoreError, files, io_error};
-use crate::backends::qemu::private;
 use crate::domain::Holder;
 use crate::domain::backend::Released;
+use crate::process::private;
 
 impl Store {
     /// Claims an image for a resource.
@@ -61,7 +61,7 @@ impl Store {
             return Ok(Released::Held { others });
         }
         self.remove(id, &dir)?;
-        Ok(Released::Deleted)
+        Ok(Released::Deleted { left: Vec::new() })
     }
 
     fn remove(&self, id: &str, dir: &Path) -> Result<(), StoreError> {

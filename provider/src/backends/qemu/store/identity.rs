@@ -6,7 +6,7 @@ use std::io;
 use serde::{Deserialize, Serialize};
 
 use super::{Store, StoreError, io_error};
-use crate::backends::qemu::private;
+use crate::process::private;
 
 #[derive(Serialize, Deserialize)]
 struct Identity {

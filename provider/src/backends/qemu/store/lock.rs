@@ -12,8 +12,8 @@ use rustix::fs::FlockOperation;
 use tokio_util::sync::CancellationToken;
 
 use super::{Store, StoreError, files, io_error};
-use crate::backends::qemu::private;
 use crate::domain::CacheKey;
+use crate::process::private;
 
 /// How often a lock that somebody else holds is tried again.
 const RETRY: Duration = Duration::from_millis(100);

@@ -10,9 +10,9 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 use super::{StoreError, io_error};
-use crate::backends::qemu::private;
 use crate::domain::image::DiskFile;
 use crate::domain::{Artifact, CacheKey, Image, Labels};
+use crate::process::private;
 
 /// The file's name in the image's folder.
 pub(super) const FILE: &str = "metadata.json";

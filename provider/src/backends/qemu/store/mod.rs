@@ -22,9 +22,9 @@ pub use lock::{KeyLock, Waited};
 pub use metadata::{Fingerprint, Metadata};
 pub use partial::Partial;
 
-use crate::backends::qemu::private;
 use crate::domain::image::DiskFile;
 use crate::domain::{CacheKey, Holder, Image, LabelChange};
+use crate::process::private;
 
 /// Images on this host. Clones are the same store.
 #[derive(Debug, Clone)]

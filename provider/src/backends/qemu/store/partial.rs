@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::FlockOperation;
 use uuid::Uuid;
 
-use crate::backends::qemu::private;
+use crate::process::private;
 
 /// The file that marks a failed build whose guest was left up for a look.
 const KEPT: &str = "kept";

@@ -160,7 +160,10 @@ fn the_last_holder_deletes() {
     assert_eq!(store.release(&image.id, Some(&holder('1')), false).unwrap(), Released::Held { others: 1 });
     // One that never held it, such as an import, does not delete what others hold.
     assert_eq!(store.release(&image.id, None, false).unwrap(), Released::Held { others: 1 });
-    assert_eq!(store.release(&image.id, Some(&holder('2')), false).unwrap(), Released::Deleted);
+    assert_eq!(
+        store.release(&image.id, Some(&holder('2')), false).unwrap(),
+        Released::Deleted { left: Vec::new() }
+    );
     assert!(matches!(store.release(&image.id, None, false), Err(StoreError::NotFound { .. })));
     assert!(matches!(store.hold(&image.id, &holder('1')), Err(StoreError::NotFound { .. })));
     for dir in ["images", "keys"] {
@@ -175,7 +178,7 @@ fn a_retained_image_stays_and_can_be_found() {
     store.hold(&image.id, &holder('1')).unwrap();
     assert_eq!(store.release(&image.id, Some(&holder('1')), true).unwrap(), Released::Retained);
     assert_eq!(ids(&store.find(&key('a')).unwrap()), [&image.id]);
-    assert_eq!(store.release(&image.id, None, false).unwrap(), Released::Deleted);
+    assert_eq!(store.release(&image.id, None, false).unwrap(), Released::Deleted { left: Vec::new() });
 }
 
 #[test]

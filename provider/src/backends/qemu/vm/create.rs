@@ -10,13 +10,14 @@ use uuid::Uuid;
 use super::files::{DISK, Folder, SEED};
 use super::status::view;
 use super::{QemuVmSpec, Record, VmError, power};
-use crate::backends::qemu::guest::{self, Forward, Seed, ssh};
+use crate::backends::qemu::guest::{self, Forward, Seed};
 use crate::backends::qemu::local::failed;
 use crate::backends::qemu::{DiskFormat, Local};
 use crate::domain::image::DiskFile;
 use crate::domain::vm_spec::{PowerState, VmSpec};
 use crate::domain::{BackendError, Exists, Vm, VmRequest};
 use crate::process::{Command, Limits};
+use crate::ssh;
 
 pub(super) async fn create(
     local: &Local,

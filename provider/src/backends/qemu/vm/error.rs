@@ -4,10 +4,10 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::backends::qemu::guest::GuestError;
-use crate::backends::qemu::guest::ssh::SshError;
 use crate::backends::qemu::host::HostError;
 use crate::domain::BackendError;
 use crate::process::ProcessError;
+use crate::ssh::SshError;
 
 use super::Record;
 

@@ -11,8 +11,8 @@ use uuid::Uuid;
 
 use super::{Record, VmError};
 use crate::backends::qemu::DiskFormat;
-use crate::backends::qemu::private;
 use crate::domain::BackendError;
+use crate::process::private;
 
 /// How often a machine that somebody else works on is tried again.
 const RETRY: Duration = Duration::from_millis(100);

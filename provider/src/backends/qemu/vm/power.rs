@@ -7,14 +7,13 @@ use tokio_util::sync::CancellationToken;
 use super::files::{DISK, Folder, SEED};
 use super::status::forwards;
 use super::{Record, VmError};
-use crate::backends::qemu::guest::ssh::{self, Exec, Input, KnownHost, Login, Session};
 use crate::backends::qemu::guest::{Boot, Disk, DiskAccess, Guest, GuestError, GuestSpec, Lifetime};
 use crate::backends::qemu::host::{Accelerator, Emulator};
 use crate::backends::qemu::{DiskFormat, Local, Network};
-use crate::domain::Environment;
 use crate::domain::vm::host_key_alias;
 use crate::domain::vm_spec::WaitFor;
 use crate::process::Limits;
+use crate::ssh::{self, KnownHost, Login, Session};
 
 /// How long a guest has to switch itself off before the plug is pulled.
 const SHUTDOWN: Duration = Duration::from_secs(60);
@@ -127,11 +126,8 @@ fn with_console(error: GuestError, folder: &Folder) -> VmError {
     }
 }
 
-/// Waits until cloud-init is done. Exit code 2 means done with errors that it got over.
 async fn cloud_init(session: &Session, limits: &Limits) -> Result<(), VmError> {
-    let none = Environment::default();
-    let exec = Exec { command: "cloud-init status --wait --long", environment: &none, input: Input::Empty };
-    let finished = session.exec(&exec, None, limits).await?;
+    let finished = ssh::wait_for_cloud_init(session, limits).await?;
     match finished.code {
         0 | 2 => Ok(()),
         code => Err(VmError::CloudInit { code, output: finished.output }),

@@ -14,10 +14,11 @@ use std::time::Duration;
 use super::booted::{self, BOOT, FirstBoot, Start, guest_error};
 use super::guest_build::{LEAVE, OFF, QUIET, leave_environment};
 use super::{Build, BuildError};
-use crate::backends::qemu::guest::{self, GuestError, console, ssh};
+use crate::backends::qemu::guest::{self, GuestError, console};
 use crate::backends::qemu::{DiskFormat, guest::GuestSpec};
 use crate::packer::{Folder, Job, Packer, PackerError, Plugins, Report, Said, Version};
 use crate::process::{Limits, private};
+use crate::ssh;
 
 use self::parts::{Part, Writer, shell_line};
 use self::template::{BASE, DISK, OUTPUT, PLUGIN, Values};

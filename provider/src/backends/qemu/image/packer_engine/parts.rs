@@ -12,10 +12,10 @@ use super::super::booted::STAGE;
 use super::super::guest_build::AWAIT;
 use super::super::{Build, BuildError, upload};
 use crate::backends::qemu::guest::GuestError;
-use crate::backends::qemu::guest::ssh::{self, SshError};
 use crate::domain::Environment;
 use crate::process::private;
 use crate::provision::{self, RUN_SCRIPT, Task, UPLOAD, Work};
+use crate::ssh::{self, SshError};
 
 /// How a part is run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]

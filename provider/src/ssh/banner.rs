@@ -1,4 +1,4 @@
-//! Waits until an SSH server speaks behind a forwarded port.
+//! Waits until an SSH server speaks, behind a forwarded port or at a machine's own address.
 //!
 //! QEMU accepts connections before the guest has a network, and holds each until its first packet to the
 //! guest, sent at ever longer intervals, is answered. A connection that is old when the guest comes up is
@@ -21,7 +21,7 @@ const MOST: usize = 2;
 
 /// Returns the connection on which a server has spoken; its words are still to be read. Never gives up by
 /// itself.
-pub async fn wait_for_banner(port: u16) -> TcpStream {
+pub async fn wait_for_banner(host: &str, port: u16) -> TcpStream {
     let start = Instant::now();
     let mut answered = false;
     let mut attempts = JoinSet::new();
@@ -30,7 +30,7 @@ pub async fn wait_for_banner(port: u16) -> TcpStream {
         let patience =
             if answered { Duration::from_secs(8) } else { Duration::from_secs(2) + start.elapsed() / 8 };
         if attempts.len() < MOST {
-            attempts.spawn(tokio::time::timeout(patience, attempt(port)));
+            attempts.spawn(tokio::time::timeout(patience, attempt(host.to_owned(), port)));
         }
         tokio::select! {
             Some(Ok(ended)) = attempts.join_next() => match ended {
@@ -48,8 +48,8 @@ pub async fn wait_for_banner(port: u16) -> TcpStream {
 }
 
 /// `None` when the other side closes without a word.
-async fn attempt(port: u16) -> io::Result<Option<TcpStream>> {
-    let stream = TcpStream::connect(("127.0.0.1", port)).await?;
+async fn attempt(host: String, port: u16) -> io::Result<Option<TcpStream>> {
+    let stream = TcpStream::connect((host, port)).await?;
     loop {
         let mut words = [0; BANNER.len()];
         match stream.peek(&mut words).await {
@@ -91,7 +91,8 @@ mod tests {
                 }
             }
         });
-        let mut stream = tokio::time::timeout(Duration::from_secs(20), wait_for_banner(port)).await.unwrap();
+        let mut stream =
+            tokio::time::timeout(Duration::from_secs(20), wait_for_banner("127.0.0.1", port)).await.unwrap();
         let mut words = [0; 12];
         stream.read_exact(&mut words).await.unwrap();
         assert_eq!(&words, b"SSH-2.0-test");
@@ -101,7 +102,7 @@ mod tests {
     #[tokio::test]
     async fn waits_for_ever_when_nobody_listens() {
         let port = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port();
-        let wait = tokio::time::timeout(Duration::from_millis(300), wait_for_banner(port));
+        let wait = tokio::time::timeout(Duration::from_millis(300), wait_for_banner("127.0.0.1", port));
         assert!(wait.await.is_err());
     }
 }

@@ -8,7 +8,7 @@ use russh::keys::ssh_key::LineEnding;
 use russh::keys::{Algorithm, PrivateKey};
 
 use super::SshError;
-use crate::backends::qemu::private;
+use crate::process::private;
 
 /// Makes an ed25519 key, writes the private half to `path` (0600, OpenSSH's format) beside and renamed, and
 /// returns the public one.

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use russh::keys::PublicKey;
 
-use crate::backends::qemu::private;
+use crate::process::private;
 
 /// A record in OpenSSH's `known_hosts` format with a name of its own, so that a changed port does not matter.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,35 +1,39 @@
-//! SSH to a guest, through a port of the host's loopback address.
+//! SSH to a guest, through a port of the host's loopback address or at an address of its own.
 //!
-//! Waits for the server's first words rather than for an open port, pins the host key at first sight, and
+//! Knows no backend. Waits for the server's first words rather than for an open port, pins the host key at first sight, and
 //! hands values over without a shell ever reading them as code.
 
 mod banner;
+mod command;
 mod key;
 mod known_host;
 mod script;
 mod session;
+mod wait;
 
 use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
 pub use banner::wait_for_banner;
+pub use command::LoginCommand;
 pub use key::{generate, load, public_key};
 pub use known_host::KnownHost;
 pub use script::{line as shell_line, quote};
 pub use session::{Exec, Input, Login, Session};
+pub use wait::{log_in, wait_for_cloud_init};
 
 /// Why SSH to a guest failed.
 #[derive(Debug, thiserror::Error)]
 pub enum SshError {
     /// The connection could not be made or broke before anybody was logged in.
-    #[error("could not reach the guest's SSH server on 127.0.0.1 port {port}")]
+    #[error("could not reach the guest's SSH server at {address}")]
     Connect {
-        /// The host's port.
-        port: u16,
+        /// Address and port.
+        address: String,
         /// Why.
         #[source]
-        source: russh::Error,
+        source: Box<russh::Error>,
     },
     /// Another machine answers, or the guest has made itself a new key.
     #[error("the guest's SSH host key is not the one recorded in {}; if that is expected, remove the file", path.display())]

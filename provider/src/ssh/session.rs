@@ -79,20 +79,21 @@ impl Session {
     ///
     /// # Errors
     /// When the server is another one than before, or does not let us in.
-    pub async fn open(stream: TcpStream, port: u16, login: &Login) -> Result<Self, SshError> {
+    pub async fn open(stream: TcpStream, login: &Login) -> Result<Self, SshError> {
         let stranger = Arc::new(AtomicBool::new(false));
         let client = Client { known: login.known_host.clone(), stranger: Arc::clone(&stranger) };
+        let address = stream.peer_addr().map(|address| address.to_string()).unwrap_or_default();
         let failed = |source| {
             if stranger.load(Ordering::Acquire) {
                 SshError::HostKeyChanged { path: login.known_host.path.clone() }
             } else {
-                SshError::Connect { port, source }
+                SshError::Connect { address: address.clone(), source: Box::new(source) }
             }
         };
         let mut handle = client::connect_stream(config(), stream, client).await.map_err(failed)?;
         let key = PrivateKeyWithHashAlg::new(Arc::clone(&login.key), None);
         let answer = handle.authenticate_publickey(&login.username, key).await;
-        match answer.map_err(|source| SshError::Connect { port, source })?.success() {
+        match answer.map_err(|source| SshError::Connect { address, source: Box::new(source) })?.success() {
             true => Ok(Self { handle }),
             false => Err(SshError::Denied { username: login.username.clone() }),
         }

@@ -1,0 +1,1 @@
+"""moto as a server of its own, its gaps closed, with faults on demand."""

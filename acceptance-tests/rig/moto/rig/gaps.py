@@ -1,0 +1,144 @@
+"""Where moto does less than EC2, and a scenario would see it."""
+
+import functools
+import threading
+
+from moto.core.responses import ActionResult
+from moto.ec2.exceptions import EC2ClientError
+from moto.ec2.models.amis import Ami, AmiBackend
+from moto.ec2.models.instances import Instance, InstanceBackend
+from moto.ec2.responses.amis import AmisResponse
+from moto.ec2.responses.general import General
+from moto.ec2.utils import Base64EncodedString
+
+# What GetConsoleOutput shows, by instance; others show that they booted.
+CONSOLES = {}
+
+_launches = threading.Lock()
+
+
+def close():
+    """Closes all gaps."""
+    InstanceBackend.run_instances = idempotent(InstanceBackend.run_instances)
+    AmiBackend.create_image = with_tags(unique_name(AmiBackend.create_image, position=1))
+    AmiBackend.copy_image = unique_name(AmiBackend.copy_image, position=2)
+    AmisResponse.copy_image = copy_with_tags
+    AmisResponse.register_image = register_with_attributes
+    AmisResponse.enable_image_deprecation = enable_deprecation
+    AmisResponse.disable_image_deprecation = disable_deprecation
+    General.get_console_output = console_output
+    Ami.deprecation_time = None
+    # moto writes every image with "standard": what an EBS image says matters to who launches it.
+    Ami.root_device_type = property(lambda self: "ebs", lambda self, value: None)
+
+
+def idempotent(run_instances):
+    """The same ClientToken means the same instances; with other parameters it is an error."""
+
+    @functools.wraps(run_instances)
+    def run(self, image_id, count, user_data, security_group_names, **kwargs):
+        token = kwargs.get("client_token")
+        # moto's own stand-in for a missing token.
+        if token in (None, "ABCDE"):
+            return run_instances(self, image_id, count, user_data, security_group_names, **kwargs)
+        launch = (image_id, kwargs.get("instance_type"), kwargs.get("subnet_id"), str(user_data))
+        with _launches:
+            known = self.__dict__.setdefault("launches_by_token", {})
+            if token not in known:
+                made = run_instances(self, image_id, count, user_data, security_group_names, **kwargs)
+                known[token] = (launch, made)
+            before, reservation = known[token]
+        if before != launch:
+            raise EC2ClientError("IdempotentParameterMismatch", "The client token was used with other parameters.")
+        return reservation
+
+    return run
+
+
+def unique_name(make, position):
+    """An image's name is taken by one image of the account in a region."""
+
+    @functools.wraps(make)
+    def made(self, *args, **kwargs):
+        name = kwargs.get("name", args[position] if len(args) > position else None)
+        if name and any(ami.name == name and ami.owner_id == self.account_id for ami in self.amis.values()):
+            message = f"AMI name {name} is already in use by another AMI"
+            raise EC2ClientError("InvalidAMIName.Duplicate", message)
+        return make(self, *args, **kwargs)
+
+    return made
+
+
+def with_tags(create_image):
+    """Tags for the snapshots of a new image, too."""
+
+    @functools.wraps(create_image)
+    def made(self, instance_id, name, description, tag_specifications):
+        of_image = [one for one in tag_specifications if one["ResourceType"] != "snapshot"]
+        of_snapshot = [one for one in tag_specifications if one["ResourceType"] == "snapshot"]
+        ami = create_image(self, instance_id, name, description, of_image)
+        for tag in (tag for one in of_snapshot for tag in one.get("Tags", [])):
+            ami.ebs_snapshot.add_tag(tag["Key"], tag["Value"])
+        return ami
+
+    return made
+
+
+def tag_image(response, ami):
+    for one in response._get_param("TagSpecifications", []):
+        target = ami.ebs_snapshot if one["ResourceType"] == "snapshot" else ami
+        for tag in one.get("Tags", []):
+            target.add_tag(tag["Key"], tag["Value"])
+
+
+def copy_with_tags(self):
+    self.error_on_dryrun()
+    ami = self.ec2_backend.copy_image(
+        self._get_param("SourceImageId"),
+        self._get_param("SourceRegion"),
+        self._get_param("Name"),
+        self._get_param("Description"),
+    )
+    if self._get_bool_param("CopyImageTags", False):
+        from moto.ec2 import ec2_backends
+
+        source = ec2_backends[self.current_account][self._get_param("SourceRegion")]
+        for tag in source.describe_images(ami_ids=[self._get_param("SourceImageId")])[0].get_tags():
+            ami.add_tag(tag["key"], tag["value"])
+    tag_image(self, ami)
+    return ActionResult({"ImageId": ami.id})
+
+
+def register_with_attributes(self):
+    self.error_on_dryrun()
+    name = self._get_param("Name")
+    taken = (ami for ami in self.ec2_backend.amis.values() if ami.owner_id == self.current_account)
+    if any(ami.name == name for ami in taken):
+        raise EC2ClientError("InvalidAMIName.Duplicate", f"AMI name {name} is already in use by another AMI")
+    ami = self.ec2_backend.register_image(name, self._get_param("Description", ""))
+    ami.architecture = self._get_param("Architecture", "x86_64")
+    ami.virtualization_type = self._get_param("VirtualizationType", "hvm")
+    ami.root_device_name = self._get_param("RootDeviceName", "/dev/sda1")
+    ami.boot_mode = self._get_param("BootMode", "uefi-preferred")
+    tag_image(self, ami)
+    return ActionResult({"ImageId": ami.id})
+
+
+def enable_deprecation(self):
+    self.error_on_dryrun()
+    ami = self.ec2_backend.describe_images(ami_ids=[self._get_param("ImageId")])[0]
+    ami.deprecation_time = self._get_param("DeprecateAt").strftime("%Y-%m-%dT%H:%M:%S.000Z")
+    return ActionResult({"Return": True})
+
+
+def disable_deprecation(self):
+    self.error_on_dryrun()
+    self.ec2_backend.describe_images(ami_ids=[self._get_param("ImageId")])[0].deprecation_time = None
+    return ActionResult({"Return": True})
+
+
+def console_output(self):
+    instance: Instance = self.ec2_backend.get_instance(self._get_param("InstanceId"))
+    booted = f"[    0.000000] Linux version 6.1.0\n{instance.id} login: "
+    output = Base64EncodedString.from_raw_string(CONSOLES.get(instance.id, booted))
+    return ActionResult({"InstanceId": instance.id, "Timestamp": instance.launch_time, "Output": output})

@@ -1,0 +1,172 @@
+"""The emulator as boto3, which we did not write, sees it: python -m unittest, in this folder."""
+
+import json
+import subprocess
+import sys
+import unittest
+import urllib.error
+import urllib.request
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import ClientError, ConnectionClosedError, EndpointConnectionError, HTTPClientError
+
+ONCE = Config(retries={"total_max_attempts": 1})
+
+
+class Rig(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.process = subprocess.Popen(
+            [sys.executable, "-m", "rig"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        cls.url = json.loads(cls.process.stdout.readline())["url"]
+
+    @classmethod
+    def tearDownClass(cls):
+        cls.process.stdin.close()
+        cls.process.wait(timeout=10)
+        cls.process.stdout.close()
+
+    def setUp(self):
+        self.ec2 = self.client("ec2")
+        self.rig("DELETE", "faults")
+        self.rig("DELETE", "requests")
+
+    def client(self, service, region="us-west-2"):
+        keys = {"aws_access_key_id": "test", "aws_secret_access_key": "test"}
+        return boto3.client(service, region_name=region, endpoint_url=self.url, config=ONCE, **keys)
+
+    def rig(self, method, path, body=None):
+        data = json.dumps(body).encode() if body is not None else None
+        request = urllib.request.Request(f"{self.url}/_rig/{path}", data=data, method=method)
+        with urllib.request.urlopen(request) as answer:
+            return json.load(answer)
+
+    def register(self, name, **more):
+        return self.ec2.register_image(Name=name, Architecture="arm64", RootDeviceName="/dev/xvda", **more)["ImageId"]
+
+    def launch(self, image, token="", **more):
+        asked = {"ImageId": image, "InstanceType": "t3.micro", "MinCount": 1, "MaxCount": 1, **more}
+        made = self.ec2.run_instances(**asked, **({"ClientToken": token} if token else {}))
+        return made["Instances"][0]["InstanceId"]
+
+    def refused(self, code, call, **arguments):
+        with self.assertRaises(ClientError) as caught:
+            call(**arguments)
+        self.assertEqual(caught.exception.response["Error"]["Code"], code)
+        return caught.exception.response
+
+    def test_a_registered_image_keeps_what_was_said_of_it(self):
+        tags = [{"ResourceType": "image", "Tags": [{"Key": "sindri_key", "Value": "k1"}]}]
+        image = self.register("kept", TagSpecifications=tags)
+        mine = {"Owners": ["self"], "Filters": [{"Name": "tag-key", "Values": ["sindri_key"]}]}
+        [found] = [one for one in self.ec2.describe_images(**mine)["Images"] if one["ImageId"] == image]
+        self.assertEqual((found["Architecture"], found["RootDeviceName"]), ("arm64", "/dev/xvda"))
+        self.assertEqual((found["RootDeviceType"], found["State"]), ("ebs", "available"))
+        self.refused("InvalidAMIName.Duplicate", self.ec2.register_image, Name="kept")
+
+    def test_images_of_an_instance_carry_tags_and_have_names_of_their_own(self):
+        instance = self.launch(self.register("source"))
+        tags = [
+            {"ResourceType": kind, "Tags": [{"Key": "of", "Value": kind}]} for kind in ("image", "snapshot")
+        ]
+        asked = {"InstanceId": instance, "Name": "made", "TagSpecifications": tags}
+        image = self.ec2.create_image(**asked)["ImageId"]
+        [made] = self.ec2.describe_images(ImageIds=[image])["Images"]
+        self.assertEqual(made["Tags"], [{"Key": "of", "Value": "image"}])
+        snapshot = made["BlockDeviceMappings"][0]["Ebs"]["SnapshotId"]
+        [kept] = self.ec2.describe_snapshots(SnapshotIds=[snapshot])["Snapshots"]
+        self.assertEqual(kept["Tags"], [{"Key": "of", "Value": "snapshot"}])
+        self.refused("InvalidAMIName.Duplicate", self.ec2.create_image, **asked)
+
+        there = self.client("ec2", "eu-central-1")
+        copied = {"SourceImageId": image, "SourceRegion": "us-west-2", "Name": "copied", "CopyImageTags": True}
+        copy = there.copy_image(**copied)["ImageId"]
+        self.assertEqual(there.describe_images(ImageIds=[copy])["Images"][0]["Tags"][0]["Value"], "image")
+        self.refused("InvalidAMIName.Duplicate", there.copy_image, **copied)
+
+    def test_an_image_is_deprecated_and_not(self):
+        image = self.register("old")
+        self.ec2.enable_image_deprecation(ImageId=image, DeprecateAt="2031-01-02T03:04:00Z")
+        [found] = self.ec2.describe_images(ImageIds=[image])["Images"]
+        self.assertTrue(found["DeprecationTime"].startswith("2031-01-02T03:04"), found["DeprecationTime"])
+        self.ec2.disable_image_deprecation(ImageId=image)
+        [found] = self.ec2.describe_images(ImageIds=[image])["Images"]
+        self.assertFalse(found.get("DeprecationTime"))
+
+    def test_a_token_launches_once(self):
+        image = self.register("once")
+        first = self.launch(image, token="t1")
+        self.assertEqual(self.launch(image, token="t1"), first)
+        self.assertNotEqual(self.launch(image, token="t2"), first)
+        self.assertNotEqual(self.launch(image), self.launch(image))
+        asked = {"ImageId": image, "InstanceType": "t3.large", "MinCount": 1, "MaxCount": 1}
+        self.refused("IdempotentParameterMismatch", self.ec2.run_instances, **asked, ClientToken="t1")
+
+    def test_mistakes_are_refused(self):
+        image = self.register("strict")
+        asked = {"MinCount": 1, "MaxCount": 1}
+        run = self.ec2.run_instances
+        self.refused("InvalidAMIID.NotFound", run, ImageId="ami-0123456789abcdef0", InstanceType="t3.micro", **asked)
+        self.refused("InvalidInstanceType.NotFound", run, ImageId=image, InstanceType="t3.tiny", **asked)
+        self.refused("InvalidKeyPair.NotFound", run, ImageId=image, InstanceType="t3.micro", KeyName="x", **asked)
+
+    def test_a_console_is_its_instances_own(self):
+        instance = self.launch(self.register("console"))
+        self.assertIn(instance, self.ec2.get_console_output(InstanceId=instance)["Output"])
+        self.rig("POST", "console", {"instance": instance, "output": "Kernel panic\n"})
+        self.assertEqual(self.ec2.get_console_output(InstanceId=instance)["Output"], "Kernel panic\n")
+
+    def test_faults_come_as_ordered_and_are_counted(self):
+        image = self.register("faulty")
+        asked = {"ImageId": image, "InstanceType": "t3.micro", "MinCount": 1, "MaxCount": 1}
+        self.rig("POST", "faults", {"action": "RunInstances", "times": 2})
+        for _ in range(2):
+            answer = self.refused("RequestLimitExceeded", self.ec2.run_instances, **asked)
+            self.assertEqual(answer["ResponseMetadata"]["HTTPStatusCode"], 503)
+        before = len(self.rig("GET", "inventory")["instances"])
+        self.launch(image)
+        self.assertEqual(self.rig("GET", "requests")["RunInstances"], 3)
+        denied = {"action": "GetCallerIdentity", "status": 403, "code": "AccessDenied", "message": "no"}
+        self.rig("POST", "faults", denied)
+        self.refused("AccessDenied", self.client("sts").get_caller_identity)
+
+        self.rig("POST", "faults", {"action": "RunInstances", "kind": "drop", "after": 1})
+        self.launch(image, token="dropped")
+        with self.assertRaises((ConnectionClosedError, EndpointConnectionError, HTTPClientError)):
+            self.ec2.run_instances(**asked, ClientToken="lost")
+        # The reply is lost, the effect is not.
+        self.assertEqual(len(self.rig("GET", "inventory")["instances"]), before + 3)
+        self.launch(image, token="lost")
+        self.assertEqual(len(self.rig("GET", "inventory")["instances"]), before + 3)
+
+    def test_the_inventory_tells_what_is_left(self):
+        def counts():
+            return {kind: len(ids) for kind, ids in self.rig("GET", "inventory").items()}
+
+        before = counts()
+        image = self.register("left")
+        key = self.ec2.create_key_pair(KeyName="left")["KeyName"]
+        group = self.ec2.create_security_group(GroupName="left", Description="left")["GroupId"]
+        instance = self.launch(image, KeyName=key, SecurityGroupIds=[group])
+        kinds = ("images", "snapshots", "instances", "volumes", "key_pairs", "security_groups")
+        self.assertEqual(counts(), {kind: before[kind] + 1 for kind in kinds})
+        self.ec2.terminate_instances(InstanceIds=[instance])
+        self.ec2.delete_security_group(GroupId=group)
+        self.ec2.delete_key_pair(KeyName=key)
+        snapshot = self.ec2.describe_images(ImageIds=[image])["Images"][0]["BlockDeviceMappings"][0]["Ebs"]["SnapshotId"]
+        self.refused("InvalidSnapshot.InUse", self.ec2.delete_snapshot, SnapshotId=snapshot)
+        self.ec2.deregister_image(ImageId=image)
+        self.ec2.delete_snapshot(SnapshotId=snapshot)
+        self.assertEqual(counts(), before)
+
+    def test_what_is_no_order_is_not_found(self):
+        with self.assertRaises(urllib.error.HTTPError) as caught:
+            self.rig("GET", "nothing")
+        caught.exception.close()
+        self.assertEqual(caught.exception.code, 404)
+
+
+if __name__ == "__main__":
+    unittest.main()

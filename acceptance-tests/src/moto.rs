@@ -1,0 +1,244 @@
+//! An EC2 of a scenario's own: moto as a server process on loopback, with the rig's plug-in.
+//!
+//! The process ends with its standard input, so that it cannot outlive the test.
+
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::process::{Child, Command, Stdio};
+
+use anyhow::{Context, Result, ensure};
+use serde_json::{Value, json};
+
+use crate::cli::built_tool;
+use crate::{Workspace, repository};
+
+/// The region of a scenario that names none.
+const REGION: &str = "us-west-2";
+
+/// What goes wrong with requests for an action.
+#[derive(Clone, Copy, Debug)]
+pub enum Fault<'a> {
+    /// An answer with this status, code and message.
+    Error {
+        /// For instance 503.
+        status: u16,
+        /// For instance `RequestLimitExceeded`.
+        code: &'a str,
+        /// What it says.
+        message: &'a str,
+    },
+    /// The request has its effect, and the connection breaks instead of an answer.
+    Drop,
+}
+
+impl Fault<'_> {
+    /// EC2 is asked too much.
+    pub const THROTTLED: Self =
+        Fault::Error { status: 503, code: "RequestLimitExceeded", message: "Request limit exceeded." };
+}
+
+/// The emulator. Dropping it ends its process.
+#[derive(Debug)]
+pub struct Moto {
+    process: Child,
+    url: String,
+}
+
+impl Moto {
+    /// Starts one with empty accounts and waits until it answers.
+    ///
+    /// # Errors
+    /// When it cannot be installed or does not start.
+    pub fn start() -> Result<Self> {
+        let mut process = Command::new(built_tool("moto")?)
+            .args(["-m", "rig"])
+            .current_dir(repository().join("acceptance-tests/rig/moto"))
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .context("starting moto")?;
+        let mut line = String::new();
+        let stdout = process.stdout.take().context("moto without an output")?;
+        BufReader::new(stdout).read_line(&mut line)?;
+        let told: Value = serde_json::from_str(&line).with_context(|| format!("moto said {line:?}"))?;
+        let url = told["url"].as_str().context("moto tells no address")?.to_owned();
+        Ok(Self { process, url })
+    }
+
+    /// Where it listens.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// Lets a configuration use it: credentials, region and endpoint by the environment.
+    pub fn serve(&self, workspace: &mut Workspace) {
+        for (name, value) in [
+            ("AWS_ACCESS_KEY_ID", "test"),
+            ("AWS_SECRET_ACCESS_KEY", "test"),
+            ("AWS_REGION", REGION),
+            ("AWS_ENDPOINT_URL", self.url.as_str()),
+            ("AWS_CONFIG_FILE", "/dev/null"),
+            ("AWS_SHARED_CREDENTIALS_FILE", "/dev/null"),
+        ] {
+            workspace.env(name, value);
+        }
+    }
+
+    /// Lets the next so many requests for an action go wrong.
+    ///
+    /// # Errors
+    /// When the emulator does not answer.
+    pub fn fault(&self, action: &str, times: u32, fault: Fault<'_>) -> Result<()> {
+        self.fault_after(action, 0, times, fault)
+    }
+
+    /// Like [`Moto::fault`], with some requests passing first.
+    ///
+    /// # Errors
+    /// When the emulator does not answer.
+    pub fn fault_after(&self, action: &str, after: u32, times: u32, fault: Fault<'_>) -> Result<()> {
+        let mut order = match fault {
+            Fault::Error { status, code, message } => {
+                json!({ "kind": "error", "status": status, "code": code, "message": message })
+            }
+            Fault::Drop => json!({ "kind": "drop" }),
+        };
+        order["action"] = action.into();
+        order["after"] = after.into();
+        order["times"] = times.into();
+        self.control("POST", "faults", &order.to_string()).map(drop)
+    }
+
+    /// Nothing goes wrong any more.
+    ///
+    /// # Errors
+    /// When the emulator does not answer.
+    pub fn heal(&self) -> Result<()> {
+        self.control("DELETE", "faults", "").map(drop)
+    }
+
+    /// How often each action was asked for since the last [`Moto::forget_requests`].
+    ///
+    /// # Errors
+    /// When the emulator does not answer.
+    pub fn requests(&self) -> Result<BTreeMap<String, u64>> {
+        let told = self.control("GET", "requests", "")?;
+        let counts = told.as_object().context("no counts")?.iter();
+        Ok(counts.map(|(action, count)| (action.clone(), count.as_u64().unwrap_or_default())).collect())
+    }
+
+    /// Counts anew.
+    ///
+    /// # Errors
+    /// When the emulator does not answer.
+    pub fn forget_requests(&self) -> Result<()> {
+        self.control("DELETE", "requests", "").map(drop)
+    }
+
+    /// What an instance shows on its console.
+    ///
+    /// # Errors
+    /// When the emulator does not answer.
+    pub fn console(&self, instance: &str, output: &str) -> Result<()> {
+        let order = json!({ "instance": instance, "output": output });
+        self.control("POST", "console", &order.to_string()).map(drop)
+    }
+
+    /// Ids of all there is in all regions, by kind: `instances`, `volumes`, `snapshots`, `images`, `key_pairs`,
+    /// `security_groups`.
+    ///
+    /// # Errors
+    /// When the emulator does not answer.
+    pub fn inventory(&self) -> Result<BTreeMap<String, Vec<String>>> {
+        serde_json::from_value(self.control("GET", "inventory", "")?).context("reading the inventory")
+    }
+
+    /// # Errors
+    /// When there is anything but images and their snapshots, which scenarios start from: names it all.
+    pub fn ensure_no_machines(&self) -> Result<()> {
+        let mut left = self.inventory()?;
+        left.retain(|kind, ids| !["images", "snapshots"].contains(&kind.as_str()) && !ids.is_empty());
+        ensure!(left.is_empty(), "left behind: {left:?}");
+        Ok(())
+    }
+
+    /// An image to launch from, registered by somebody else than the provider.
+    ///
+    /// # Errors
+    /// When it is refused.
+    pub fn image(&self, name: &str) -> Result<String> {
+        let parameters = [("Name", name), ("Architecture", "x86_64"), ("RootDeviceName", "/dev/xvda")];
+        let answer = self.ec2("RegisterImage", &parameters)?;
+        element(&answer, "imageId").map(str::to_owned).context("no image id")
+    }
+
+    /// What somebody else does in the scenarios' usual region: EC2's query interface. Returns the XML.
+    ///
+    /// # Errors
+    /// When it is refused.
+    pub fn ec2(&self, action: &str, parameters: &[(&str, &str)]) -> Result<String> {
+        self.ec2_in(REGION, action, parameters)
+    }
+
+    /// The same in another region.
+    ///
+    /// # Errors
+    /// When it is refused.
+    pub fn ec2_in(&self, region: &str, action: &str, parameters: &[(&str, &str)]) -> Result<String> {
+        let fixed = [("Action", action), ("Version", "2016-11-15")];
+        let asked = fixed.iter().chain(parameters);
+        let pairs: Vec<String> = asked.map(|(name, value)| format!("{name}={}", encode(value))).collect();
+        // The emulator reads the region from a signature that it does not check.
+        let header = format!(
+            "Authorization: AWS4-HMAC-SHA256 Credential=test/20260101/{region}/ec2/aws4_request, SignedHeaders=host, Signature=0\r\nContent-Type: application/x-www-form-urlencoded\r\n"
+        );
+        let (status, body) = self.request("POST", "/", &header, &pairs.join("&"))?;
+        ensure!(status == 200, "{action}: {body}");
+        Ok(body)
+    }
+
+    fn control(&self, method: &str, path: &str, body: &str) -> Result<Value> {
+        let (status, body) = self.request(method, &format!("/_rig/{path}"), "", body)?;
+        ensure!(status == 200, "{method} {path}: {status} {body}");
+        serde_json::from_str(&body).with_context(|| format!("{method} {path}: {body:?}"))
+    }
+
+    fn request(&self, method: &str, path: &str, headers: &str, body: &str) -> Result<(u16, String)> {
+        let address = self.url.strip_prefix("http://").context("a URL")?;
+        let mut stream = TcpStream::connect(address).context("connecting to moto")?;
+        write!(
+            stream,
+            "{method} {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n{headers}Content-Length: {}\r\n\r\n{body}",
+            body.len()
+        )?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer)?;
+        let (head, body) = answer.split_once("\r\n\r\n").context("no end of the head")?;
+        let status = head.split(' ').nth(1).and_then(|code| code.parse().ok()).context("no status")?;
+        Ok((status, body.to_owned()))
+    }
+}
+
+impl Drop for Moto {
+    fn drop(&mut self) {
+        drop(self.process.stdin.take());
+        let _ = self.process.wait();
+    }
+}
+
+/// The text of the first element of this name.
+pub(crate) fn element<'a>(xml: &'a str, name: &str) -> Option<&'a str> {
+    xml.split_once(&format!("<{name}>"))?.1.split_once(&format!("</{name}>")).map(|(text, _)| text)
+}
+
+/// For a form (application/x-www-form-urlencoded).
+fn encode(value: &str) -> String {
+    value.bytes().fold(String::new(), |text, byte| match byte {
+        b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => {
+            text + &char::from(byte).to_string()
+        }
+        _ => text + &format!("%{byte:02X}"),
+    })
+}

@@ -1,0 +1,104 @@
+//! Data sources on AWS, against the rig's EC2, which somebody else fills.
+
+use acceptance_tests::{Cli, Fault, Host, Moto, Workspace, each_cli};
+use anyhow::{Context, Result, ensure};
+use serde_json::{Value, json};
+
+fn register(moto: &Moto, region: &str, name: &str, tags: &[(&str, &str)]) -> Result<()> {
+    let mut parameters =
+        vec![("Name".to_owned(), name), ("TagSpecification.1.ResourceType".to_owned(), "image")];
+    for (number, (key, value)) in (1..).zip(tags) {
+        parameters.push((format!("TagSpecification.1.Tag.{number}.Key"), key));
+        parameters.push((format!("TagSpecification.1.Tag.{number}.Value"), value));
+    }
+    let parameters: Vec<(&str, &str)> =
+        parameters.iter().map(|(name, value)| (name.as_str(), *value)).collect();
+    moto.ec2_in(region, "RegisterImage", &parameters).map(drop)
+}
+
+fn prerequisites(workspace: &Workspace) -> Result<(Value, Vec<Value>)> {
+    let found = workspace.resource("data.sindri_prerequisites.aws")?;
+    let all = found["prerequisites"].as_array().context("no list")?.clone();
+    Ok((found["satisfied"].clone(), all))
+}
+
+#[test]
+fn promoted_images_are_found_in_their_region() -> Result<()> {
+    each_cli(|cli| {
+        let (host, moto) = (Host::new()?, Moto::start()?);
+        let mut workspace = host.workspace(cli, "aws-lookup")?;
+        moto.serve(&mut workspace);
+        let key = "0".repeat(63);
+        let ours = [("sindri_key", key.as_str()), ("sindri_channel_production", "promoted"), ("team", "a")];
+        register(&moto, "us-west-2", "web-1", &ours)?;
+        register(&moto, "us-west-2", "web-2", &ours[..1])?;
+        register(&moto, "us-west-2", "foreign", &[("sindri_channel_production", "promoted")])?;
+        register(&moto, "eu-central-1", "web-eu", &ours)?;
+        workspace.apply()?;
+        workspace.converged()?;
+        let found = workspace.resource("data.sindri_image.production")?;
+        assert_eq!(found["image"]["image_name"], "web-1");
+        assert_eq!(found["image"]["channels"], json!(["production"]));
+        assert_eq!(found["image"]["tags"], json!({ "team": "a" }));
+        let names = workspace.output("names")?;
+        let mut names: Vec<_> =
+            names.as_array().context("no list")?.iter().filter_map(Value::as_str).collect();
+        names.sort_unstable();
+        assert_eq!(names, ["web-1", "web-2"]);
+        let (satisfied, all) = prerequisites(&workspace)?;
+        assert_eq!(satisfied, true, "{all:?}");
+        ensure!(all[0]["hint"].as_str().is_some_and(|arn| arn.starts_with("arn:aws:")), "{all:?}");
+
+        workspace.variables(&json!({ "region": "eu-central-1" }))?;
+        workspace.apply()?;
+        assert_eq!(workspace.output("names")?, json!(["web-eu"]));
+        workspace.variables(&json!({ "region": "ap-south-1" }))?;
+        let errors = workspace.apply_with(&[])?.fails()?;
+        ensure!(errors.iter().any(|error| error.mentions("no such image")), "{errors:?}");
+        Ok(())
+    })
+}
+
+#[test]
+fn a_missing_permission_is_a_prerequisite_by_name() -> Result<()> {
+    let (host, moto) = (Host::new()?, Moto::start()?);
+    let mut workspace = host.workspace(Cli::Tofu, "empty")?;
+    moto.serve(&mut workspace);
+    workspace.write(
+        "main.tf",
+        "terraform {\n  required_providers { sindri = { source = \"sindri/sindri\" } }\n}\ndata \"sindri_prerequisites\" \"aws\" { cloud = \"aws\" }\n",
+    )?;
+    let denied = Fault::Error { status: 403, code: "UnauthorizedOperation", message: "You may not." };
+    moto.fault("DescribeKeyPairs", 100, denied)?;
+    workspace.apply()?;
+    let (satisfied, all) = prerequisites(&workspace)?;
+    assert_eq!(satisfied, false);
+    let missing: Vec<_> = all.iter().filter(|one| one["state"] != "ok").collect();
+    ensure!(missing.len() == 1 && missing[0]["name"] == "ec2:DescribeKeyPairs", "{missing:?}");
+    ensure!(missing[0]["hint"].as_str().is_some_and(|hint| hint.contains("policy")), "{missing:?}");
+    moto.heal()?;
+
+    let expired = Fault::Error { status: 403, code: "ExpiredToken", message: "The token has expired." };
+    moto.fault("GetCallerIdentity", 100, expired)?;
+    workspace.apply()?;
+    let (satisfied, all) = prerequisites(&workspace)?;
+    assert_eq!(satisfied, false);
+    ensure!(all.len() == 1 && all[0]["state"] == "unusable", "{all:?}");
+    Ok(())
+}
+
+#[test]
+fn a_region_of_this_computer_is_refused() -> Result<()> {
+    let host = Host::new()?;
+    let workspace = host.workspace(Cli::Tofu, "empty")?;
+    workspace.write(
+        "main.tf",
+        "terraform {\n  required_providers { sindri = { source = \"sindri/sindri\" } }\n}\ndata \"sindri_images\" \"all\" {\n  cloud  = \"qemu\"\n  region = \"us-west-2\"\n}\n",
+    )?;
+    let errors = workspace.plan_fails()?;
+    ensure!(
+        errors.iter().any(|error| error.mentions("no regions") && error.code.contains("region")),
+        "{errors:?}"
+    );
+    Ok(())
+}

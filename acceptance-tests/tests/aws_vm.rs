@@ -1,0 +1,440 @@
+//! `sindri_vm` on AWS: its whole life, power, drift, import, faults. Against the rig's EC2.
+
+use std::fs;
+use std::io::Write;
+use std::net::{Ipv4Addr, TcpListener};
+use std::os::unix::fs::PermissionsExt;
+use std::time::Duration;
+
+use acceptance_tests::{Cli, Fault, Host, Moto, Workspace, each_cli};
+use anyhow::{Context, Result, ensure};
+use serde_json::{Value, json};
+
+const VM: &str = "sindri_vm.it[0]";
+
+/// An EC2 with one image, and a workspace that uses it.
+fn scenario(host: &Host, cli: Cli, name: &str) -> Result<(Moto, Workspace, String)> {
+    let moto = Moto::start()?;
+    let image = moto.image("base")?;
+    let mut workspace = host.workspace(cli, name)?;
+    moto.serve(&mut workspace);
+    Ok((moto, workspace, image))
+}
+
+fn with(image: &str, more: Value) -> Value {
+    let mut variables = json!({ "image_id": image });
+    if let (Some(all), Value::Object(more)) = (variables.as_object_mut(), more) {
+        all.extend(more);
+    }
+    variables
+}
+
+/// A machine's SSH server for as long as the process lives: it says who it is and no more.
+fn banner() -> Result<u16> {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+    let port = listener.local_addr()?.port();
+    std::thread::spawn(move || {
+        let mut open = Vec::new();
+        for mut stream in listener.incoming().flatten() {
+            // A client that went away is none of ours.
+            let _ = stream.write_all(b"SSH-2.0-rig\r\n");
+            open.push(stream);
+        }
+    });
+    Ok(port)
+}
+
+fn count(moto: &Moto, kind: &str) -> Result<usize> {
+    Ok(moto.inventory()?[kind].len())
+}
+
+fn nothing_left(host: &Host, moto: &Moto) -> Result<()> {
+    moto.ensure_no_machines()?;
+    host.inventory()?.ensure_empty()
+}
+
+#[test]
+fn the_example_lives_its_whole_life() -> Result<()> {
+    each_cli(|cli| {
+        let host = Host::new()?;
+        let (moto, workspace, image) = scenario(&host, cli, "aws-vm")?;
+        workspace.edit(
+            "main.tf",
+            "ssh         = { username = \"ubuntu\" }",
+            &format!("ssh         = {{ username = \"ubuntu\", host = \"127.0.0.1\", port = {} }}", banner()?),
+        )?;
+        let variables = with(&image, json!({ "allowed_cidrs": ["203.0.113.7/32"] }));
+        workspace.variables(&variables)?;
+        let plan = workspace.plan()?;
+        let planned = plan.change("sindri_vm.web").context("nothing planned")?;
+        assert_eq!((&planned.after["cloud"], &planned.after["region"]), (&json!("aws"), &json!("us-west-2")));
+        workspace.apply()?;
+        workspace.converged()?;
+
+        let vm = workspace.resource("sindri_vm.web")?;
+        let id = vm["id"].as_str().context("no id")?.to_owned();
+        ensure!(id.starts_with("i-") && vm["status"] == "running", "{vm}");
+        ensure!(vm["public_ip"].is_string() && vm["private_ip"].is_string(), "{vm}");
+        let key = vm["ssh_private_key_path"].as_str().context("no key")?;
+        assert_eq!(fs::metadata(key)?.permissions().mode() & 0o777, 0o600);
+        ensure!(vm["ssh_command"].as_str().is_some_and(|line| line.ends_with("ubuntu@127.0.0.1")), "{vm}");
+        let told = moto.ec2("DescribeInstances", &[("InstanceId.1", &id)])?;
+        for part in ["<httpTokens>required", "<key>role</key>", "<key>project</key>", "<key>sindri_vm</key>"]
+        {
+            ensure!(told.contains(part), "no {part} in {told}");
+        }
+        let volumes = moto.ec2("DescribeVolumes", &[])?;
+        for part in ["<size>20<", "<encrypted>true<", "<volumeType>gp3<", "<key>role</key>"] {
+            ensure!(volumes.contains(part), "no {part} in {volumes}");
+        }
+        let groups = moto.ec2("DescribeSecurityGroups", &[])?;
+        ensure!(groups.contains("203.0.113.7/32"), "{groups}");
+
+        let stopped = with(&image, json!({ "allowed_cidrs": ["198.51.100.0/24"], "power_state": "stopped" }));
+        workspace.variables(&stopped)?;
+        assert_eq!(workspace.plan()?.action("sindri_vm.web"), "update");
+        workspace.apply()?;
+        workspace.converged()?;
+        let vm = workspace.resource("sindri_vm.web")?;
+        assert_eq!((&vm["status"], &vm["id"]), (&json!("stopped"), &json!(id)));
+        let groups = moto.ec2("DescribeSecurityGroups", &[])?;
+        ensure!(groups.contains("198.51.100.0/24") && !groups.contains("203.0.113.7/32"), "{groups}");
+        workspace.variables(&variables)?;
+        workspace.apply()?;
+        workspace.converged()?;
+        assert_eq!(workspace.text("sindri_vm.web", "status")?, "running");
+
+        workspace.destroy()?;
+        nothing_left(&host, &moto)
+    })
+}
+
+#[test]
+fn drift_is_noticed_and_mended() -> Result<()> {
+    each_cli(|cli| {
+        let host = Host::new()?;
+        let (moto, workspace, image) = scenario(&host, cli, "aws-vm-settings")?;
+        let tags = json!({ "tags": { "role": "it", "gone": "soon" }, "default_tags": { "team": "a" } });
+        workspace.variables(&with(&image, tags))?;
+        workspace.apply()?;
+        workspace.converged()?;
+        let id = workspace.text(VM, "id")?;
+
+        // What others add is theirs; what they change is noticed.
+        let tag = |key, value| {
+            moto.ec2(
+                "CreateTags",
+                &[("ResourceId.1", id.as_str()), ("Tag.1.Key", key), ("Tag.1.Value", value)],
+            )
+        };
+        tag("cost-center", "42")?;
+        workspace.converged()?;
+        tag("role", "other")?;
+        assert_eq!(workspace.plan()?.action(VM), "update");
+        workspace
+            .variables(&with(&image, json!({ "tags": { "role": "it" }, "default_tags": { "team": "a" } })))?;
+        workspace.apply()?;
+        workspace.converged()?;
+        let told = moto.ec2("DescribeInstances", &[("InstanceId.1", &id)])?;
+        ensure!(
+            told.contains("<value>it<") && told.contains("cost-center") && !told.contains("gone"),
+            "{told}"
+        );
+
+        moto.ec2("StopInstances", &[("InstanceId.1", &id)])?;
+        let plan = workspace.plan()?;
+        assert_eq!(plan.action(VM), "update", "{plan}");
+        workspace.apply()?;
+        workspace.converged()?;
+        assert_eq!(workspace.text(VM, "id")?, id, "a stopped machine is started, not made anew");
+
+        moto.ec2("TerminateInstances", &[("InstanceId.1", &id)])?;
+        assert_eq!(workspace.plan()?.action(VM), "create");
+        ensure!(
+            count(&moto, "key_pairs")? == 0,
+            "the lost machine's key pair stays: {:?}",
+            moto.inventory()?
+        );
+        ensure!(
+            count(&moto, "security_groups")? == 0,
+            "the lost machine's group stays: {:?}",
+            moto.inventory()?
+        );
+        workspace.apply()?;
+        let again = workspace.text(VM, "id")?;
+        moto.ec2("TerminateInstances", &[("InstanceId.1", &again)])?;
+        // Gone behind the plan's back.
+        workspace.run(&["destroy", "-json", "-auto-approve", "-refresh=false"])?.succeeds()?;
+        nothing_left(&host, &moto)
+    })
+}
+
+#[test]
+fn changes_are_in_place_where_they_can_be() -> Result<()> {
+    each_cli(|cli| {
+        let host = Host::new()?;
+        let (moto, workspace, image) = scenario(&host, cli, "aws-vm-settings")?;
+        workspace.variables(&with(&image, json!({})))?;
+        workspace.apply()?;
+        let id = workspace.text(VM, "id")?;
+        let action = |more: Value| -> Result<String> {
+            workspace.variables(&with(&image, more))?;
+            Ok(workspace.plan()?.action(VM).to_owned())
+        };
+        for anew in [
+            json!({ "aws": { "root_volume": { "size_gb": 30 } } }),
+            json!({ "aws": { "spot": true } }),
+            json!({ "aws": { "imdsv2": "optional" } }),
+            json!({ "aws": { "region": "eu-central-1" } }),
+            json!({ "aws": { "security_group_ids": ["sg-1"] } }),
+            json!({ "ssh": { "public_key": PUBLIC_KEY } }),
+            json!({ "user_data": "#!/bin/sh", "user_data_replace_on_change": true }),
+        ] {
+            assert_eq!(action(anew.clone())?, "replace", "{anew}");
+        }
+        for in_place in [
+            json!({ "user_data": "#!/bin/sh" }),
+            json!({ "ssh": { "username": "admin", "port": 2222 } }),
+            json!({ "aws": { "instance_type": "t3.large", "allowed_cidrs": ["192.0.2.0/24"] } }),
+        ] {
+            assert_eq!(action(in_place.clone())?, "update", "{in_place}");
+            workspace.apply()?;
+            workspace.converged()?;
+        }
+        let vm = workspace.resource(VM)?;
+        assert_eq!((&vm["id"], &vm["aws"]["instance_type"]), (&json!(id), &json!("t3.large")));
+        let told = moto.ec2("DescribeInstances", &[("InstanceId.1", &id)])?;
+        ensure!(told.contains("<instanceType>t3.large<") && told.contains("<name>running<"), "{told}");
+
+        assert_eq!(
+            action(json!({ "aws": { "region": "us-west-2" } }))?,
+            "update",
+            "the same region, said here"
+        );
+        workspace.variables(&with(&image, json!({ "aws": { "spot": true } })))?;
+        workspace.apply()?;
+        workspace.converged()?;
+        ensure!(workspace.text(VM, "id")? != id && count(&moto, "instances")? == 1, "not made anew");
+        workspace.destroy()?;
+        nothing_left(&host, &moto)
+    })
+}
+
+const PUBLIC_KEY: &str =
+    "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIBW6/cPbCjY6KkJkP23ZJqQ0eZ3RhacaR9NoDI4jEQl1 ann";
+
+#[test]
+fn an_imported_machine_stays_as_it_is() -> Result<()> {
+    each_cli(|cli| {
+        let host = Host::new()?;
+        let (moto, workspace, image) = scenario(&host, cli, "aws-vm-settings")?;
+        let settings = json!({
+            "tags": { "role": "it" },
+            "user_data": "#!/bin/sh",
+            "ssh": { "username": "admin" },
+            "aws": { "root_volume": { "size_gb": 30 }, "allowed_cidrs": ["192.0.2.0/24"] },
+        });
+        workspace.variables(&with(&image, settings))?;
+        workspace.apply()?;
+        let id = workspace.text(VM, "id")?;
+        workspace.forget(VM)?;
+        workspace.import(VM, &format!("aws/us-west-2/{id}"))?.succeeds()?;
+        moto.forget_requests()?;
+        let plan = workspace.plan()?;
+        assert_eq!(plan.action(VM), "update", "{plan}");
+        workspace.apply()?;
+        let requests = moto.requests()?;
+        let writes: Vec<_> = requests.keys().filter(|action| !action.starts_with("Describe")).collect();
+        ensure!(writes.is_empty(), "recording inputs changed something: {requests:?}");
+        workspace.converged()?;
+        let vm = workspace.resource(VM)?;
+        assert_eq!((&vm["id"], &vm["ssh_username"]), (&json!(id), &json!("admin")));
+
+        for (wrong, why) in [
+            ("aws/us-west-2/i-0123456789abcdef0".to_owned(), "there is no machine"),
+            (format!("aws/eu-central-1/{id}"), "there is no machine"),
+            (format!("aws/{id}"), "not what can be imported"),
+        ] {
+            workspace.forget(VM)?;
+            let refused = workspace.import(VM, &wrong)?;
+            let said = format!("{} {}", refused.stdout, refused.stderr).to_lowercase().replace("\n", " ");
+            let flat = said.split_whitespace().filter(|word| *word != "│").collect::<Vec<_>>().join(" ");
+            ensure!(!refused.success && flat.contains(why), "{wrong}: {refused}");
+            workspace.import(VM, &format!("aws/us-west-2/{id}"))?.succeeds()?;
+        }
+        workspace.destroy()?;
+        nothing_left(&host, &moto)
+    })
+}
+
+#[test]
+fn throttling_and_lost_replies_are_ridden_out() -> Result<()> {
+    let host = Host::new()?;
+    let (moto, workspace, image) = scenario(&host, Cli::Tofu, "aws-vm-settings")?;
+    workspace.variables(&with(&image, json!({})))?;
+    moto.fault("RunInstances", 20, Fault::THROTTLED)?;
+    // The reply is lost twice, then throttled again: one instance all the same.
+    moto.fault("RunInstances", 2, Fault::Drop)?;
+    moto.fault("ImportKeyPair", 1, Fault::Drop)?;
+    moto.fault("CreateSecurityGroup", 1, Fault::Drop)?;
+    moto.fault("AuthorizeSecurityGroupIngress", 1, Fault::Drop)?;
+    workspace.apply()?;
+    let requests = moto.requests()?;
+    assert_eq!(requests["RunInstances"], 23, "{requests:?}");
+    assert_eq!(count(&moto, "instances")?, 1);
+    assert_eq!((count(&moto, "key_pairs")?, count(&moto, "security_groups")?), (1, 1));
+    workspace.converged()?;
+    moto.fault("DescribeInstances", 3, Fault::THROTTLED)?;
+    moto.fault("TerminateInstances", 1, Fault::Drop)?;
+    moto.fault("DeleteSecurityGroup", 1, Fault::Drop)?;
+    workspace.destroy()?;
+    nothing_left(&host, &moto)
+}
+
+#[test]
+fn a_launch_that_fails_halfway_is_removed() -> Result<()> {
+    let host = Host::new()?;
+    let (moto, workspace, image) = scenario(&host, Cli::Tofu, "aws-vm-settings")?;
+    workspace.variables(&with(&image, json!({})))?;
+    let denied = Fault::Error {
+        status: 403,
+        code: "UnauthorizedOperation",
+        message: "You are not authorized to perform this operation. User: arn:aws:iam::123456789012:user/ci is not authorized to perform: ec2:CreateTags on resource: x. Encoded authorization failure message: 3ncod3d",
+    };
+    // The instance runs, and what follows fails: it is in state, and the next apply replaces it.
+    moto.fault("CreateTags", 1, denied)?;
+    let errors = workspace.apply_with(&[])?.fails()?;
+    ensure!(errors.iter().any(|error| error.mentions("ec2:CreateTags")), "{errors:?}");
+    ensure!(!errors.iter().any(|error| error.mentions("3ncod3d")), "{errors:?}");
+    assert_eq!(count(&moto, "instances")?, 1);
+    workspace.apply()?;
+    assert_eq!((count(&moto, "instances")?, count(&moto, "key_pairs")?), (1, 1));
+    workspace.converged()?;
+    workspace.destroy()?;
+    nothing_left(&host, &moto)?;
+
+    // Not even the instance: key pair and group are found by the launch that is in state.
+    moto.fault(
+        "RunInstances",
+        1,
+        Fault::Error { status: 400, code: "InsufficientInstanceCapacity", message: "none left" },
+    )?;
+    let errors = workspace.apply_with(&[])?.fails()?;
+    ensure!(
+        errors.iter().any(|error| error.mentions("none left") && error.mentions("request id")),
+        "{errors:?}"
+    );
+    workspace.destroy()?;
+    nothing_left(&host, &moto)
+}
+
+#[test]
+fn a_machine_that_does_not_answer_shows_its_console() -> Result<()> {
+    let host = Host::new()?;
+    let (moto, workspace, image) = scenario(&host, Cli::Tofu, "aws-vm-settings")?;
+    let silent = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+    let ssh = json!({ "host": "127.0.0.1", "port": silent.local_addr()?.port() });
+    workspace.variables(&with(&image, json!({ "wait_for": "ssh", "ssh": ssh, "create_timeout": "8s" })))?;
+    let errors = workspace.apply_with(&[])?.fails()?;
+    ensure!(
+        errors.iter().any(|error| error.mentions("console ends with") && error.mentions("login:")),
+        "{errors:?}"
+    );
+    ensure!(errors.iter().any(|error| error.mentions("timeouts.create")), "{errors:?}");
+    workspace.destroy()?;
+    nothing_left(&host, &moto)
+}
+
+#[test]
+fn mistakes_are_named() -> Result<()> {
+    each_cli(|cli| {
+        let host = Host::new()?;
+        let (moto, mut workspace, image) = scenario(&host, cli, "aws-vm-settings")?;
+        let fails = |workspace: &Workspace, variables: Value, words: &[&str]| -> Result<()> {
+            workspace.variables(&variables)?;
+            let errors = workspace.apply_with(&[])?.fails()?;
+            let told =
+                |word: &&str| errors.iter().any(|error| error.mentions(word) || error.code.contains(*word));
+            ensure!(words.iter().all(told), "{words:?} not in {errors:?}");
+            workspace.destroy()?;
+            nothing_left(&host, &moto)
+        };
+        fails(
+            &workspace,
+            with(&image, json!({ "aws": { "instance_type": "t3.tiny" } })),
+            &["t3.tiny", "aws"],
+        )?;
+        fails(
+            &workspace,
+            with("ami-0123456789abcdef0", json!({})),
+            &["no image ami-0123456789abcdef0 in us-west-2"],
+        )?;
+        let elsewhere = json!({ "aws": { "region": "eu-central-1" } });
+        fails(&workspace, with(&image, elsewhere), &["eu-central-1", "an AMI lives in one region"])?;
+        fails(&workspace, with(&image, json!({ "aws": { "subnet_id": "subnet-1" } })), &["subnet-1"])?;
+        fails(
+            &workspace,
+            with(&image, json!({ "aws": { "region": "us-west-2a" } })),
+            &["us-west-2a", "no region"],
+        )?;
+        fails(&workspace, with(&image, json!({ "wait_for": "ssh" })), &["No way in", "allowed_cidrs"])?;
+        let account = json!({ "provider_aws": { "allowed_account_ids": ["999999999999"] } });
+        fails(&workspace, with(&image, account), &["of account 123456789012", "999999999999"])?;
+        for (code, words) in [
+            ("UnauthorizedOperation", ["ec2:RunInstances", "policy"]),
+            ("ExpiredToken", ["does not accept the credentials", "log in again"]),
+        ] {
+            moto.fault("RunInstances", 1, Fault::Error { status: 403, code, message: "no" })?;
+            fails(&workspace, with(&image, json!({})), &words)?;
+        }
+        workspace
+            .env("AWS_ACCESS_KEY_ID", "")
+            .env("AWS_SECRET_ACCESS_KEY", "")
+            .env("AWS_EC2_METADATA_DISABLED", "true");
+        workspace.variables(&with(&image, json!({})))?;
+        let errors = workspace.apply_with(&[])?.fails()?;
+        ensure!(
+            errors.iter().any(|error| error.mentions("no AWS credentials") && error.mentions("AWS_PROFILE")),
+            "{errors:?}"
+        );
+        nothing_left(&host, &moto)
+    })
+}
+
+#[test]
+fn thirty_machines_are_read_with_few_requests() -> Result<()> {
+    let host = Host::new()?;
+    let (moto, workspace, image) = scenario(&host, Cli::Tofu, "aws-vm-settings")?;
+    workspace.variables(&with(&image, json!({ "instances": 30 })))?;
+    workspace.apply()?;
+    moto.forget_requests()?;
+    workspace.plan()?;
+    let requests = moto.requests()?;
+    let total: u64 = requests.values().sum();
+    ensure!(total <= 10, "{requests:?}");
+    workspace.destroy()?;
+    nothing_left(&host, &moto)
+}
+
+#[test]
+fn an_interrupted_launch_leaves_nothing() -> Result<()> {
+    let host = Host::new()?;
+    let (moto, workspace, image) = scenario(&host, Cli::Tofu, "aws-vm-settings")?;
+    let silent = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+    let ssh = json!({ "host": "127.0.0.1", "port": silent.local_addr()?.port() });
+    workspace.variables(&with(&image, json!({ "wait_for": "ssh", "ssh": ssh })))?;
+    let running = workspace.start_apply()?;
+    for _ in 0..600 {
+        if count(&moto, "instances")? == 1 {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    ensure!(count(&moto, "instances")? == 1, "the launch did not get to its instance");
+    running.interrupt()?;
+    let outcome = running.wait(Duration::from_secs(60))?;
+    ensure!(!outcome.success, "an interrupted apply passed for a success");
+    moto.ensure_no_machines()?;
+    workspace.destroy()?;
+    nothing_left(&host, &moto)
+}

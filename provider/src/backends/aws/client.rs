@@ -1,0 +1,160 @@
+//! The way to AWS: credentials, endpoint, retries, and one client a region, made when first needed.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use aws_config::meta::region::RegionProviderChain;
+use aws_config::retry::RetryConfig;
+use aws_config::sts::AssumeRoleProvider;
+use aws_config::timeout::TimeoutConfig;
+use aws_config::{AppName, BehaviorVersion, SdkConfig};
+use aws_sdk_ec2::config::retry::{RetryPartition, TokenBucket};
+use aws_sdk_ec2::config::{Region as SdkRegion, SharedCredentialsProvider};
+use tokio::sync::OnceCell;
+
+use super::error::ATTEMPTS;
+use super::region::Region;
+use super::settings::DEFAULT_REGION;
+use super::{AwsError, AwsSettings};
+
+/// The first pause before a request is tried again; it doubles, and each is drawn at random up to that.
+const FIRST_PAUSE: Duration = Duration::from_millis(200);
+/// The longest such pause. EC2 refills its buckets by the second.
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+
+/// AWS, as the provider's configuration says.
+#[derive(Debug)]
+pub struct Aws {
+    pub(super) settings: AwsSettings,
+    /// Where keys and consoles of machines are kept.
+    pub(super) data_dir: PathBuf,
+    config: OnceCell<SdkConfig>,
+    account: OnceCell<String>,
+    regions: Mutex<BTreeMap<String, Arc<Region>>>,
+}
+
+impl Aws {
+    /// Nothing is loaded or asked yet.
+    pub fn new(settings: AwsSettings, data_dir: PathBuf) -> Self {
+        Self {
+            settings,
+            data_dir,
+            config: OnceCell::new(),
+            account: OnceCell::new(),
+            regions: Mutex::default(),
+        }
+    }
+
+    /// The region that the configuration names for objects that name none.
+    pub fn configured_region(&self) -> Option<&str> {
+        self.settings.region.as_deref()
+    }
+
+    /// A region to work in: the one that is named, or else the configuration's, the environment's or profile's.
+    ///
+    /// # Errors
+    /// When the credentials are missing, or of an account that is not allowed.
+    pub(super) async fn region(&self, name: Option<&str>) -> Result<Arc<Region>, AwsError> {
+        let config = self.config().await;
+        let name = match name {
+            Some(name) => name.to_owned(),
+            None => config.region().map_or(DEFAULT_REGION, AsRef::as_ref).to_owned(),
+        };
+        self.check_account().await?;
+        let mut regions = self.regions.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = regions.entry(name.clone()).or_insert_with(|| {
+            let ec2 = aws_sdk_ec2::config::Builder::from(config)
+                .region(SdkRegion::new(name.clone()))
+                // The SDK's own bucket runs dry when ten resources are throttled at once.
+                .retry_partition(
+                    RetryPartition::custom(format!("sindri-{name}"))
+                        .token_bucket(TokenBucket::unlimited())
+                        .build(),
+                )
+                .build();
+            Arc::new(Region::new(name, aws_sdk_ec2::Client::from_conf(ec2)))
+        });
+        Ok(Arc::clone(known))
+    }
+
+    /// The account whose credentials we have; asked once.
+    ///
+    /// # Errors
+    /// When AWS does not say.
+    pub(super) async fn account(&self) -> Result<&str, AwsError> {
+        let ask = || async {
+            let identity = self.caller().await?;
+            let account = identity.account;
+            account.ok_or(AwsError::Incomplete { operation: "GetCallerIdentity", what: "account" })
+        };
+        self.account.get_or_try_init(ask).await.map(String::as_str)
+    }
+
+    pub(super) async fn caller(
+        &self,
+    ) -> Result<aws_sdk_sts::operation::get_caller_identity::GetCallerIdentityOutput, AwsError> {
+        let config = self.config().await;
+        let mut sts = aws_sdk_sts::config::Builder::from(config);
+        if config.region().is_none() {
+            sts = sts.region(SdkRegion::new(DEFAULT_REGION));
+        }
+        let asked = aws_sdk_sts::Client::from_conf(sts.build()).get_caller_identity().send().await;
+        asked.map_err(|error| AwsError::of("sts:GetCallerIdentity", error))
+    }
+
+    async fn check_account(&self) -> Result<(), AwsError> {
+        let allowed = &self.settings.allowed_account_ids;
+        if allowed.is_empty() {
+            return Ok(());
+        }
+        let account = self.account().await?;
+        if allowed.iter().any(|id| id == account) {
+            return Ok(());
+        }
+        Err(AwsError::OtherAccount { account: account.to_owned(), allowed: allowed.join(", ") })
+    }
+
+    async fn config(&self) -> &SdkConfig {
+        self.config.get_or_init(|| self.load()).await
+    }
+
+    async fn load(&self) -> SdkConfig {
+        let settings = &self.settings;
+        let retries = RetryConfig::standard()
+            .with_max_attempts(ATTEMPTS)
+            .with_initial_backoff(FIRST_PAUSE)
+            .with_max_backoff(LONGEST_PAUSE);
+        let timeouts = TimeoutConfig::builder()
+            .connect_timeout(Duration::from_secs(10))
+            .operation_attempt_timeout(Duration::from_secs(60))
+            .build();
+        let mut loader =
+            aws_config::defaults(BehaviorVersion::latest()).retry_config(retries).timeout_config(timeouts);
+        if let Ok(name) = AppName::new("sindri") {
+            loader = loader.app_name(name);
+        }
+        if let Some(profile) = &settings.profile {
+            loader = loader.profile_name(profile);
+        }
+        if let Some(region) = &settings.region {
+            loader = loader.region(RegionProviderChain::first_try(SdkRegion::new(region.clone())));
+        }
+        if let Some(url) = &settings.endpoint_url {
+            loader = loader.endpoint_url(url);
+        }
+        let config = loader.load().await;
+        let Some(role) = &settings.assume_role else { return config };
+        let region = config.region().cloned().unwrap_or(SdkRegion::new(DEFAULT_REGION));
+        let mut provider = AssumeRoleProvider::builder(&role.role_arn)
+            .configure(&config)
+            .region(region)
+            .session_name(role.session_name.as_deref().unwrap_or("sindri"));
+        if let Some(id) = &role.external_id {
+            provider = provider.external_id(id);
+        }
+        let credentials = SharedCredentialsProvider::new(provider.build().await);
+        config.into_builder().credentials_provider(credentials).build()
+    }
+}

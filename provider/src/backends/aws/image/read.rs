@@ -1,0 +1,128 @@
+//! An AMI as an image.
+
+use std::collections::BTreeMap;
+
+use aws_sdk_ec2::types::{Image as Ami, ImageState};
+use chrono::{DateTime, Utc};
+
+use crate::backends::aws::tags;
+use crate::domain::{Artifact, CacheKey, Holder, Image, Labels};
+
+/// Whether the image can still be worked with: AWS lists deleted and failed ones for a while.
+pub(super) fn is_there(ami: &Ami) -> bool {
+    !matches!(
+        ami.state(),
+        Some(ImageState::Deregistered | ImageState::Invalid | ImageState::Failed | ImageState::Error)
+    )
+}
+
+/// The AMI as resources see it.
+pub(super) fn image(region: &str, ami: &Ami) -> Image {
+    let all = tags::map(ami.tags());
+    let id = ami.image_id().unwrap_or_default().to_owned();
+    let own = Artifact { image_id: id.clone(), snapshot_ids: snapshots(ami) };
+    let mut artifacts = BTreeMap::from([(region.to_owned(), own)]);
+    artifacts.extend(copies(&all).map(|(region, id)| {
+        // A copy's snapshots are known where it is.
+        (region.to_owned(), Artifact { image_id: id.to_owned(), snapshot_ids: Vec::new() })
+    }));
+    let created = ami.creation_date().and_then(|text| DateTime::parse_from_rfc3339(text).ok());
+    let gigabytes = ami.block_device_mappings().iter().filter_map(|mapping| mapping.ebs()?.volume_size());
+    Image {
+        name: ami.name().unwrap_or_default().to_owned(),
+        key: all.get(tags::KEY).and_then(|key| CacheKey::try_from(key.clone()).ok()),
+        artifacts,
+        labels: Labels {
+            description: ami.description().filter(|text| !text.is_empty()).map(str::to_owned),
+            channels: all
+                .keys()
+                .filter_map(|key| key.strip_prefix(tags::CHANNEL))
+                .map(str::to_owned)
+                .collect(),
+            tags: all
+                .iter()
+                .filter(|(key, _)| tags::is_users(key))
+                .map(|(k, v)| (k.clone(), v.clone()))
+                .collect(),
+        },
+        resolved_base: all.get(tags::BASE).cloned(),
+        created_at: created.map_or(DateTime::<Utc>::UNIX_EPOCH, |time| time.to_utc()),
+        build_seconds: all.get(tags::BUILD_SECONDS).and_then(|text| text.parse().ok()),
+        size_bytes: gigabytes.map(|size| u64::try_from(size).unwrap_or_default() << 30).sum(),
+        log_path: None,
+        disk: None,
+        id,
+    }
+}
+
+/// Copies in other regions: region and id.
+pub(super) fn copies(tags: &BTreeMap<String, String>) -> impl Iterator<Item = (&str, &str)> {
+    tags.iter().filter_map(|(key, id)| Some((key.strip_prefix(tags::COPY)?, id.as_str())))
+}
+
+/// The snapshots that belong to an AMI.
+pub(super) fn snapshots(ami: &Ami) -> Vec<String> {
+    let mappings = ami.block_device_mappings().iter();
+    mappings.filter_map(|mapping| mapping.ebs()?.snapshot_id().map(str::to_owned)).collect()
+}
+
+/// Who claims an AMI.
+pub(super) fn holders(ami: &Ami) -> Vec<Holder> {
+    let keys = ami.tags().iter().filter_map(|tag| tag.key());
+    keys.filter_map(|key| Holder::parse(key.strip_prefix(tags::HOLDER)?)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use aws_sdk_ec2::types::{BlockDeviceMapping, EbsBlockDevice, Tag};
+
+    use super::*;
+
+    fn ami(tags: &[(&str, &str)]) -> Ami {
+        let ebs = EbsBlockDevice::builder().snapshot_id("snap-1").volume_size(8).build();
+        let mut builder = Ami::builder()
+            .image_id("ami-1")
+            .name("web-1")
+            .state(ImageState::Available)
+            .creation_date("2026-01-02T03:04:05.000Z")
+            .block_device_mappings(BlockDeviceMapping::builder().ebs(ebs).build());
+        for (key, value) in tags {
+            builder = builder.tags(Tag::builder().key(*key).value(*value).build());
+        }
+        builder.build()
+    }
+
+    #[test]
+    fn tags_tell_what_an_image_is() {
+        let key = "a".repeat(63);
+        let image = image(
+            "us-west-2",
+            &ami(&[
+                ("sindri_key", &key),
+                ("sindri_base", "ami-0"),
+                ("sindri_build_seconds", "90"),
+                ("sindri_channel_production", "promoted"),
+                ("sindri_holder_0123abcd", "held"),
+                ("sindri_copy_eu-central-1", "ami-2"),
+                ("team", "web"),
+                ("aws:x", "y"),
+            ]),
+        );
+        assert_eq!(image.key.unwrap().as_str(), key);
+        assert_eq!(image.labels.tags, BTreeMap::from([("team".to_owned(), "web".to_owned())]));
+        assert_eq!(image.labels.channels.into_iter().collect::<Vec<_>>(), ["production"]);
+        assert_eq!((image.resolved_base.as_deref(), image.build_seconds), (Some("ami-0"), Some(90)));
+        assert_eq!(image.size_bytes, 8 << 30);
+        assert_eq!(image.created_at.to_rfc3339(), "2026-01-02T03:04:05+00:00");
+        assert_eq!(image.artifacts["us-west-2"].snapshot_ids, ["snap-1"]);
+        assert_eq!(image.artifacts["eu-central-1"].image_id, "ami-2");
+    }
+
+    #[test]
+    fn strange_tags_are_passed_over() {
+        let strange =
+            ami(&[("sindri_holder_x", "held"), ("sindri_holder_00000000", "held"), ("sindri_key", "x y")]);
+        assert_eq!(holders(&strange).len(), 1);
+        assert_eq!(image("r", &strange).key, None);
+    }
+}

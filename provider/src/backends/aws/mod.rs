@@ -1,0 +1,21 @@
+//! AWS: images and instances by EC2's API.
+//!
+//! Nothing is loaded or asked before the first use. Knows no other backend and no resource.
+
+mod client;
+mod error;
+mod identity;
+pub mod image;
+mod listing;
+pub mod model;
+mod region;
+mod settings;
+mod tags;
+pub mod vm;
+
+/// The backend's name in state.
+pub const CLOUD: &str = "aws";
+
+pub use client::Aws;
+pub use error::AwsError;
+pub use settings::{AssumeRole, AwsSettings};

@@ -1,0 +1,224 @@
+//! `aws = { … }` of a machine.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use tfplugin::{Attr, Diagnostics, Model, Path};
+
+use crate::backends::aws::vm::{AwsVmSpec, RootVolume};
+use crate::backends::aws::{settings, tags};
+use crate::domain::names;
+use crate::domain::rules::{one_of, positive};
+
+/// What an instance has when the user does not say.
+const INSTANCE_TYPE: &str = "t3.large";
+
+/// The most that EC2 takes as user data, before they are encoded.
+const MOST_USER_DATA: usize = 16 * 1024;
+
+/// Runs the machine on AWS, as an EC2 instance. What is not said to change in place makes it anew.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Model)]
+pub struct AwsVmModel {
+    /// Where it runs; the provider's region when not set.
+    #[attr(optional, validate = settings::region)]
+    pub region: Attr<String>,
+    /// Its size. A change stops the machine, changes it, and starts it again.
+    #[attr(optional, default = "t3.large", validate = word)]
+    pub instance_type: Attr<String>,
+    /// The subnet; one of the default VPC's when not set.
+    #[attr(optional, validate = word)]
+    pub subnet_id: Attr<String>,
+    /// Security groups. When there are none, one is made for the machine, which lets `allowed_cidrs` reach SSH.
+    #[attr(optional)]
+    pub security_group_ids: Attr<Vec<String>>,
+    /// Networks that may reach SSH, such as `["203.0.113.7/32"]`. Changes in place.
+    #[attr(optional, validate = cidrs)]
+    pub allowed_cidrs: Attr<Vec<String>>,
+    /// Whether it gets a public address; the subnet's own setting when not set.
+    #[attr(optional)]
+    pub associate_public_address: Attr<bool>,
+    /// Whether it runs on spare capacity: cheaper, and AWS may take it away at any time.
+    #[attr(optional, default = false)]
+    pub spot: Attr<bool>,
+    /// Its root volume, where it differs from the image's.
+    #[attr(optional)]
+    pub root_volume: Attr<RootVolumeModel>,
+    /// The name or ARN of an instance profile, which gives the machine a role.
+    #[attr(optional, validate = word)]
+    pub iam_instance_profile: Attr<String>,
+    /// `"required"`: instance metadata only with session tokens (IMDSv2), or `"optional"`.
+    #[attr(optional, default = "required", validate = imdsv2)]
+    pub imdsv2: Attr<String>,
+}
+
+/// A root volume.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Model)]
+pub struct RootVolumeModel {
+    /// GiB; the image's own when not set.
+    #[attr(optional, validate = positive)]
+    pub size_gb: Attr<u32>,
+    /// `"gp3"`, `"gp2"`, `"io1"`, `"io2"`, `"st1"`, `"sc1"` or `"standard"`.
+    #[attr(optional, validate = volume_type)]
+    pub volume_type: Attr<String>,
+    /// Whether it is encrypted, even if the image is not.
+    #[attr(optional)]
+    pub encrypted: Attr<bool>,
+    /// The KMS key for that; the account's default one when not set.
+    #[attr(optional, validate = word)]
+    pub kms_key_id: Attr<String>,
+    /// Operations a second, for `gp3`, `io1` and `io2`.
+    #[attr(optional, validate = positive)]
+    pub iops: Attr<u32>,
+    /// MiB a second, for `gp3`.
+    #[attr(optional, validate = positive)]
+    pub throughput: Attr<u32>,
+}
+
+/// What in `aws` makes a machine anew. The region does, too, compared with where the machine is.
+pub const REPLACES: &[&str] = &[
+    "subnet_id",
+    "security_group_ids",
+    "associate_public_address",
+    "spot",
+    "root_volume",
+    "iam_instance_profile",
+    "imdsv2",
+];
+
+impl AwsVmModel {
+    /// Checks what can be said before values are known. `reached` tells whether a launch waits for SSH at the
+    /// machine's own address.
+    pub fn validate(&self, path: &Path, reached: bool, diags: &mut Diagnostics) {
+        if self.security_group_ids.is_known() && self.allowed_cidrs.is_known() {
+            let text = "Set one of `security_group_ids` and `allowed_cidrs`: a group is only made when you give none.";
+            diags.error(path.attr("allowed_cidrs"), "Conflicting attributes", text);
+        }
+        if reached && self.security_group_ids.is_null() && self.allowed_cidrs.is_null() {
+            let text = "Nobody could reach the machine: set `allowed_cidrs` to the networks that may use SSH (such as this computer's public address with /32), or `security_group_ids`, or `wait_for = \"none\"`.";
+            diags.error(path.attr("allowed_cidrs"), "No way in", text);
+        }
+        let Some(volume) = self.root_volume.known() else { return };
+        if volume.kms_key_id.is_known()
+            && volume.encrypted.known() != Some(&true)
+            && !volume.encrypted.is_unknown()
+        {
+            let text = "A key is of use with `encrypted = true` only.";
+            diags.error(path.attr("root_volume").attr("kms_key_id"), "Key without encryption", text);
+        }
+    }
+
+    /// Checks tags and user data by EC2's rules.
+    pub fn validate_object(
+        tags: &Attr<BTreeMap<String, String>>,
+        user_data: &Attr<String>,
+        diags: &mut Diagnostics,
+    ) {
+        for (key, value) in tags.known().into_iter().flatten() {
+            if let Err(why) = tags::check(key, value) {
+                diags.error(Path::from("tags").key(key), "Invalid tag", format!("In this tag {why}."));
+            }
+        }
+        if user_data.known().is_some_and(|text| text.len() > MOST_USER_DATA) {
+            let text = format!(
+                "EC2 takes {MOST_USER_DATA} bytes. Let a short script fetch the rest, or put it into the image."
+            );
+            diags.error(Path::from("user_data"), "User data too long", text);
+        }
+    }
+
+    /// What the backend needs to know. All values are known; `region` is where the machine is, if it is there.
+    pub fn spec(&self, region: Option<&str>) -> AwsVmSpec {
+        AwsVmSpec {
+            region: self.region.known_deref().or(region).map(str::to_owned),
+            instance_type: self.instance_type.known_deref().unwrap_or(INSTANCE_TYPE).to_owned(),
+            subnet_id: self.subnet_id.clone().into_known(),
+            security_group_ids: self.security_group_ids.clone().unwrap_or_default(),
+            allowed_cidrs: self.allowed_cidrs.clone().unwrap_or_default(),
+            associate_public_address: self.associate_public_address.known().copied(),
+            spot: self.spot.unwrap_or(false),
+            root_volume: self.root_volume.known().map(RootVolumeModel::spec).unwrap_or_default(),
+            iam_instance_profile: self.iam_instance_profile.clone().into_known(),
+            imdsv2_required: self.imdsv2.known_deref() != Some("optional"),
+        }
+    }
+}
+
+impl RootVolumeModel {
+    fn spec(&self) -> RootVolume {
+        RootVolume {
+            size_gb: self.size_gb.known().copied(),
+            volume_type: self.volume_type.clone().into_known(),
+            encrypted: self.encrypted.known().copied(),
+            kms_key_id: self.kms_key_id.clone().into_known(),
+            iops: self.iops.known().copied(),
+            throughput: self.throughput.known().copied(),
+        }
+    }
+}
+
+fn word(text: &str) -> Result<(), String> {
+    names::text(text)?;
+    if text.is_empty() || text.contains(char::is_whitespace) {
+        return Err("must not be empty or contain spaces".into());
+    }
+    Ok(())
+}
+
+fn imdsv2(value: &str) -> Result<(), String> {
+    one_of(value, &["required", "optional"])
+}
+
+fn volume_type(value: &str) -> Result<(), String> {
+    one_of(value, &["gp3", "gp2", "io1", "io2", "st1", "sc1", "standard"])
+}
+
+fn cidrs(values: &[String]) -> Result<(), String> {
+    values.iter().try_for_each(|value| cidr(value))
+}
+
+/// A network as EC2 itself writes it, so that it is known again.
+fn cidr(value: &str) -> Result<(), String> {
+    let no_network = || format!("{value:?} is no network: write one such as \"203.0.113.7/32\"");
+    let (address, bits) = value.split_once('/').ok_or_else(no_network)?;
+    let address: IpAddr = address.parse().map_err(|_| no_network())?;
+    let bits: u32 = bits.parse().map_err(|_| no_network())?;
+    let first = match address {
+        IpAddr::V4(four) if bits <= 32 => {
+            let mask = u32::MAX.checked_shl(32 - bits).unwrap_or(0);
+            IpAddr::from((u32::from(four) & mask).to_be_bytes())
+        }
+        IpAddr::V6(six) if bits <= 128 => {
+            let mask = u128::MAX.checked_shl(128 - bits).unwrap_or(0);
+            IpAddr::from((u128::from(six) & mask).to_be_bytes())
+        }
+        _ => return Err(no_network()),
+    };
+    let canonical = format!("{first}/{bits}");
+    if canonical == value { Ok(()) } else { Err(format!("{value:?} is written {canonical:?} as a network")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn networks() {
+        for good in ["203.0.113.7/32", "0.0.0.0/0", "2001:db8::/32"] {
+            assert_eq!(cidr(good), Ok(()), "{good}");
+        }
+        for bad in ["", "203.0.113.7", "203.0.113.7/33", "x/8", "2001:db8::/129"] {
+            assert!(cidr(bad).is_err(), "{bad}");
+        }
+        for (given, meant) in [("10.1.2.3/8", "10.0.0.0/8"), ("2001:DB8:0::1/32", "2001:db8::/32")] {
+            assert!(cidr(given).unwrap_err().contains(meant), "{given}");
+        }
+    }
+
+    #[test]
+    fn the_default_is_the_schemas() {
+        let attributes = AwsVmModel::attributes();
+        let size = attributes.iter().find(|attribute| attribute.name == "instance_type").unwrap();
+        assert!(format!("{size:?}").contains(INSTANCE_TYPE));
+        assert_eq!(AwsVmModel::default().spec(None).instance_type, INSTANCE_TYPE);
+    }
+}

@@ -1,0 +1,163 @@
+//! One region: its client, and what is known of the images and instances there.
+
+use async_trait::async_trait;
+use aws_sdk_ec2::Client;
+use aws_sdk_ec2::types::{Filter, Image, Instance, InstanceStateName};
+
+use super::listing::{Listing, Source};
+use super::{AwsError, tags};
+
+/// As many values as EC2 takes in one filter.
+const MOST_VALUES: usize = 200;
+/// As many objects as EC2 gives on one page.
+const PAGE: i32 = 1000;
+
+/// A region.
+#[derive(Debug)]
+pub(super) struct Region {
+    pub(super) name: String,
+    pub(super) ec2: Client,
+    images: Listing<Image>,
+    instances: Listing<Instance>,
+}
+
+/// Images, ours those with a key.
+struct Images<'a>(&'a Client);
+
+/// Instances, ours those with the launch's tag.
+struct Instances<'a>(&'a Client);
+
+impl Region {
+    pub(super) fn new(name: String, ec2: Client) -> Self {
+        Self { name, ec2, images: Listing::default(), instances: Listing::default() }
+    }
+
+    /// An image, as it is known to this process.
+    pub(super) async fn image(&self, id: &str) -> Result<Option<Image>, AwsError> {
+        self.images.get(&Images(&self.ec2), id).await
+    }
+
+    /// All images with a key.
+    pub(super) async fn our_images(&self) -> Result<Vec<Image>, AwsError> {
+        self.images.all(&Images(&self.ec2)).await
+    }
+
+    /// An image as it is in this moment.
+    pub(super) async fn fresh_image(&self, id: &str) -> Result<Option<Image>, AwsError> {
+        let found = Images(&self.ec2).some(&[id.to_owned()]).await?.pop().map(|(_, image)| image);
+        self.images.enter(id, found.clone()).await;
+        Ok(found)
+    }
+
+    /// The image was deleted.
+    pub(super) async fn image_is_gone(&self, id: &str) {
+        self.images.enter(id, None).await;
+    }
+
+    /// An instance, as it is known to this process.
+    pub(super) async fn instance(&self, id: &str) -> Result<Option<Instance>, AwsError> {
+        self.instances.get(&Instances(&self.ec2), id).await
+    }
+
+    /// An instance as it is in this moment; `None` also while a new one has not got around in EC2.
+    pub(super) async fn fresh_instance(&self, id: &str) -> Result<Option<Instance>, AwsError> {
+        let found = Instances(&self.ec2).some(&[id.to_owned()]).await?.pop().map(|(_, instance)| instance);
+        self.instances.enter(id, found.clone().filter(|instance| !is_gone(instance))).await;
+        Ok(found)
+    }
+
+    /// The instance of a launch, if there is one that lives.
+    pub(super) async fn launched(&self, launch: &str) -> Result<Option<Instance>, AwsError> {
+        let found = instances(&self.ec2, filter(&format!("tag:{}", tags::VM), [launch])).await?;
+        Ok(found.into_iter().find(|instance| !is_gone(instance)))
+    }
+}
+
+/// Whether an instance is on its way out.
+pub(super) fn is_gone(instance: &Instance) -> bool {
+    let state = instance.state().and_then(|state| state.name());
+    matches!(state, Some(InstanceStateName::ShuttingDown | InstanceStateName::Terminated))
+}
+
+/// A filter of a Describe request.
+pub(super) fn filter<T: Into<String>>(name: &str, values: impl IntoIterator<Item = T>) -> Filter {
+    let values = values.into_iter().map(Into::into).collect();
+    Filter::builder().name(name).set_values(Some(values)).build()
+}
+
+#[async_trait]
+impl Source for Images<'_> {
+    type Object = Image;
+    type Error = AwsError;
+
+    async fn ours(&self) -> Result<Vec<(String, Image)>, AwsError> {
+        images(
+            self.0.describe_images().owners("self").filters(filter("tag-key", [tags::KEY])).max_results(PAGE),
+        )
+        .await
+    }
+
+    async fn some(&self, ids: &[String]) -> Result<Vec<(String, Image)>, AwsError> {
+        let mut found = Vec::new();
+        for ids in ids.chunks(MOST_VALUES) {
+            // By filter: by id, one that is gone would refuse them all. Disabled ones count as there.
+            let asked = self.0.describe_images().include_disabled(true);
+            found.extend(images(asked.filters(filter("image-id", ids)).max_results(PAGE)).await?);
+        }
+        Ok(found)
+    }
+}
+
+async fn images(
+    asked: aws_sdk_ec2::operation::describe_images::builders::DescribeImagesFluentBuilder,
+) -> Result<Vec<(String, Image)>, AwsError> {
+    let mut pages = asked.into_paginator().send();
+    let mut found = Vec::new();
+    while let Some(page) = pages.next().await {
+        let page = page.map_err(|error| AwsError::of("DescribeImages", error))?;
+        let images = page.images.unwrap_or_default().into_iter();
+        found.extend(images.filter_map(|image| Some((image.image_id()?.to_owned(), image))));
+    }
+    Ok(found)
+}
+
+#[async_trait]
+impl Source for Instances<'_> {
+    type Object = Instance;
+    type Error = AwsError;
+
+    async fn ours(&self) -> Result<Vec<(String, Instance)>, AwsError> {
+        let found = instances(self.0, filter("tag-key", [tags::VM])).await?;
+        Ok(by_id(found.into_iter().filter(|instance| !is_gone(instance))))
+    }
+
+    async fn some(&self, ids: &[String]) -> Result<Vec<(String, Instance)>, AwsError> {
+        let mut found = Vec::new();
+        for ids in ids.chunks(MOST_VALUES) {
+            found.extend(by_id(instances(self.0, filter("instance-id", ids)).await?));
+        }
+        Ok(found)
+    }
+}
+
+fn by_id(instances: impl IntoIterator<Item = Instance>) -> Vec<(String, Instance)> {
+    instances
+        .into_iter()
+        .filter_map(|instance| Some((instance.instance_id()?.to_owned(), instance)))
+        .collect()
+}
+
+async fn instances(ec2: &Client, filter: Filter) -> Result<Vec<Instance>, AwsError> {
+    let mut pages = ec2.describe_instances().filters(filter).max_results(PAGE).into_paginator().send();
+    let mut found = Vec::new();
+    while let Some(page) = pages.next().await {
+        let page = page.map_err(|error| AwsError::of("DescribeInstances", error))?;
+        found.extend(
+            page.reservations
+                .unwrap_or_default()
+                .into_iter()
+                .flat_map(|one| one.instances.unwrap_or_default()),
+        );
+    }
+    Ok(found)
+}

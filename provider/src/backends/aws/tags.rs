@@ -1,0 +1,86 @@
+//! Tags: ours, which carry what we must find again, and the user's.
+
+use std::collections::BTreeMap;
+
+use aws_sdk_ec2::types::{ResourceType, Tag, TagSpecification};
+
+/// What an image was built from: only complete images have it.
+pub(super) const KEY: &str = "sindri_key";
+/// Which launch made a machine, its volumes, key pair and security group: a UUID.
+pub(super) const VM: &str = "sindri_vm";
+/// The instance for which a key pair or security group was made.
+pub(super) const INSTANCE: &str = "sindri_instance";
+/// What the requested base turned out to be.
+pub(super) const BASE: &str = "sindri_base";
+/// How long the build took, in seconds.
+pub(super) const BUILD_SECONDS: &str = "sindri_build_seconds";
+/// Channels and holders have a tag each, after these prefixes.
+pub(super) const CHANNEL: &str = "sindri_channel_";
+/// See [`CHANNEL`].
+pub(super) const HOLDER: &str = "sindri_holder_";
+/// Copies of an image have a tag each: the region after this prefix, the copy's id as value.
+pub(super) const COPY: &str = "sindri_copy_";
+/// The machine's name, where people see it.
+pub(super) const NAME: &str = "Name";
+
+/// Whether a tag is the user's: neither ours nor AWS's own.
+pub(super) fn is_users(key: &str) -> bool {
+    !key.starts_with("sindri_") && !key.starts_with("aws:")
+}
+
+/// As a map.
+pub(super) fn map(tags: &[Tag]) -> BTreeMap<String, String> {
+    let pair = |tag: &Tag| Some((tag.key()?.to_owned(), tag.value().unwrap_or_default().to_owned()));
+    tags.iter().filter_map(pair).collect()
+}
+
+/// As the API wants them.
+pub(super) fn list<'a>(tags: impl IntoIterator<Item = (&'a String, &'a String)>) -> Vec<Tag> {
+    tags.into_iter().map(|(key, value)| Tag::builder().key(key).value(value).build()).collect()
+}
+
+/// Tags for what a request makes of one kind.
+pub(super) fn specification(kind: ResourceType, tags: &BTreeMap<String, String>) -> TagSpecification {
+    TagSpecification::builder().resource_type(kind).set_tags(Some(list(tags))).build()
+}
+
+/// What is wrong with a user's tag: AWS has rules, and so have we.
+///
+/// # Errors
+/// What is wrong.
+pub(super) fn check(key: &str, value: &str) -> Result<(), String> {
+    if key.is_empty() || key.chars().count() > 128 {
+        return Err("the key must have 1 to 128 characters".into());
+    }
+    if value.chars().count() > 256 {
+        return Err("the value must have at most 256 characters".into());
+    }
+    if key.to_ascii_lowercase().starts_with("aws:") {
+        return Err("keys that begin with \"aws:\" are AWS's own".into());
+    }
+    if key.starts_with("sindri_") {
+        return Err("keys that begin with \"sindri_\" are this provider's own".into());
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ours_and_awss_are_not_the_users() {
+        for (key, users) in
+            [("team", true), ("Name", true), ("sindri_vm", false), ("aws:autoscaling:x", false)]
+        {
+            assert_eq!(is_users(key), users, "{key}");
+        }
+        assert_eq!(check("team", "a"), Ok(()));
+        let long = "x".repeat(257);
+        for (key, value) in
+            [("", "x"), (long.as_str(), "x"), ("a", long.as_str()), ("AWS:x", ""), ("sindri_key", "")]
+        {
+            assert!(check(key, value).is_err(), "{key}");
+        }
+    }
+}

@@ -1,0 +1,120 @@
+//! Changes a machine in place: tags, networks, size, power.
+
+use std::collections::BTreeMap;
+
+use aws_sdk_ec2::types::{AttributeValue, Instance, InstanceStateName, Tag};
+use tokio_util::sync::CancellationToken;
+
+use super::create::port;
+use super::status::{launch_of, power, until, view};
+use super::{AwsVmSpec, VmError, surroundings, up};
+use crate::backends::aws::region::{Region, is_gone};
+use crate::backends::aws::{Aws, AwsError, tags};
+use crate::domain::vm_spec::PowerState;
+use crate::domain::{Vm, VmLogin, VmRequest};
+
+/// Brings a machine to what is asked for. A change of size restarts one that runs.
+pub(super) async fn change(
+    aws: &Aws,
+    region: &Region,
+    id: &str,
+    spec: &AwsVmSpec,
+    request: &VmRequest,
+    cancel: &CancellationToken,
+) -> Result<Vm, VmError> {
+    let gone = || VmError::NotFound { id: id.to_owned(), region: region.name.clone() };
+    let instance = region.fresh_instance(id).await?.filter(|instance| !is_gone(instance)).ok_or_else(gone)?;
+    retag(region, &instance, request).await?;
+    let launch = launch_of(&instance);
+    if let Some(launch) = launch.as_deref().filter(|_| spec.security_group_ids.is_empty()) {
+        for group in surroundings::groups(region, launch).await? {
+            surroundings::admit(region, &group, &spec.allowed_cidrs, port(&request.spec.ssh)).await?;
+        }
+    }
+    let resized = instance.instance_type().is_none_or(|size| size.as_str() != spec.instance_type);
+    let mut runs = power(&instance) == PowerState::Running;
+    if runs && (resized || request.spec.power_state == PowerState::Stopped) {
+        stop(region, id, cancel).await?;
+        runs = false;
+    }
+    if resized {
+        resize(region, id, spec, request).await?;
+    }
+    let mut vm = None;
+    if !runs && request.spec.power_state == PowerState::Running {
+        let started = start(region, id, cancel).await?;
+        let started = with_login(aws, launch.as_deref(), view(region, &started), request);
+        up::wait(region, &started, &request.spec, &aws.files(launch.as_deref().unwrap_or(id)), cancel)
+            .await?;
+        // How one logs in is in state already.
+        vm = Some(Vm { login: None, ..started });
+    }
+    match vm {
+        Some(vm) => Ok(vm),
+        None => Ok(view(region, &region.fresh_instance(id).await?.ok_or_else(gone)?)),
+    }
+}
+
+/// For waiting: the state keeps how one logs in, and the request tells it again.
+fn with_login(aws: &Aws, launch: Option<&str>, vm: Vm, request: &VmRequest) -> Vm {
+    let access = &request.spec.ssh;
+    let files = launch.map(|launch| aws.files(launch));
+    let login = VmLogin {
+        port: port(access),
+        username: access.username.clone(),
+        private_key_path: match &access.public_key {
+            Some(_) => access.private_key_path.clone(),
+            None => files.as_ref().map(super::Files::private_key),
+        },
+        known_hosts_path: files.as_ref().map(super::Files::known_hosts),
+    };
+    Vm { login: Some(login), ..vm }
+}
+
+/// Sets the tags that differ, on the instance and its volumes, and removes those that are no longer managed.
+async fn retag(region: &Region, instance: &Instance, request: &VmRequest) -> Result<(), VmError> {
+    let have = tags::map(instance.tags());
+    let wanted = &request.spec.tags;
+    let set: BTreeMap<&String, &String> =
+        wanted.iter().filter(|(key, value)| have.get(*key) != Some(value)).collect();
+    let removed: Vec<&String> = request
+        .managed_tags
+        .iter()
+        .filter(|key| !wanted.contains_key(*key) && have.contains_key(*key) && *key != tags::NAME)
+        .collect();
+    let volumes = instance.block_device_mappings().iter();
+    let volumes = volumes.filter_map(|mapping| mapping.ebs()?.volume_id().map(str::to_owned));
+    let objects: Vec<String> = instance.instance_id().map(str::to_owned).into_iter().chain(volumes).collect();
+    if !set.is_empty() {
+        let asked = region.ec2.create_tags().set_resources(Some(objects.clone()));
+        let done = asked.set_tags(Some(tags::list(set))).send().await;
+        done.map_err(|error| AwsError::of("CreateTags", error))?;
+    }
+    if !removed.is_empty() {
+        let keys = removed.into_iter().map(|key| Tag::builder().key(key).build()).collect();
+        let asked = region.ec2.delete_tags().set_resources(Some(objects));
+        let done = asked.set_tags(Some(keys)).send().await;
+        done.map_err(|error| AwsError::of("DeleteTags", error))?;
+    }
+    Ok(())
+}
+
+async fn resize(region: &Region, id: &str, spec: &AwsVmSpec, request: &VmRequest) -> Result<(), VmError> {
+    let size = AttributeValue::builder().value(&spec.instance_type).build();
+    let done = region.ec2.modify_instance_attribute().instance_id(id).instance_type(size).send().await;
+    let done = done.map_err(|error| AwsError::of("ModifyInstanceAttribute", error));
+    done.map(drop).map_err(|error| VmError::launching(error, &request.image_id, &region.name))
+}
+
+/// Stops an instance and waits for that.
+pub(super) async fn stop(region: &Region, id: &str, cancel: &CancellationToken) -> Result<Instance, VmError> {
+    let asked = region.ec2.stop_instances().instance_ids(id).send().await;
+    asked.map_err(|error| AwsError::of("StopInstances", error))?;
+    until(region, id, &InstanceStateName::Stopped, cancel).await
+}
+
+async fn start(region: &Region, id: &str, cancel: &CancellationToken) -> Result<Instance, VmError> {
+    let asked = region.ec2.start_instances().instance_ids(id).send().await;
+    asked.map_err(|error| AwsError::of("StartInstances", error))?;
+    until(region, id, &InstanceStateName::Running, cancel).await
+}

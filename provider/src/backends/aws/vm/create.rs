@@ -1,0 +1,171 @@
+//! Launches a machine: key pair, security group, instance. Each step is found again by the launch's tag.
+
+use std::collections::BTreeMap;
+
+use aws_sdk_ec2::types::{Image, Instance, InstanceStateName};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use super::launch::Launch;
+use super::status::{until, view};
+use super::{AwsVmSpec, Files, LAUNCH, SSH_PORT, VmError, change, destroy, surroundings, unfinished, up};
+use crate::backends::aws::region::Region;
+use crate::backends::aws::{Aws, AwsError, tags};
+use crate::domain::vm_spec::{PowerState, SshAccess};
+use crate::domain::{Exists, Vm, VmLogin, VmRequest};
+use crate::ssh;
+
+/// One creation.
+struct Create<'a> {
+    region: &'a Region,
+    spec: &'a AwsVmSpec,
+    request: &'a VmRequest,
+    files: Files,
+    launch: String,
+    tags: BTreeMap<String, String>,
+}
+
+pub(super) async fn create(
+    aws: &Aws,
+    region: &Region,
+    spec: &AwsVmSpec,
+    request: &VmRequest,
+    exists: &mut Exists<'_>,
+    cancel: &CancellationToken,
+) -> Result<Vm, VmError> {
+    let image = image(region, &request.image_id).await?;
+    let launch = Uuid::new_v4().to_string();
+    let create =
+        Create { region, spec, request, files: aws.files(&launch), tags: all_tags(&launch, request), launch };
+    // In state before anything is made.
+    let id = format!("{LAUNCH}{}", create.launch);
+    exists(&create.with_login(unfinished(region, &id)));
+    let created = create.run(&image, exists, cancel).await;
+    if created.is_err() && cancel.is_cancelled() {
+        // A user who interrupts wants nothing to be left. What stays nevertheless is in state.
+        let cleaned = destroy::destroy(aws, region, &id, &CancellationToken::new()).await;
+        if let Err(error) = cleaned {
+            tracing::warn!(launch = create.launch, %error, "a cancelled launch is not cleaned up");
+        }
+    }
+    created
+}
+
+/// The image to launch from, which tells its volumes.
+async fn image(region: &Region, id: &str) -> Result<Image, VmError> {
+    match region.image(id).await? {
+        Some(image) => Ok(image),
+        None => {
+            let problem = format!(
+                "there is no image {id} in {}: it was deleted, is not shared with this account, or is of another region (an AMI lives in one region, and a copy in another one has an id of its own)",
+                region.name
+            );
+            Err(VmError::Refused { attribute: "image_id", problem })
+        }
+    }
+}
+
+/// The user's tags, the machine's name, and the launch's.
+fn all_tags(launch: &str, request: &VmRequest) -> BTreeMap<String, String> {
+    let mut tags = BTreeMap::from([(tags::NAME.to_owned(), request.spec.name.clone())]);
+    tags.extend(request.spec.tags.clone());
+    tags.insert(tags::VM.to_owned(), launch.to_owned());
+    tags
+}
+
+impl Create<'_> {
+    async fn run(
+        &self,
+        image: &Image,
+        exists: &mut Exists<'_>,
+        cancel: &CancellationToken,
+    ) -> Result<Vm, VmError> {
+        let access = &self.request.spec.ssh;
+        let public_key = self.public_key(access)?;
+        let key = surroundings::import_key(self.region, &self.launch, &public_key, &self.tags);
+        let key = key
+            .await
+            .map_err(|error| VmError::launching(error, &self.request.image_id, &self.region.name))?;
+        let mut groups = self.spec.security_group_ids.clone();
+        let mut made = vec![key];
+        if groups.is_empty() {
+            let subnet = self.spec.subnet_id.as_deref();
+            let group = surroundings::make_group(self.region, &self.launch, subnet, &self.tags).await;
+            let group = group
+                .map_err(|error| VmError::launching(error, &self.request.image_id, &self.region.name))?;
+            surroundings::admit(self.region, &group, &self.spec.allowed_cidrs, port(access)).await?;
+            made.push(group.clone());
+            groups.push(group);
+        }
+        let instance = self.instance(image, &groups).await?;
+        let id = instance.instance_id().unwrap_or_default().to_owned();
+        exists(&self.with_login(view(self.region, &instance)));
+        surroundings::belong_to(self.region, made, &id).await?;
+        let running = until(self.region, &id, &InstanceStateName::Running, cancel).await?;
+        let vm = self.with_login(view(self.region, &running));
+        exists(&vm);
+        up::wait(self.region, &vm, &self.request.spec, &self.files, cancel).await?;
+        if self.request.spec.power_state == PowerState::Running {
+            return Ok(vm);
+        }
+        let stopped = change::stop(self.region, &id, cancel).await?;
+        Ok(self.with_login(view(self.region, &stopped)))
+    }
+
+    /// Launches the instance. When the reply is lost for good, the instance is looked for by its tag.
+    async fn instance(&self, image: &Image, groups: &[String]) -> Result<Instance, VmError> {
+        const OPERATION: &str = "RunInstances";
+        let launch = Launch {
+            spec: self.spec,
+            image,
+            token: &self.launch,
+            key_name: &surroundings::name(&self.launch),
+            groups,
+            user_data: self.request.spec.user_data.as_ref(),
+            tags: &self.tags,
+        };
+        let launched = launch.request().send_with(&self.region.ec2).await;
+        match launched.map_err(|error| AwsError::of(OPERATION, error)) {
+            Ok(reservation) => {
+                let instance = reservation.instances.unwrap_or_default().into_iter().next();
+                instance.ok_or(AwsError::Incomplete { operation: OPERATION, what: "instance" }.into())
+            }
+            Err(error) if error.is_ambiguous() => {
+                let found = self.region.launched(&self.launch).await;
+                found.ok().flatten().ok_or(VmError::Aws(error))
+            }
+            Err(error) => Err(VmError::launching(error, &self.request.image_id, &self.region.name)),
+        }
+    }
+
+    fn public_key(&self, access: &SshAccess) -> Result<String, VmError> {
+        self.files.make()?;
+        match &access.public_key {
+            Some(key) => Ok(key.clone()),
+            None => {
+                Ok(ssh::generate(&self.files.private_key(), &format!("sindri {}", self.request.spec.name))?)
+            }
+        }
+    }
+
+    /// The machine with how one logs in, which the state keeps from here on.
+    fn with_login(&self, vm: Vm) -> Vm {
+        let access = &self.request.spec.ssh;
+        let own_key = || Some(self.files.private_key());
+        let login = VmLogin {
+            port: port(access),
+            username: access.username.clone(),
+            private_key_path: match &access.public_key {
+                Some(_) => access.private_key_path.clone(),
+                None => own_key(),
+            },
+            known_hosts_path: Some(self.files.known_hosts()),
+        };
+        Vm { login: Some(login), console_log_path: Some(self.files.console()), ..vm }
+    }
+}
+
+/// Where SSH listens.
+pub(super) fn port(access: &SshAccess) -> u16 {
+    access.port.unwrap_or(SSH_PORT)
+}

@@ -1,0 +1,153 @@
+//! What can go wrong with a machine on AWS.
+
+use std::io;
+use std::path::PathBuf;
+
+use crate::backends::aws::AwsError;
+use crate::domain::BackendError;
+use crate::ssh::SshError;
+
+/// Why a machine is not as it should be.
+#[derive(Debug, thiserror::Error)]
+pub enum VmError {
+    /// AWS refused something.
+    #[error(transparent)]
+    Aws(#[from] AwsError),
+    /// AWS refused what one attribute asks for.
+    #[error("{problem}")]
+    Refused {
+        /// The attribute.
+        attribute: &'static str,
+        /// What is wrong and what to do.
+        problem: String,
+    },
+    /// It is not there.
+    #[error("there is no instance {id} in {region}")]
+    NotFound {
+        /// Its id.
+        id: String,
+        /// Where it was looked for.
+        region: String,
+    },
+    /// AWS ended it while we waited.
+    #[error("AWS ended instance {id} at once: {reason}")]
+    Ended {
+        /// Its id.
+        id: String,
+        /// AWS's reason.
+        reason: String,
+    },
+    /// Nobody answered in time.
+    #[error(
+        "the machine did not answer over SSH at {address}; see that its security groups and routes let this computer in{console}"
+    )]
+    NotUp {
+        /// Where it was tried.
+        address: String,
+        /// The end of its console, with an introduction; empty when there is none.
+        console: String,
+    },
+    /// cloud-init failed.
+    #[error("cloud-init ended with exit code {code}:\n{output}")]
+    CloudInit {
+        /// The code.
+        code: i32,
+        /// What it printed.
+        output: String,
+    },
+    /// A key or a login.
+    #[error(transparent)]
+    Ssh(#[from] SshError),
+    /// A file of ours.
+    #[error("could not write {}", path.display())]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The user asked to stop, or the time is over.
+    #[error("cancelled")]
+    Cancelled,
+}
+
+impl VmError {
+    /// As the resource sees it; `doing` says what was going on.
+    pub(super) fn into_backend(self, doing: &str) -> BackendError {
+        match self {
+            Self::NotFound { id, .. } => BackendError::NotFound { kind: "machine", id },
+            Self::Refused { attribute, problem } => {
+                BackendError::Refused { attribute: attribute.into(), problem }
+            }
+            Self::Cancelled => BackendError::Cancelled { operation: doing.to_owned() },
+            Self::Aws(error) => error.into_backend(doing),
+            other => BackendError::failed(doing, other),
+        }
+    }
+
+    /// What AWS says of a launch, on the attribute that it is about.
+    pub(super) fn launching(error: AwsError, image_id: &str, region: &str) -> Self {
+        let AwsError::Refused { code, message, request_id, .. } = &error else { return Self::Aws(error) };
+        let Some(attribute) = attribute(code, message) else { return Self::Aws(error) };
+        let hint = match attribute {
+            "image_id" => format!(
+                " Image {image_id} is gone, or of another region than {region}: an AMI lives in one region, and a copy in another one has an id of its own."
+            ),
+            "aws.instance_type" => format!(" See `aws ec2 describe-instance-types --region {region}`."),
+            "aws.subnet_id" => " Set `aws.subnet_id`.".to_owned(),
+            _ => String::new(),
+        };
+        let problem = format!("{} ({code}, request id {request_id}).{hint}", message.trim_end_matches('.'));
+        Self::Refused { attribute, problem }
+    }
+}
+
+/// The attribute that a refused launch is about.
+fn attribute(code: &str, message: &str) -> Option<&'static str> {
+    let about = |word: &str| message.to_ascii_lowercase().contains(word);
+    Some(match code {
+        _ if code.starts_with("InvalidAMIID") => "image_id",
+        _ if code.starts_with("InvalidInstanceType") => "aws.instance_type",
+        _ if code.starts_with("InvalidSubnet") => "aws.subnet_id",
+        "VPCIdNotSpecified" | "MissingInput" | "DefaultVpcDoesNotExist" => "aws.subnet_id",
+        _ if code.starts_with("InvalidGroup") || code.starts_with("InvalidSecurityGroup") => {
+            "aws.security_group_ids"
+        }
+        _ if code.starts_with("InvalidKMSKey") || code.starts_with("InvalidKmsKey") => {
+            "aws.root_volume.kms_key_id"
+        }
+        "InvalidBlockDeviceMapping" => "aws.root_volume",
+        "InvalidKey.Format" => "ssh.public_key",
+        "Unsupported" | "InvalidParameterValue" if about("instance type") || about("instancetype") => {
+            "aws.instance_type"
+        }
+        _ if about("iam instance profile") || about("iaminstanceprofile") => "aws.iam_instance_profile",
+        "InvalidParameterValue" if about("volume") => "aws.root_volume",
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_aws_refuses_is_told_on_the_attribute() {
+        for (code, message, expected) in [
+            ("InvalidAMIID.NotFound", "The image id '[ami-1]' does not exist", Some("image_id")),
+            ("InvalidInstanceType.NotFound", "x", Some("aws.instance_type")),
+            ("InvalidParameterValue", "Invalid value 't3.tiny' for InstanceType.", Some("aws.instance_type")),
+            ("InvalidSubnetID.NotFound", "x", Some("aws.subnet_id")),
+            ("InvalidGroup.NotFound", "x", Some("aws.security_group_ids")),
+            (
+                "InvalidParameterValue",
+                "Value (x) for parameter iamInstanceProfile.name is invalid",
+                Some("aws.iam_instance_profile"),
+            ),
+            ("InsufficientInstanceCapacity", "We currently do not have sufficient capacity", None),
+        ] {
+            assert_eq!(attribute(code, message), expected, "{code}");
+        }
+    }
+}

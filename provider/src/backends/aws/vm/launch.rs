@@ -1,0 +1,220 @@
+//! The request that launches an instance, as a value.
+
+use std::collections::BTreeMap;
+
+use aws_sdk_ec2::operation::run_instances::builders::RunInstancesInputBuilder;
+use aws_sdk_ec2::types::{
+    BlockDeviceMapping, EbsBlockDevice, HttpTokensState, IamInstanceProfileSpecification, Image,
+    InstanceMarketOptionsRequest, InstanceMetadataEndpointState, InstanceMetadataOptionsRequest,
+    InstanceNetworkInterfaceSpecification, InstanceType, MarketType, ResourceType, VolumeType,
+};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+
+use super::{AwsVmSpec, spec::RootVolume};
+use crate::backends::aws::tags;
+use crate::process::Secret;
+
+/// All that a launch depends on.
+pub(super) struct Launch<'a> {
+    pub(super) spec: &'a AwsVmSpec,
+    pub(super) image: &'a Image,
+    pub(super) token: &'a str,
+    pub(super) key_name: &'a str,
+    pub(super) groups: &'a [String],
+    pub(super) user_data: Option<&'a Secret>,
+    pub(super) tags: &'a BTreeMap<String, String>,
+}
+
+impl Launch<'_> {
+    /// The request. Sent again with the same token it has no further effect.
+    pub(super) fn request(&self) -> RunInstancesInputBuilder {
+        let spec = self.spec;
+        let user_data = self.user_data.map(|text| STANDARD.encode(text.expose()));
+        let profile = spec.iam_instance_profile.as_deref().map(profile);
+        let spot = InstanceMarketOptionsRequest::builder().market_type(MarketType::Spot).build();
+        let request = RunInstancesInputBuilder::default()
+            .client_token(self.token)
+            .image_id(self.image.image_id().unwrap_or_default())
+            .instance_type(InstanceType::from(spec.instance_type.as_str()))
+            .min_count(1)
+            .max_count(1)
+            .key_name(self.key_name)
+            .metadata_options(metadata(spec.imdsv2_required))
+            .set_instance_market_options(spec.spot.then_some(spot))
+            .set_iam_instance_profile(profile)
+            .set_user_data(user_data)
+            .set_block_device_mappings(Some(volumes(self.image, &spec.root_volume)))
+            .tag_specifications(tags::specification(ResourceType::Instance, self.tags))
+            .tag_specifications(tags::specification(ResourceType::Volume, self.tags));
+        self.network(request)
+    }
+
+    /// EC2 takes the wish for a public address only with a whole network interface.
+    fn network(&self, request: RunInstancesInputBuilder) -> RunInstancesInputBuilder {
+        let groups = (!self.groups.is_empty()).then(|| self.groups.to_vec());
+        match self.spec.associate_public_address {
+            None => request.set_subnet_id(self.spec.subnet_id.clone()).set_security_group_ids(groups),
+            Some(public) => request.network_interfaces(
+                InstanceNetworkInterfaceSpecification::builder()
+                    .device_index(0)
+                    .associate_public_ip_address(public)
+                    .delete_on_termination(true)
+                    .set_subnet_id(self.spec.subnet_id.clone())
+                    .set_groups(groups)
+                    .build(),
+            ),
+        }
+    }
+}
+
+fn metadata(imdsv2_required: bool) -> InstanceMetadataOptionsRequest {
+    let tokens = if imdsv2_required { HttpTokensState::Required } else { HttpTokensState::Optional };
+    let options =
+        InstanceMetadataOptionsRequest::builder().http_endpoint(InstanceMetadataEndpointState::Enabled);
+    // One hop more than to the instance itself, for containers in it.
+    options.http_tokens(tokens).http_put_response_hop_limit(2).build()
+}
+
+fn profile(name: &str) -> IamInstanceProfileSpecification {
+    let builder = IamInstanceProfileSpecification::builder();
+    if name.starts_with("arn:") { builder.arn(name).build() } else { builder.name(name).build() }
+}
+
+/// The image's volumes, the first as asked for, and all of them to go with the instance.
+fn volumes(image: &Image, root: &RootVolume) -> Vec<BlockDeviceMapping> {
+    let root_device = image.root_device_name();
+    let of_image = image.block_device_mappings().iter().filter(|mapping| mapping.ebs().is_some());
+    let volume = |mapping: &BlockDeviceMapping| {
+        let own = mapping.ebs()?;
+        let is_root = root_device.is_none() || mapping.device_name() == root_device;
+        let mut ebs = EbsBlockDevice::builder()
+            .delete_on_termination(true)
+            .set_volume_size(own.volume_size())
+            .set_volume_type(own.volume_type().cloned());
+        if is_root {
+            ebs = customised(ebs, root);
+        }
+        let builder = BlockDeviceMapping::builder().set_device_name(mapping.device_name().map(str::to_owned));
+        Some(builder.ebs(ebs.build()).build())
+    };
+    of_image.filter_map(volume).collect()
+}
+
+fn customised(
+    mut ebs: aws_sdk_ec2::types::builders::EbsBlockDeviceBuilder,
+    root: &RootVolume,
+) -> aws_sdk_ec2::types::builders::EbsBlockDeviceBuilder {
+    let number = |value: Option<u32>| value.and_then(|value| i32::try_from(value).ok());
+    if let Some(size) = number(root.size_gb) {
+        ebs = ebs.volume_size(size);
+    }
+    if let Some(name) = &root.volume_type {
+        ebs = ebs.volume_type(VolumeType::from(name.as_str()));
+    }
+    ebs.set_encrypted(root.encrypted)
+        .set_kms_key_id(root.kms_key_id.clone())
+        .set_iops(number(root.iops))
+        .set_throughput(number(root.throughput))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn spec() -> AwsVmSpec {
+        AwsVmSpec {
+            region: None,
+            instance_type: "t3.large".into(),
+            subnet_id: Some("subnet-1".into()),
+            security_group_ids: Vec::new(),
+            allowed_cidrs: Vec::new(),
+            associate_public_address: None,
+            spot: false,
+            root_volume: RootVolume::default(),
+            iam_instance_profile: None,
+            imdsv2_required: true,
+        }
+    }
+
+    fn image() -> Image {
+        let volume = |device: &str, size| {
+            let ebs = EbsBlockDevice::builder().volume_size(size).delete_on_termination(false).build();
+            BlockDeviceMapping::builder().device_name(device).ebs(ebs).build()
+        };
+        let ephemeral =
+            BlockDeviceMapping::builder().device_name("/dev/sdc").virtual_name("ephemeral0").build();
+        Image::builder()
+            .image_id("ami-1")
+            .root_device_name("/dev/sda1")
+            .block_device_mappings(volume("/dev/sdb", 100))
+            .block_device_mappings(volume("/dev/sda1", 8))
+            .block_device_mappings(ephemeral)
+            .build()
+    }
+
+    fn request(spec: &AwsVmSpec, user_data: Option<&Secret>) -> RunInstancesInputBuilder {
+        let groups = ["sg-1".to_owned()];
+        let tags = BTreeMap::from([("Name".to_owned(), "dev".to_owned())]);
+        Launch { spec, image: &image(), token: "t", key_name: "k", groups: &groups, user_data, tags: &tags }
+            .request()
+    }
+
+    #[test]
+    fn what_costs_money_goes_with_the_instance() {
+        let root_volume = RootVolume {
+            size_gb: Some(30),
+            volume_type: Some("gp3".into()),
+            encrypted: Some(true),
+            ..RootVolume::default()
+        };
+        let made = request(&AwsVmSpec { root_volume, ..spec() }, None).build().unwrap();
+        let volumes: Vec<_> = made
+            .block_device_mappings()
+            .iter()
+            .map(|one| (one.device_name().unwrap(), one.ebs().unwrap()))
+            .map(|(device, ebs)| (device, ebs.volume_size(), ebs.encrypted(), ebs.delete_on_termination()))
+            .collect();
+        let expected =
+            [("/dev/sdb", Some(100), None, Some(true)), ("/dev/sda1", Some(30), Some(true), Some(true))];
+        assert_eq!(volumes, expected);
+        let kinds: Vec<_> = made.tag_specifications().iter().filter_map(|one| one.resource_type()).collect();
+        assert_eq!(kinds, [&ResourceType::Instance, &ResourceType::Volume]);
+        assert_eq!(made.client_token(), Some("t"));
+    }
+
+    #[test]
+    fn the_network_is_said_in_one_place() {
+        let plain = request(&spec(), None).build().unwrap();
+        assert_eq!(
+            (plain.subnet_id(), plain.security_group_ids()),
+            (Some("subnet-1"), &["sg-1".to_owned()][..])
+        );
+        assert!(plain.network_interfaces().is_empty());
+        let public = AwsVmSpec { associate_public_address: Some(true), ..spec() };
+        let public = request(&public, None).build().unwrap();
+        assert_eq!((public.subnet_id(), public.security_group_ids().len()), (None, 0));
+        let interface = &public.network_interfaces()[0];
+        assert_eq!((interface.subnet_id(), interface.groups()), (Some("subnet-1"), &["sg-1".to_owned()][..]));
+        assert_eq!(interface.associate_public_ip_address(), Some(true));
+    }
+
+    #[test]
+    fn metadata_spot_profile_and_user_data() {
+        let made = request(&spec(), Some(&Secret::new("#!/bin/sh"))).build().unwrap();
+        assert_eq!(made.metadata_options().unwrap().http_tokens(), Some(&HttpTokensState::Required));
+        assert_eq!(made.user_data(), Some("IyEvYmluL3No"));
+        assert!(made.instance_market_options().is_none());
+        let other = AwsVmSpec {
+            spot: true,
+            imdsv2_required: false,
+            iam_instance_profile: Some("arn:aws:iam::1:instance-profile/x".into()),
+            ..spec()
+        };
+        let made = request(&other, None).build().unwrap();
+        assert_eq!(made.instance_market_options().unwrap().market_type(), Some(&MarketType::Spot));
+        assert_eq!(made.metadata_options().unwrap().http_tokens(), Some(&HttpTokensState::Optional));
+        let profile = made.iam_instance_profile().unwrap();
+        assert_eq!((profile.name(), profile.arn()), (None, Some("arn:aws:iam::1:instance-profile/x")));
+    }
+}

@@ -1,0 +1,148 @@
+//! Machines on EC2: an instance, with a key pair and a security group of its own.
+//!
+//! Every launch has a UUID, which is in state before the first call that makes something, is the token that
+//! makes RunInstances idempotent, and is a tag on all that is made: whatever becomes of a launch, it is found.
+
+mod change;
+mod create;
+mod destroy;
+mod error;
+mod files;
+mod launch;
+mod spec;
+mod status;
+mod surroundings;
+mod up;
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use serde_json::Value;
+use tokio_util::sync::CancellationToken;
+
+pub use error::VmError;
+pub use spec::{AwsVmSpec, RootVolume};
+
+use self::files::Files;
+use super::Aws;
+use super::region::{Region, is_gone};
+use crate::domain::vm_spec::PowerState;
+use crate::domain::{BackendError, Exists, Vm, VmBackend, VmLauncher, VmRequest};
+
+/// What the id of a machine begins with while it is not known whether there is an instance; the launch follows.
+const LAUNCH: &str = "launch-";
+
+/// The port on which SSH listens when the user does not say.
+const SSH_PORT: u16 = 22;
+
+/// The machines of one region.
+#[derive(Debug)]
+pub struct AwsVms {
+    aws: Arc<Aws>,
+    region: Option<String>,
+}
+
+/// Launches and changes machines of one shape.
+#[derive(Debug)]
+pub struct AwsLauncher {
+    aws: Arc<Aws>,
+    spec: AwsVmSpec,
+}
+
+impl Aws {
+    /// The machines of a region.
+    pub fn vms(self: &Arc<Self>, region: Option<&str>) -> AwsVms {
+        AwsVms { aws: Arc::clone(self), region: region.map(str::to_owned) }
+    }
+
+    /// Who launches machines of this shape.
+    pub fn launcher(self: &Arc<Self>, spec: AwsVmSpec) -> AwsLauncher {
+        AwsLauncher { aws: Arc::clone(self), spec }
+    }
+
+    fn files(&self, launch: &str) -> Files {
+        Files::of(&self.data_dir, launch)
+    }
+}
+
+#[async_trait]
+impl VmLauncher for AwsLauncher {
+    async fn create(
+        &self,
+        request: &VmRequest,
+        exists: &mut Exists<'_>,
+        cancel: &CancellationToken,
+    ) -> Result<Vm, BackendError> {
+        let doing = format!("launching machine {}", request.spec.name);
+        let region = self.aws.region(self.spec.region.as_deref()).await;
+        let region = region.map_err(|error| error.into_backend(doing.as_str()))?;
+        let created = create::create(&self.aws, &region, &self.spec, request, exists, cancel).await;
+        created.map_err(|error| error.into_backend(&doing))
+    }
+
+    async fn update(
+        &self,
+        id: &str,
+        request: &VmRequest,
+        cancel: &CancellationToken,
+    ) -> Result<Vm, BackendError> {
+        let doing = format!("changing machine {id}");
+        let region = self.aws.region(self.spec.region.as_deref()).await;
+        let region = region.map_err(|error| error.into_backend(doing.as_str()))?;
+        let changed = change::change(&self.aws, &region, id, &self.spec, request, cancel).await;
+        changed.map_err(|error| error.into_backend(&doing))
+    }
+}
+
+#[async_trait]
+impl VmBackend for AwsVms {
+    async fn get(&self, id: &str) -> Result<Vm, BackendError> {
+        let doing = format!("reading machine {id}");
+        let failed = |error: super::AwsError| error.into_backend(doing.as_str());
+        let region = self.aws.region(self.region.as_deref()).await.map_err(failed)?;
+        if let Some(launch) = id.strip_prefix(LAUNCH) {
+            // Whether or not there is an instance: what was made for it stays in state until it is removed.
+            let found = region.launched(launch).await.map_err(failed)?;
+            let vm =
+                found.map_or_else(|| unfinished(&region, id), |instance| status::view(&region, &instance));
+            return Ok(Vm { id: id.to_owned(), ..vm });
+        }
+        match region.instance(id).await.map_err(failed)? {
+            Some(instance) if !is_gone(&instance) => Ok(status::view(&region, &instance)),
+            gone => {
+                destroy::remains(&self.aws, &region, id, gone.as_ref()).await;
+                Err(BackendError::NotFound { kind: "machine", id: id.to_owned() })
+            }
+        }
+    }
+
+    async fn inputs(&self, _id: &str) -> Result<Value, BackendError> {
+        // A configuration does not fit into tags: an import starts from what the instance itself tells.
+        Ok(Value::Null)
+    }
+
+    async fn destroy(&self, id: &str, cancel: &CancellationToken) -> Result<(), BackendError> {
+        let doing = format!("destroying machine {id}");
+        let region = self.aws.region(self.region.as_deref()).await;
+        let region = region.map_err(|error| error.into_backend(doing.as_str()))?;
+        destroy::destroy(&self.aws, &region, id, cancel).await.map_err(|error| error.into_backend(&doing))
+    }
+}
+
+/// A launch of which there is no instance (yet).
+fn unfinished(region: &Region, id: &str) -> Vm {
+    Vm {
+        id: id.to_owned(),
+        region: region.name.clone(),
+        name: String::new(),
+        image_id: String::new(),
+        status: PowerState::Stopped,
+        public_ip: None,
+        private_ip: None,
+        ssh_host: None,
+        login: None,
+        console_log_path: None,
+        size: None,
+        tags: std::collections::BTreeMap::new(),
+    }
+}

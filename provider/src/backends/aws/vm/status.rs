@@ -1,0 +1,107 @@
+//! An instance as a machine, and waiting for what becomes of it.
+
+use std::time::Duration;
+
+use aws_sdk_ec2::types::{Instance, InstanceStateName};
+use tokio_util::sync::CancellationToken;
+
+use super::VmError;
+use crate::backends::aws::region::{Region, is_gone};
+use crate::backends::aws::tags;
+use crate::domain::Vm;
+use crate::domain::vm_spec::PowerState;
+
+/// How often an instance is looked at, at first and at most.
+const LOOK: Duration = Duration::from_millis(500);
+/// See [`LOOK`].
+const LONGEST_LOOK: Duration = Duration::from_secs(5);
+/// For how many looks a new instance may not be known everywhere in EC2.
+const UNKNOWN_LOOKS: u32 = 20;
+
+/// The instance as resources see it. How one logs in is known to the state alone.
+pub(super) fn view(region: &Region, instance: &Instance) -> Vm {
+    let mut tags = tags::map(instance.tags());
+    let name = tags.get(tags::NAME).cloned();
+    tags.retain(|key, _| tags::is_users(key));
+    let id = instance.instance_id().unwrap_or_default();
+    let present = |text: Option<&str>| text.filter(|text| !text.is_empty()).map(str::to_owned);
+    let public_ip = present(instance.public_ip_address());
+    let private_ip = present(instance.private_ip_address());
+    Vm {
+        id: id.to_owned(),
+        region: region.name.clone(),
+        name: name.unwrap_or_else(|| id.to_owned()),
+        image_id: instance.image_id().unwrap_or_default().to_owned(),
+        status: power(instance),
+        ssh_host: public_ip.clone().or_else(|| private_ip.clone()),
+        public_ip,
+        private_ip,
+        login: None,
+        console_log_path: None,
+        size: instance.instance_type().map(|size| size.as_str().to_owned()),
+        tags,
+    }
+}
+
+/// Whether it runs, or is about to.
+pub(super) fn power(instance: &Instance) -> PowerState {
+    match state(instance) {
+        Some(InstanceStateName::Pending | InstanceStateName::Running) => PowerState::Running,
+        _ => PowerState::Stopped,
+    }
+}
+
+pub(super) fn state(instance: &Instance) -> Option<&InstanceStateName> {
+    instance.state().and_then(|state| state.name())
+}
+
+/// The tag that tells which launch made an instance.
+pub(super) fn launch_of(instance: &Instance) -> Option<String> {
+    tags::map(instance.tags()).remove(tags::VM)
+}
+
+/// Waits until an instance is in a state; returns it.
+pub(super) async fn until(
+    region: &Region,
+    id: &str,
+    wanted: &InstanceStateName,
+    cancel: &CancellationToken,
+) -> Result<Instance, VmError> {
+    let (mut pause, mut unknown) = (LOOK, 0);
+    loop {
+        match region.fresh_instance(id).await? {
+            Some(instance) if state(&instance) == Some(wanted) => return Ok(instance),
+            Some(instance) if is_gone(&instance) => {
+                let reason = instance.state_reason().and_then(|reason| reason.message());
+                let reason = reason.unwrap_or("it gives no reason").to_owned();
+                return Err(VmError::Ended { id: id.to_owned(), reason });
+            }
+            None if unknown >= UNKNOWN_LOOKS => {
+                return Err(VmError::NotFound { id: id.to_owned(), region: region.name.clone() });
+            }
+            None => unknown += 1,
+            Some(_) => {}
+        }
+        pause = wait(pause, cancel).await?;
+    }
+}
+
+/// Waits until an instance has ended.
+pub(super) async fn until_gone(region: &Region, id: &str, cancel: &CancellationToken) -> Result<(), VmError> {
+    let mut pause = LOOK;
+    loop {
+        match region.fresh_instance(id).await? {
+            Some(instance) if state(&instance) != Some(&InstanceStateName::Terminated) => {}
+            _ => return Ok(()),
+        }
+        pause = wait(pause, cancel).await?;
+    }
+}
+
+/// Pauses, and tells how long the next pause is.
+pub(super) async fn wait(pause: Duration, cancel: &CancellationToken) -> Result<Duration, VmError> {
+    tokio::select! {
+        () = tokio::time::sleep(pause) => Ok(LONGEST_LOOK.min(pause.mul_f32(1.5))),
+        () = cancel.cancelled() => Err(VmError::Cancelled),
+    }
+}

@@ -1,0 +1,123 @@
+//! Waits until a machine can be worked with, and shows its console when that fails.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use tokio_util::sync::CancellationToken;
+
+use super::{Files, SSH_PORT, VmError};
+use crate::backends::aws::AwsError;
+use crate::backends::aws::region::Region;
+use crate::domain::Vm;
+use crate::domain::vm::host_key_alias;
+use crate::domain::vm_spec::{VmSpec, WaitFor};
+use crate::process::Limits;
+use crate::ssh::{self, KnownHost, Login};
+
+/// How many of the console's last lines an error shows.
+const LINES: usize = 25;
+/// How long the console may take to be fetched when time is over already.
+const CONSOLE: Duration = Duration::from_secs(15);
+
+/// Waits for what is asked for. The overall time is the caller's to limit, by `cancel`.
+pub(super) async fn wait(
+    region: &Region,
+    vm: &Vm,
+    spec: &VmSpec,
+    files: &Files,
+    cancel: &CancellationToken,
+) -> Result<(), VmError> {
+    if spec.wait_for == WaitFor::None {
+        return Ok(());
+    }
+    let host = spec.ssh.host.clone().or_else(|| vm.ssh_host.clone()).unwrap_or_default();
+    let port = vm.login.as_ref().map_or(SSH_PORT, |login| login.port);
+    let waited = tokio::select! {
+        waited = reach(&host, port, vm, spec, cancel) => waited,
+        () = cancel.cancelled() => {
+            Err(VmError::NotUp { address: format!("{host} port {port}"), console: String::new() })
+        }
+    };
+    match waited {
+        Err(VmError::NotUp { address, .. }) => {
+            let fetched = tokio::time::timeout(CONSOLE, fetch_console(region, &vm.id, files)).await;
+            let console = match fetched {
+                Ok(Ok(console)) => tail(&console),
+                _ => String::new(),
+            };
+            Err(VmError::NotUp { address, console })
+        }
+        other => other,
+    }
+}
+
+async fn reach(
+    host: &str,
+    port: u16,
+    vm: &Vm,
+    spec: &VmSpec,
+    cancel: &CancellationToken,
+) -> Result<(), VmError> {
+    if spec.wait_for == WaitFor::Ssh {
+        ssh::wait_for_banner(host, port).await;
+        return Ok(());
+    }
+    let login = login(vm)?;
+    let session = ssh::log_in(host, port, &login, &mut None).await?;
+    let finished = ssh::wait_for_cloud_init(&session, &Limits::cancelled_by(cancel)).await?;
+    match finished.code {
+        0 | 2 => Ok(()),
+        code => Err(VmError::CloudInit { code, output: finished.output }),
+    }
+}
+
+/// How we log in ourselves.
+fn login(vm: &Vm) -> Result<Login, VmError> {
+    let missing = |path: PathBuf| VmError::File { path, source: std::io::ErrorKind::NotFound.into() };
+    let login = vm.login.as_ref().ok_or_else(|| missing(PathBuf::new()))?;
+    let key = login.private_key_path.as_ref().ok_or_else(|| missing("ssh.private_key_path".into()))?;
+    Ok(Login {
+        username: login.username.clone(),
+        key: ssh::load(key)?,
+        known_host: KnownHost {
+            path: login.known_hosts_path.clone().unwrap_or_default(),
+            alias: host_key_alias(&vm.id),
+        },
+    })
+}
+
+/// Fetches what the machine has printed so far into its file.
+async fn fetch_console(region: &Region, id: &str, files: &Files) -> Result<String, VmError> {
+    let fetched = region.ec2.get_console_output().instance_id(id).send().await;
+    let fetched = fetched.map_err(|error| AwsError::of("GetConsoleOutput", error))?;
+    let bytes = STANDARD.decode(fetched.output().unwrap_or_default().replace(['\r', '\n'], ""));
+    let text = String::from_utf8_lossy(&bytes.unwrap_or_default()).into_owned();
+    if !text.is_empty() {
+        files.write_console(&text)?;
+    }
+    Ok(text)
+}
+
+/// The last lines for an error, without control characters.
+fn tail(console: &str) -> String {
+    let lines: Vec<&str> = console.lines().filter(|line| !line.trim().is_empty()).collect();
+    let last = lines[lines.len().saturating_sub(LINES)..].join("\n");
+    let text: String = last.chars().filter(|c| *c == '\n' || !c.is_control()).collect();
+    if text.is_empty() { text } else { format!("\nIts console ends with:\n{text}") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_end_of_a_console_is_readable() {
+        let console: String = (0..40).map(|n| format!("\x1b[0mline {n}\r\n\r\n")).collect();
+        let tail = tail(&console);
+        assert!(tail.starts_with("\nIts console ends with:\n[0mline 15\n"), "{tail}");
+        assert!(tail.ends_with("line 39") && !tail.contains('\x1b') && !tail.contains('\r'), "{tail}");
+        assert_eq!(super::tail("\r\n"), "");
+    }
+}

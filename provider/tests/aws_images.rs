@@ -1,0 +1,149 @@
+//! Images on EC2: found, listed, held, relabelled, released with all their copies. Against the rig's EC2, which
+//! another client fills.
+
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "tests, and what supports them")]
+
+#[path = "support/moto.rs"]
+mod moto;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use aws_sdk_ec2::Client;
+use aws_sdk_ec2::config::Region;
+use aws_sdk_ec2::types::{ResourceType, Tag, TagSpecification};
+use moto::under_moto;
+use sindri::backends::aws::{Aws, AwsSettings};
+use sindri::domain::backend::Released;
+use sindri::domain::{CacheKey, Holder, ImageBackend, LabelChange};
+
+const HOME: &str = "us-west-2";
+
+fn key(digit: &str) -> CacheKey {
+    CacheKey::try_from(digit.repeat(63)).unwrap()
+}
+
+/// Each is a process of its own, as far as what it remembers goes.
+fn images() -> impl ImageBackend {
+    Arc::new(Aws::new(AwsSettings::default(), "/nonexistent".into())).images(Some(HOME))
+}
+
+async fn ec2(region: &'static str) -> Client {
+    let config = aws_config::from_env().region(Region::new(region)).load().await;
+    Client::new(&config)
+}
+
+/// An image as a build leaves it.
+async fn register(ec2: &Client, name: &str, tags: &[(&str, &str)]) -> String {
+    let mut specification = TagSpecification::builder().resource_type(ResourceType::Image);
+    for (key, value) in tags {
+        specification = specification.tags(Tag::builder().key(*key).value(*value).build());
+    }
+    let asked = ec2.register_image().name(name);
+    let asked = if tags.is_empty() { asked } else { asked.tag_specifications(specification.build()) };
+    asked.send().await.unwrap().image_id.unwrap()
+}
+
+async fn snapshots(ec2: &Client) -> usize {
+    ec2.describe_snapshots().owner_ids("self").send().await.unwrap().snapshots().len()
+}
+
+#[test]
+fn complete_images_are_found_the_oldest_first() {
+    under_moto("complete_images_are_found_the_oldest_first", async || {
+        let client = ec2(HOME).await;
+        let (one, other) = (key("1"), key("2"));
+        let first = register(&client, "first", &[("sindri_key", one.as_str()), ("team", "a")]).await;
+        register(&client, "foreign", &[]).await;
+        let second = register(&client, "second", &[("sindri_key", one.as_str())]).await;
+        let third = register(&client, "third", &[("sindri_key", other.as_str())]).await;
+        let disabled = register(&client, "disabled", &[("sindri_key", one.as_str())]).await;
+        client.disable_image().image_id(&disabled).send().await.unwrap();
+        let backend = images();
+        let ids =
+            |found: Vec<sindri::domain::Image>| found.into_iter().map(|image| image.id).collect::<Vec<_>>();
+        let found: BTreeSet<String> = ids(backend.find(&one).await.unwrap()).into_iter().collect();
+        assert_eq!(found, BTreeSet::from([first.clone(), second]));
+        assert_eq!(ids(backend.find(&other).await.unwrap()), [third]);
+        assert_eq!(backend.list().await.unwrap().len(), 3);
+        assert!(backend.find(&key("3")).await.unwrap().is_empty());
+        let image = backend.get(&first).await.unwrap();
+        assert_eq!((image.name.as_str(), &image.labels.tags["team"]), ("first", &"a".to_owned()));
+        assert!(backend.get("ami-0123456789abcdef0").await.unwrap_err().is_not_found());
+    });
+}
+
+#[test]
+fn the_last_holder_deletes_an_image_with_its_copies() {
+    under_moto("the_last_holder_deletes_an_image_with_its_copies", async || {
+        let (here, there) = (ec2(HOME).await, ec2("eu-central-1").await);
+        let copy = register(&there, "copy", &[]).await;
+        let tags = [("sindri_key", key("1").as_str().to_owned()), ("sindri_copy_eu-central-1", copy.clone())];
+        let tags: Vec<(&str, &str)> = tags.iter().map(|(key, value)| (*key, value.as_str())).collect();
+        let id = register(&here, "held", &tags).await;
+        let backend = images();
+        let (one, other) = (Holder::random(), Holder::random());
+        for holder in [&one, &other, &one] {
+            backend.hold(&id, holder).await.unwrap();
+        }
+        let mut holders = backend.holders(&id).await.unwrap();
+        holders.sort();
+        let mut expected = vec![one.clone(), other.clone()];
+        expected.sort();
+        assert_eq!(holders, expected);
+        assert_eq!(backend.release(&id, Some(&one), false).await.unwrap(), Released::Held { others: 1 });
+        assert_eq!(backend.get(&id).await.unwrap().artifacts["eu-central-1"].image_id, copy);
+        let deleted = images().release(&id, Some(&other), false).await.unwrap();
+        assert_eq!(deleted, Released::Deleted { left: Vec::new() });
+        assert_eq!((snapshots(&here).await, snapshots(&there).await), (0, 0));
+        assert!(images().get(&id).await.unwrap_err().is_not_found());
+        assert!(images().release(&id, None, false).await.unwrap_err().is_not_found());
+    });
+}
+
+#[test]
+fn what_is_not_ours_or_is_to_stay_is_not_deleted() {
+    under_moto("what_is_not_ours_or_is_to_stay_is_not_deleted", async || {
+        let client = ec2(HOME).await;
+        let id = register(&client, "ours", &[("sindri_key", key("1").as_str())]).await;
+        let backend = images();
+        let holder = Holder::random();
+        backend.hold(&id, &holder).await.unwrap();
+        assert_eq!(backend.release(&id, Some(&holder), true).await.unwrap(), Released::Retained);
+        assert!(backend.holders(&id).await.unwrap().is_empty());
+        let tag = Tag::builder().key("sindri_key").build();
+        client.delete_tags().resources(&id).tags(tag).send().await.unwrap();
+        let refused = images().release(&id, None, false).await.unwrap_err();
+        assert!(sindri::domain::backend::causes(&refused).contains("sindri_key"), "{refused}");
+        assert!(images().get(&id).await.is_ok());
+    });
+}
+
+#[test]
+fn labels_change_by_difference() {
+    under_moto("labels_change_by_difference", async || {
+        let client = ec2(HOME).await;
+        let tags =
+            [("sindri_key", key("1").as_str().to_owned()), ("theirs", "1".into()), ("drop", "1".into())];
+        let tags: Vec<(&str, &str)> = tags.iter().map(|(key, value)| (*key, value.as_str())).collect();
+        let id = register(&client, "labelled", &tags).await;
+        let backend = images();
+        backend.get(&id).await.unwrap();
+        let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<BTreeSet<_>>();
+        let change = LabelChange {
+            set_tags: BTreeMap::from([("team".to_owned(), "b".to_owned())]),
+            remove_tags: names(&["drop"]),
+            add_channels: names(&["production", "development"]),
+            ..LabelChange::default()
+        };
+        backend.relabel(&id, &change).await.unwrap();
+        let change = LabelChange { remove_channels: names(&["development"]), ..LabelChange::default() };
+        backend.relabel(&id, &change).await.unwrap();
+        for image in [backend.get(&id).await.unwrap(), images().get(&id).await.unwrap()] {
+            let expected =
+                [("team", "b"), ("theirs", "1")].map(|(key, value)| (key.to_owned(), value.to_owned()));
+            assert_eq!(image.labels.tags, BTreeMap::from(expected));
+            assert_eq!(image.labels.channels, names(&["production"]));
+        }
+    });
+}
