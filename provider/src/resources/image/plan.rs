@@ -41,15 +41,16 @@ impl ImageResource {
         }
         let mut mistakes = Diagnostics::new();
         let wanted = planned.request(request.config, &mut mistakes);
-        if wanted.is_none() && request.prior.is_some() && is_unchanged(plan) {
+        let settings = planned.settings(&backends.default_tags);
+        if let (None, Some(prior), true) = (&wanted, request.prior, is_unchanged(plan)) {
             keep_as_it_is(mistakes, plan, diags);
+            plan_existing_object(prior, request.prior_private, &settings, plan);
             return Ok(());
         }
         diags.extend(mistakes);
         let Some(wanted) = wanted else { return Ok(()) };
         plan.set("cache_key", wanted.key.as_str());
         plan.require_replace("cache_key");
-        let settings = planned.settings(&backends.default_tags);
         match request.prior {
             Some(prior) => plan_existing_object(prior, request.prior_private, &settings, plan),
             None if settings.cache && !planned.cache.is_unknown() && !planned.max_age.is_unknown() => {
