@@ -85,7 +85,7 @@ fn amid_a_boot() -> Result<(Host, Workspace, Running)> {
     let workspace = host.workspace(Cli::Tofu, "qemu-packer")?;
     workspace.variables(&json!({ "packer": oldest()?, "token": TOKEN }))?;
     let running = workspace.start_apply()?;
-    let deadline = Instant::now() + Duration::from_secs(240);
+    let deadline = Instant::now() + Duration::from_secs(600);
     while !log(&host).contains("Waiting for SSH") {
         ensure!(Instant::now() < deadline, "Packer never booted its guest: {}", log(&host));
         std::thread::sleep(Duration::from_millis(100));

@@ -275,7 +275,8 @@ async fn plugins_are_got_once_unless_that_is_not_wanted() {
     assert!(error.contains("no network") && error.contains("plugin_dir"), "{error}");
 }
 
-/// The real Packers on this machine: Debian's on `PATH`, and the one that the tools script builds.
+/// The real Packers on this machine: Debian's on `PATH`, and the one that the tools script builds, which takes minutes.
+#[cfg(feature = "builds")]
 fn real() -> Vec<PathBuf> {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scripts/tools.sh");
     let built = std::process::Command::new(script).arg("packer").output().unwrap();
@@ -287,8 +288,10 @@ fn real() -> Vec<PathBuf> {
 }
 
 /// Values that would be code in HCL, in Go's templates, or in a shell.
+#[cfg(feature = "builds")]
 const HOSTILE: &str = "a ${var.other} %{ if true }x%{ endif } {{ .Path }} {{`x`}} {{{{ \" ' \\ \\n $(touch canary) `touch canary`\n# second line\té";
 
+#[cfg(feature = "builds")]
 #[tokio::test]
 async fn a_real_packer_takes_hostile_values_as_they_are() {
     const TEMPLATE: &str = r#"variable "content" {

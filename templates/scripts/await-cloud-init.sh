@@ -23,3 +23,8 @@ until done_with cloud-init-network.service || done_with cloud-init.service || [ 
     sleep 0.2
 done
 systemctl --quiet stop cloud-config.service cloud-final.service 2>/dev/null || true
+# For steps that wait for the end as they would in a cloud, and for `cloud-init status --wait`.
+echo '{"v1": {"datasource": null, "errors": []}}' >/run/cloud-init/result.json
+if [ -d /var/lib/cloud/instance ]; then
+    date >/var/lib/cloud/instance/boot-finished
+fi

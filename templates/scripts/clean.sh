@@ -31,7 +31,7 @@ rm -f /var/lib/apt/extended_states.* /var/cache/debconf/*-old /var/lib/dpkg/*-ol
 
 # Logs: emptied where a package made the file with an owner, removed where a program makes it anew.
 find /var/log -xdev -type f \( -name '*.gz' -o -name '*.[0-9]' -o -name '*.old' -o -name '*.journal*' \) -delete
-find /var/log -xdev -type f -exec truncate --size=0 {} +
+find /var/log -xdev -type f -exec truncate -s 0 {} +
 rm -rf /var/log/journal/* /var/log/installer
 
 # Traces of people: what shells and tools remember.

@@ -16,5 +16,5 @@ cd "$HOME" 2>/dev/null || cd /
 if [ "$user" = root ]; then
     PATH=$wanted exec "$stage/script"
 fi
-runuser=$(command -v runuser)
+runuser=$(command -v runuser) || { echo "E: the image has no runuser, which a step's user needs" >&2; exit 1; }
 PATH=$wanted exec "$runuser" -u "$user" -- "$stage/script"

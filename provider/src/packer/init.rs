@@ -66,7 +66,10 @@ pub(super) async fn init(
     let plugins = packer.env.get(std::ffi::OsStr::new("PACKER_PLUGIN_PATH")).cloned();
     let key = (packer.program.clone(), plugins, required.to_owned());
     // Held to the end, so that parallel builds of this process wait for the first.
-    let mut done = DONE.lock().await;
+    let mut done = tokio::select! {
+        done = DONE.lock() => done,
+        () = cancel.cancelled() => return Err(cancelled()),
+    };
     if done.contains(&key) {
         return Ok(());
     }
@@ -82,6 +85,10 @@ pub(super) async fn init(
     Ok(())
 }
 
+fn cancelled() -> PackerError {
+    ProcessError::Cancelled { program: "packer".to_owned() }.into()
+}
+
 async fn lock(dir: &Path, cancel: &CancellationToken) -> Result<File, PackerError> {
     private::create_dir(dir).map_err(PackerError::io("create", dir))?;
     let path = dir.join("packer-init.lock");
@@ -94,7 +101,7 @@ async fn lock(dir: &Path, cancel: &CancellationToken) -> Result<File, PackerErro
             Err(error) => return Err(PackerError::io("lock", &path)(error.into())),
         }
         tokio::select! {
-            () = cancel.cancelled() => return Err(ProcessError::Cancelled { program: "packer".to_owned() }.into()),
+            () = cancel.cancelled() => return Err(cancelled()),
             () = tokio::time::sleep(TRY_AGAIN) => {}
         }
     }

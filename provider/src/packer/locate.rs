@@ -12,9 +12,16 @@ use crate::process::{Limits, ProcessError, Runner, search_path};
 const ANSWER: Duration = Duration::from_secs(20);
 
 /// Variables of ours that Packer may see beside those of every program: where its plugins and its own settings are,
-/// and with which token it asks GitHub for plugins.
-const PASSED: [&str; 4] =
-    ["PACKER_CONFIG_DIR", "PACKER_PLUGIN_PATH", "XDG_CONFIG_HOME", "PACKER_GITHUB_API_TOKEN"];
+/// with which token it asks GitHub for plugins, and whom
+/// it trusts for that.
+const PASSED: [&str; 6] = [
+    "PACKER_CONFIG_DIR",
+    "PACKER_PLUGIN_PATH",
+    "XDG_CONFIG_HOME",
+    "PACKER_GITHUB_API_TOKEN",
+    "SSL_CERT_FILE",
+    "SSL_CERT_DIR",
+];
 
 /// What the user says of Packer.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -69,10 +76,11 @@ impl Settings {
     /// What may be Packer, the likeliest first.
     fn candidates(&self, variable: Option<OsString>, path: &OsStr) -> Vec<PathBuf> {
         if let Some(named) = self.binary.clone().or_else(|| variable.map(PathBuf::from)) {
-            return vec![named];
+            return vec![absolute(named)];
         }
         let mut found: Vec<PathBuf> = Vec::new();
         for program in std::env::split_paths(path).map(|dir| dir.join("packer")) {
+            let program = absolute(program);
             if program.is_file() && !found.contains(&program) {
                 found.push(program);
             }
@@ -83,11 +91,19 @@ impl Settings {
     fn env(&self, ours: impl Fn(&str) -> Option<OsString>) -> BTreeMap<OsString, OsString> {
         let passed = PASSED.iter().filter_map(|name| Some((OsString::from(name), ours(name)?)));
         let mut env: BTreeMap<_, _> = passed.collect();
+        if let Some(dir) = env.get_mut(OsStr::new("PACKER_PLUGIN_PATH")) {
+            *dir = absolute(PathBuf::from(&*dir)).into();
+        }
         if let Some(dir) = &self.plugin_dir {
             env.insert("PACKER_PLUGIN_PATH".into(), dir.into());
         }
         env
     }
+}
+
+/// Packer runs in another folder than we do. A bare name is looked for in `PATH`.
+fn absolute(path: PathBuf) -> PathBuf {
+    if path.components().count() < 2 { path } else { std::path::absolute(&path).unwrap_or(path) }
 }
 
 async fn ask(program: PathBuf, runner: &Runner, limits: &Limits) -> Result<Version, LocateError> {
@@ -130,6 +146,8 @@ mod tests {
         let path = std::env::join_paths([&one, &dir.path().to_owned(), &two, &one]).unwrap();
         let none = Settings::default();
         let named = Settings { binary: Some("/opt/packer".into()), ..Settings::default() };
+        let relative = Settings { binary: Some("bin/packer".into()), ..Settings::default() };
+        assert_eq!(relative.candidates(None, &path), [std::env::current_dir().unwrap().join("bin/packer")]);
         let variable = || Some(OsString::from("/env/packer"));
         assert_eq!(named.candidates(variable(), &path), [PathBuf::from("/opt/packer")]);
         assert_eq!(none.candidates(variable(), &path), [PathBuf::from("/env/packer")]);

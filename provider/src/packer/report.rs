@@ -11,6 +11,9 @@ use super::output::Record;
 const TAIL: usize = 20;
 /// How many artifacts, files of one, and errors are kept.
 const MOST: usize = 256;
+/// What Packer says when it begins with a part of a build, after the target's name.
+const STEP_BEGINS: [&str; 4] =
+    ["Provisioning with shell script: ", "Uploading ", "Pausing ", "Gracefully halting virtual machine"];
 /// The longest text that is kept of a line.
 const LONGEST: usize = 4096;
 
@@ -90,8 +93,9 @@ impl Report {
             return Some((said, text));
         }
         match said {
-            Said::Say => self.step.clear(),
-            Said::Message | Said::Error => {
+            Said::Say if begins_step(text) => self.step.clear(),
+            // Packer 1.13 and later tells a script's output in its own voice.
+            Said::Say | Said::Message | Said::Error => {
                 for line in text.lines().filter(|line| !line.trim().is_empty()) {
                     if self.step.len() == TAIL {
                         self.step.pop_front();
@@ -179,6 +183,12 @@ impl Report {
     }
 }
 
+/// Whether Packer says that a provisioner begins, or that the steps are over.
+fn begins_step(text: &str) -> bool {
+    let text = without_target(text);
+    STEP_BEGINS.iter().any(|words| text.starts_with(words))
+}
+
 /// A script's line without the `    qemu.image: ` or `==> qemu.image: ` before it.
 pub(super) fn without_target(line: &str) -> &str {
     let rest = line.strip_prefix("==> ").or_else(|| line.strip_prefix("    ")).unwrap_or(line);
@@ -257,6 +267,20 @@ mod tests {
         );
         assert!(late.is_late() && !late.has_failed(), "a script's words are no proof");
         assert_eq!(late.step_tail(), "Provisioning step had errors");
+    }
+
+    #[test]
+    fn a_script_in_packers_own_voice_is_kept() {
+        let failed = report(
+            "1,,ui,say,==> q.i: Waiting for SSH to become available...
+1,,ui,say,==> q.i: Provisioning with shell script: steps/1
+1,,ui,say,==> q.i: building
+1,,ui,say,==> q.i: no such package
+1,,ui,error,==> q.i: exit 3
+1,,ui,say,==> q.i: Provisioning step had errors: Running the cleanup provisioner%!(PACKER_COMMA) if present...
+1,,ui,say,==> q.i: Deleting output directory...",
+        );
+        assert_eq!(failed.step_tail(), "building\nno such package\nexit 3");
     }
 
     proptest! {

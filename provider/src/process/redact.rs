@@ -76,8 +76,10 @@ fn forms(secret: &str) -> Vec<String> {
         // What `echo "$SECRET" | base64` prints.
         STANDARD.encode(format!("{secret}\n")),
     ];
-    // Output is read line by line; some programs make line ends of what JSON has for them.
-    forms.extend(secret.lines().flat_map(|line| [line.to_owned(), in_json(line)]));
+    // Output is read line by line; some programs make line ends of what JSON has for them, in the secret, too.
+    let spelt_out = secret.replace("\\r", "\r").replace("\\n", "\n");
+    let lines = secret.lines().chain(spelt_out.lines());
+    forms.extend(lines.flat_map(|line| [line.to_owned(), in_json(line)]));
     forms
 }
 
@@ -117,6 +119,12 @@ mod tests {
             let text = redactor.redact(&format!("<{shown}>"));
             assert_eq!(text, format!("<{MASK}>"), "{shown}");
         }
+    }
+
+    #[test]
+    fn hides_the_lines_that_a_program_makes_of_one() {
+        let redactor = Redactor::new([&Secret::new("-----BEGIN\\nMIIEvQIBADAN\\n-----END")]);
+        assert_eq!(redactor.redact("    q.i: MIIEvQIBADAN"), format!("    q.i: {MASK}"));
     }
 
     #[test]

@@ -87,6 +87,9 @@ impl LocalBuilder {
         let built = built.map_err(|error| build_error(error, log))?;
         if request.cancel.is_cancelled() {
             // Nobody may be there any more to hear of a claim, which would keep the image for ever.
+            if let Err(error) = std::fs::remove_dir_all(partial.dir()) {
+                tracing::warn!(folder = %partial.dir().display(), %error, "a cancelled build is not removed");
+            }
             return Err(BackendError::Cancelled { operation: format!("building image {name}") });
         }
         let metadata = metadata(request, &built, name, started, log)

@@ -42,7 +42,8 @@ pub struct QemuImageModel {
     #[attr(optional)]
     pub boot: Attr<bool>,
     /// Who boots the guest and runs the steps in it: `"native"`, this provider itself, or `"packer"`, the qemu builder of
-    /// the Packer that is installed (1.6.6 or later). Both make the same image; a change of this alone builds nothing anew.
+    /// the Packer that is installed (1.6.6 or later). Both make the same image; with `boot = true`, a change of this
+    /// alone builds nothing.
     #[attr(optional, default = "native", validate = engine)]
     pub engine: Attr<String>,
 }

@@ -41,16 +41,15 @@ impl ImageResource {
         }
         let mut mistakes = Diagnostics::new();
         let wanted = planned.request(request.config, &mut mistakes);
-        let settings = planned.settings(&backends.default_tags);
-        if let (None, Some(prior), true) = (&wanted, request.prior, is_unchanged(plan)) {
+        if wanted.is_none() && request.prior.is_some() && is_unchanged(plan) {
             keep_as_it_is(mistakes, plan, diags);
-            plan_existing_object(prior, request.prior_private, &settings, plan);
             return Ok(());
         }
         diags.extend(mistakes);
         let Some(wanted) = wanted else { return Ok(()) };
         plan.set("cache_key", wanted.key.as_str());
         plan.require_replace("cache_key");
+        let settings = planned.settings(&backends.default_tags);
         match request.prior {
             Some(prior) => plan_existing_object(prior, request.prior_private, &settings, plan),
             None if settings.cache && !planned.cache.is_unknown() && !planned.max_age.is_unknown() => {
@@ -95,7 +94,7 @@ fn keep_as_it_is(mistakes: Diagnostics, plan: &mut Plan<ImageModel>, diags: &mut
     plan.keep("cache_key");
     for mistake in mistakes {
         let text = format!(
-            "{}\nThe configuration is as it was, so the image is kept. It cannot be built again like this.",
+            "{}\nThe configuration is as it was, so the image is kept, whatever its age and state: it cannot be built again like this.",
             mistake.detail
         );
         diags.push(Diagnostic { path: mistake.path, ..Diagnostic::warning(mistake.summary, text) });

@@ -17,7 +17,7 @@ pub(super) const AWAIT: &str = include_str!("../../../../../templates/scripts/aw
 pub(super) const LEAVE: &str = include_str!("../../../../../templates/scripts/leave-guest.sh");
 
 /// How long cloud-init, cleaning and giving blocks back may take.
-const PATIENCE: Duration = Duration::from_secs(15 * 60);
+pub(super) const PATIENCE: Duration = Duration::from_secs(15 * 60);
 /// How long a guest may take to switch itself off, its services being killed.
 pub(super) const OFF: Duration = Duration::from_secs(120);
 

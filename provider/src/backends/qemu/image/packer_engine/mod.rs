@@ -65,7 +65,11 @@ pub(super) async fn provision(build: &Build<'_>, dir: &Path, disk: &Path) -> Res
         leave: &format!("exec /bin/sh -c {}", ssh::quote(leave.trim_end())),
         leave_seconds: OFF.as_secs(),
     };
-    let report = run(build, &packer, dir, &values, &parts).await?;
+    let report = run(build, &packer, dir, &values, &parts).await;
+    // Packer ends its guest; a Packer that was killed, with its supervisor perhaps, does not.
+    let killed = guest::kill(dir, build.id).await.map_err(guest_error("stop the guest"));
+    let report = report?;
+    killed?;
     let made = report.single_artifact().and_then(|artifact| artifact.file(dir, DISK));
     let made = made.map_err(BuildError::packer)?;
     fs::rename(&made, disk).map_err(BuildError::io("move", &made))?;
@@ -140,9 +144,11 @@ fn is_unknown(output: &str) -> bool {
     output.contains("Unknown source type") || output.contains("The source qemu is unknown")
 }
 
-/// Whether Packer says that it begins with this part. Only Packer itself speaks in that voice.
+/// Whether Packer says that it begins with this part.
 fn begins(part: &Part, text: &str) -> bool {
-    text.split_whitespace().any(|word| word == part.source)
+    ["Provisioning with shell script: ", "Uploading "].iter().any(|words| {
+        text.split_once(words).is_some_and(|(_, rest)| rest.split_whitespace().next() == Some(&part.source))
+    })
 }
 
 /// A failure of a step as our own builder tells it.

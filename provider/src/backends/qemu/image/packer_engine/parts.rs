@@ -9,7 +9,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::super::booted::STAGE;
-use super::super::guest_build::AWAIT;
+use super::super::guest_build::{AWAIT, PATIENCE};
 use super::super::{Build, BuildError, upload};
 use crate::backends::qemu::guest::GuestError;
 use crate::domain::Environment;
@@ -83,14 +83,14 @@ impl<'a> Writer<'a> {
     pub(super) async fn write(mut self, seeded: bool, quiet: &str) -> Result<Vec<Part>, BuildError> {
         self.add(Kind::Script, "prepare the guest", PREPARE, "/tmp/sindri-prepare", None)?;
         if seeded {
-            self.script("wait for cloud-init", AWAIT, None)?;
+            self.script("wait for cloud-init", AWAIT, Some(PATIENCE))?;
         }
         for task in provision::tasks(self.build.spec) {
             self.task(&task).await?;
         }
         let cleanups = provision::cleanup(self.build.spec.security);
         if !cleanups.is_empty() {
-            self.script("quiet the guest", quiet, None)?;
+            self.script("quiet the guest", quiet, Some(PATIENCE))?;
         }
         for cleanup in cleanups {
             self.task(&cleanup.task()).await?;
@@ -116,7 +116,8 @@ impl<'a> Writer<'a> {
             Work::Reboot => {
                 self.add(Kind::Reboot, &task.name, REBOOT, "", None)?;
                 let limit = task.timeout.unwrap_or(self.boot);
-                self.add(Kind::Return, &task.name, RETURN, "", Some(limit))
+                // Of each of Packer's tries, of which the first ends with the old system.
+                self.add(Kind::Return, &task.name, RETURN, "", Some(limit / 3))
             }
         }
     }
