@@ -194,14 +194,21 @@ fn changes_are_in_place_where_they_can_be() -> Result<()> {
         }
         for in_place in [
             json!({ "user_data": "#!/bin/sh" }),
-            json!({ "ssh": { "username": "admin", "port": 2222 } }),
+            json!({ "ssh": { "username": "admin", "port": 2222 }, "aws": { "allowed_cidrs": ["192.0.2.0/24"] } }),
+            json!({ "ssh": { "host": "127.0.0.1", "port": 2022 } }),
             json!({ "aws": { "instance_type": "t3.large", "allowed_cidrs": ["192.0.2.0/24"] } }),
         ] {
             assert_eq!(action(in_place.clone())?, "update", "{in_place}");
             workspace.apply()?;
             workspace.converged()?;
+            let groups = moto.ec2("DescribeSecurityGroups", &[])?;
+            let port = in_place["ssh"]["port"].as_u64() == Some(2222);
+            assert_eq!(groups.contains("<fromPort>2222<"), port, "{groups}");
         }
+        let groups = moto.ec2("DescribeSecurityGroups", &[])?;
+        ensure!(groups.contains("<fromPort>22<") && groups.contains("192.0.2.0/24"), "{groups}");
         let vm = workspace.resource(VM)?;
+        ensure!(vm["ssh_host"] != json!("127.0.0.1") && !vm["ssh_host"].is_null(), "{vm}");
         assert_eq!((&vm["id"], &vm["aws"]["instance_type"]), (&json!(id), &json!("t3.large")));
         let told = moto.ec2("DescribeInstances", &[("InstanceId.1", &id)])?;
         ensure!(told.contains("<instanceType>t3.large<") && told.contains("<name>running<"), "{told}");
@@ -215,6 +222,8 @@ fn changes_are_in_place_where_they_can_be() -> Result<()> {
         workspace.apply()?;
         workspace.converged()?;
         ensure!(workspace.text(VM, "id")? != id && count(&moto, "instances")? == 1, "not made anew");
+        let larger = json!({ "aws": { "spot": true, "instance_type": "t3.large" } });
+        assert_eq!(action(larger)?, "replace", "a spot machine cannot be stopped");
         workspace.destroy()?;
         nothing_left(&host, &moto)
     })
@@ -238,6 +247,8 @@ fn an_imported_machine_stays_as_it_is() -> Result<()> {
         workspace.apply()?;
         let id = workspace.text(VM, "id")?;
         workspace.forget(VM)?;
+        // What it is called there is no reason to make it anew.
+        moto.ec2("CreateTags", &[("ResourceId.1", &id), ("Tag.1.Key", "Name"), ("Tag.1.Value", "other")])?;
         workspace.import(VM, &format!("aws/us-west-2/{id}"))?.succeeds()?;
         moto.forget_requests()?;
         let plan = workspace.plan()?;
@@ -334,13 +345,18 @@ fn a_machine_that_does_not_answer_shows_its_console() -> Result<()> {
     let (moto, workspace, image) = scenario(&host, Cli::Tofu, "aws-vm-settings")?;
     let silent = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
     let ssh = json!({ "host": "127.0.0.1", "port": silent.local_addr()?.port() });
-    workspace.variables(&with(&image, json!({ "wait_for": "ssh", "ssh": ssh, "create_timeout": "8s" })))?;
+    workspace.variables(&with(&image, json!({ "wait_for": "ssh", "ssh": ssh, "create_timeout": "30s" })))?;
     let errors = workspace.apply_with(&[])?.fails()?;
     ensure!(
         errors.iter().any(|error| error.mentions("console ends with") && error.mentions("login:")),
         "{errors:?}"
     );
     ensure!(errors.iter().any(|error| error.mentions("timeouts.create")), "{errors:?}");
+    // The machine stays, with what tells why.
+    assert_eq!(count(&moto, "instances")?, 1);
+    let console = fs::read_to_string(workspace.text(VM, "console_log_path")?)?;
+    ensure!(console.contains("login:"), "{console}");
+    fs::metadata(workspace.text(VM, "ssh_private_key_path")?)?;
     workspace.destroy()?;
     nothing_left(&host, &moto)
 }
@@ -378,6 +394,9 @@ fn mistakes_are_named() -> Result<()> {
             &["us-west-2a", "no region"],
         )?;
         fails(&workspace, with(&image, json!({ "wait_for": "ssh" })), &["No way in", "allowed_cidrs"])?;
+        // There are keys in the environment, and they are not asked for.
+        let profile = json!({ "provider_aws": { "profile": "nobody" } });
+        fails(&workspace, with(&image, profile), &["credentials"])?;
         let account = json!({ "provider_aws": { "allowed_account_ids": ["999999999999"] } });
         fails(&workspace, with(&image, account), &["of account 123456789012", "999999999999"])?;
         for (code, words) in [

@@ -107,6 +107,7 @@ impl House {
             image_id: self.image.clone(),
             inputs: serde_json::json!({}),
             managed_tags: BTreeSet::new(),
+            stop: CancellationToken::new(),
         }
     }
 }

@@ -10,6 +10,7 @@ terraform {
 variable "provider_aws" {
   type = object({
     region              = optional(string)
+    profile             = optional(string)
     allowed_account_ids = optional(list(string))
     endpoint_url        = optional(string)
     assume_role         = optional(object({ role_arn = string }))

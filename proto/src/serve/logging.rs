@@ -45,14 +45,19 @@ fn level(provider: &str, var: impl Fn(&str) -> Option<String>) -> LevelFilter {
     }
 }
 
+/// Whether an event comes from where requests travel. AWS's SDK logs them with all that is in them.
+fn is_noise(target: &str) -> bool {
+    let root = target.split("::").next().unwrap_or_default();
+    NOISE.contains(&root) || root.starts_with("aws_")
+}
+
 struct HostLog {
     level: LevelFilter,
 }
 
 impl<S: Subscriber> Layer<S> for HostLog {
     fn enabled(&self, metadata: &Metadata<'_>, _: Context<'_, S>) -> bool {
-        let root = metadata.target().split("::").next().unwrap_or_default();
-        *metadata.level() <= self.level && !NOISE.contains(&root)
+        *metadata.level() <= self.level && !is_noise(metadata.target())
     }
 
     fn max_level_hint(&self) -> Option<LevelFilter> {
@@ -158,6 +163,25 @@ mod tests {
         let all = [("TF_LOG", "TRACE"), ("TF_LOG_PROVIDER", "WARN"), ("TF_LOG_PROVIDER_SINDRI", "off")];
         assert_eq!(level_of(&all), LevelFilter::OFF);
         assert_eq!(level_of(&[("TF_LOG", "JSON")]), LevelFilter::TRACE);
+    }
+
+    #[test]
+    fn what_shows_requests_is_left_out() {
+        for noise in [
+            "h2",
+            "hyper_util::client::legacy::pool",
+            "aws_smithy_runtime::client::orchestrator",
+            "aws_smithy_runtime_api",
+            "aws_sigv4::http_request",
+            "aws_runtime",
+            "aws_config::profile",
+            "aws_sdk_ec2",
+        ] {
+            assert!(is_noise(noise), "{noise}");
+        }
+        for ours in ["tfplugin::serve", "terraform_provider_sindri::backends::aws::vm", "aws", "sindri"] {
+            assert!(!is_noise(ours), "{ours}");
+        }
     }
 
     #[test]

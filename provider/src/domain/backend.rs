@@ -198,7 +198,7 @@ pub trait ImageBuilder: Send + Sync {
 /// Machines that are there, in one backend.
 #[async_trait]
 pub trait VmBackend: Send + Sync {
-    /// One machine as it is now; never waits for it.
+    /// One machine as it is now; waits for none but one that is on its way out.
     ///
     /// # Errors
     /// [`BackendError::NotFound`] when it is gone.

@@ -3,6 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
+use tokio_util::sync::CancellationToken;
+
 use super::vm_spec::{PowerState, VmSpec};
 
 /// A machine as asked for. The launcher that gets it was made for one target and knows the rest.
@@ -17,6 +19,8 @@ pub struct VmRequest {
     /// Keys of the tags that the state has managed until now: those that the spec lacks are to go, others are
     /// somebody else's.
     pub managed_tags: BTreeSet<String>,
+    /// The user's wish to stop. An operation's own token is cancelled when its time is over, too.
+    pub stop: CancellationToken,
 }
 
 /// The name under which a machine's SSH host key is recorded: machines share addresses, and addresses are used again.

@@ -6,14 +6,24 @@ from moto.ec2 import ec2_backends
 
 def inventory():
     """Ids by kind. What every account has from the start, such as default security groups, does not count."""
+    while True:
+        try:
+            return taken()
+        except RuntimeError:
+            # A request changed something while it was copied.
+            continue
+
+
+def taken():
+    """The inventory, from copies: requests go on meanwhile."""
     found = {kind: [] for kind in ("instances", "volumes", "snapshots", "images", "key_pairs", "security_groups")}
-    for _, backend in sorted(ec2_backends[DEFAULT_ACCOUNT_ID].items()):
-        instances = [one for many in backend.reservations.values() for one in many.instances]
+    for _, backend in sorted(list(ec2_backends[DEFAULT_ACCOUNT_ID].items()), key=lambda item: item[0]):
+        instances = [one for many in list(backend.reservations.values()) for one in list(many.instances)]
         found["instances"] += [one.id for one in instances if one.state != "terminated"]
         found["volumes"] += list(backend.volumes)
         found["snapshots"] += list(backend.snapshots)
         found["images"] += list(backend.amis)
         found["key_pairs"] += list(backend.key_pairs)
-        groups = [group for groups in backend.groups.values() for group in groups.values()]
+        groups = [group for groups in list(backend.groups.values()) for group in list(groups.values())]
         found["security_groups"] += [group.id for group in groups if group.name != "default"]
     return {kind: sorted(ids) for kind, ids in found.items()}

@@ -5,7 +5,10 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use aws_config::default_provider::region::DefaultRegionChain;
 use aws_config::meta::region::RegionProviderChain;
+use aws_config::profile::ProfileFileCredentialsProvider;
+use aws_config::provider_config::ProviderConfig;
 use aws_config::retry::RetryConfig;
 use aws_config::sts::AssumeRoleProvider;
 use aws_config::timeout::TimeoutConfig;
@@ -120,6 +123,17 @@ impl Aws {
         self.config.get_or_init(|| self.load()).await
     }
 
+    /// The credentials of a profile, and of no other source.
+    async fn of_profile(&self, profile: &str) -> ProfileFileCredentialsProvider {
+        let region = match &self.settings.region {
+            Some(region) => Some(SdkRegion::new(region.clone())),
+            None => DefaultRegionChain::builder().profile_name(profile).build().region().await,
+        };
+        let config = ProviderConfig::default()
+            .with_region(Some(region.unwrap_or(SdkRegion::from_static(DEFAULT_REGION))));
+        ProfileFileCredentialsProvider::builder().configure(&config).profile_name(profile).build()
+    }
+
     async fn load(&self) -> SdkConfig {
         let settings = &self.settings;
         let retries = RetryConfig::standard()
@@ -136,7 +150,8 @@ impl Aws {
             loader = loader.app_name(name);
         }
         if let Some(profile) = &settings.profile {
-            loader = loader.profile_name(profile);
+            // Named in the configuration, it wins over keys in the environment.
+            loader = loader.profile_name(profile).credentials_provider(self.of_profile(profile).await);
         }
         if let Some(region) = &settings.region {
             loader = loader.region(RegionProviderChain::first_try(SdkRegion::new(region.clone())));

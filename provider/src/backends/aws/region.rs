@@ -100,8 +100,8 @@ impl Source for Images<'_> {
     async fn some(&self, ids: &[String]) -> Result<Vec<(String, Image)>, AwsError> {
         let mut found = Vec::new();
         for ids in ids.chunks(MOST_VALUES) {
-            // By filter: by id, one that is gone would refuse them all. Disabled ones count as there.
-            let asked = self.0.describe_images().include_disabled(true);
+            // By filter: by id, one that is gone would refuse them all. Disabled and deprecated ones count as there.
+            let asked = self.0.describe_images().include_disabled(true).include_deprecated(true);
             found.extend(images(asked.filters(filter("image-id", ids)).max_results(PAGE)).await?);
         }
         Ok(found)

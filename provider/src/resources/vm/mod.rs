@@ -15,8 +15,8 @@ use async_trait::async_trait;
 use model::VmModel;
 use private::Private;
 use tfplugin::{
-    Attr, CreateRequest, DeleteRequest, Diagnostic, Diagnostics, Operation, Plan, PlanRequest, ReadRequest,
-    Resource, State, StateSink, Timeouts, UpdateRequest,
+    Attr, CancellationToken, CreateRequest, DeleteRequest, Diagnostic, Diagnostics, Operation, Plan,
+    PlanRequest, ReadRequest, Resource, State, StateSink, Timeouts, UpdateRequest,
 };
 
 use super::{deadline, diagnose, inputs};
@@ -57,6 +57,7 @@ impl VmResource {
         planned: &VmModel,
         config: &VmModel,
         prior: Option<&VmModel>,
+        stop: &CancellationToken,
     ) -> VmRequest {
         let managed = prior.and_then(|prior| prior.tags_all.known());
         VmRequest {
@@ -64,6 +65,7 @@ impl VmResource {
             image_id: planned.image_id.clone().unwrap_or_default(),
             inputs: inputs::store(planned),
             managed_tags: managed.into_iter().flat_map(|tags| tags.keys().cloned()).collect(),
+            stop: stop.clone(),
         }
     }
 
@@ -128,7 +130,7 @@ impl Resource for VmResource {
         let cloud = request.planned.configured_cloud();
         let mut model = request.planned.clone();
         model.tags_all = Attr::Known(model.all_tags(&backends.default_tags));
-        let machine = Self::request(&backends, &request.planned, &request.config, None);
+        let machine = Self::request(&backends, &request.planned, &request.config, None, &request.cancel);
         let limit = Timeouts::of(&model.timeouts, Operation::Create, LAUNCH);
         let mut record = |vm: &Vm| {
             let mut model = model.clone();
@@ -182,7 +184,7 @@ impl Resource for VmResource {
         let id = model.id.clone().unwrap_or_default();
         let store = model.store_id.known().cloned();
         let prior = Some(&request.prior);
-        let machine = Self::request(&backends, &request.planned, &request.config, prior);
+        let machine = Self::request(&backends, &request.planned, &request.config, prior, &request.cancel);
         let limit = Timeouts::of(&model.timeouts, Operation::Update, LAUNCH);
         let launcher = Self::launcher(&backends, &request.planned, prior);
         let updated = deadline::run(&request.cancel, limit, |cancel| {

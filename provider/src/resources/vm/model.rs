@@ -16,8 +16,8 @@ use crate::process::Secret;
 /// A machine, launched from an image: started, stopped, looked after, destroyed.
 #[derive(Debug, Clone, Default, Model)]
 pub struct VmModel {
-    /// The machine's name, also its host name.
-    #[attr(required, requires_replace, validate = names::object)]
+    /// The machine's name, also its host name. A change makes the machine anew.
+    #[attr(required, validate = names::object)]
     pub name: Attr<String>,
     /// The image that it starts from: `sindri_image.….image_id`.
     #[attr(required, requires_replace)]
@@ -166,6 +166,10 @@ impl VmModel {
             };
             let waits = !self.wait_for.is_unknown() && self.wait_for.known_deref() != Some("none");
             aws.validate(&root.attr("aws"), waits && !elsewhere, diags);
+            if aws.spot == Attr::Known(true) && self.power_state.known_deref() == Some("stopped") {
+                let text = "EC2 does not stop a machine on spare capacity: set `spot = false`, or destroy the machine while it is not needed.";
+                diags.error(root.attr("power_state"), "Spot machines cannot be stopped", text);
+            }
             AwsVmModel::validate_object(&self.tags, &self.user_data, diags);
         }
     }

@@ -26,11 +26,15 @@ pub(super) fn refine(
     if let Attr::Known(state) = &planned.power_state {
         set(plan, "status", state.as_str().into());
     }
+    let private = Private::read(request.prior_private);
+    // What an imported machine is called in its cloud need not be its host name.
+    if !private.imported {
+        plan.require_replace("name");
+    }
     // Which backend it is may still be unknown.
     if planned.qemu.is_unknown() || planned.aws.is_unknown() {
         return Ok(());
     }
-    let private = Private::read(request.prior_private);
     match request.prior {
         None => plan_new(backends, &planned, plan),
         Some(prior) => plan_change(prior, &planned, &private, plan, diags),

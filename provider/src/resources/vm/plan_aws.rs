@@ -2,7 +2,7 @@
 
 use tfplugin::{Attr, Diagnostics, Path, Plan, Value};
 
-use super::model::VmModel;
+use super::model::{SshModel, VmModel};
 use super::plan::{set, warn_of_restart};
 use super::private::Private;
 use crate::backends::Backends;
@@ -24,7 +24,7 @@ pub(super) fn plan_new(backends: Option<&Backends>, planned: &VmModel, plan: &mu
     if let Some(region) = region {
         plan.set("region", region);
     }
-    plan_login(planned, plan);
+    plan_login(None, planned, plan);
 }
 
 pub(super) fn plan_change(
@@ -54,8 +54,13 @@ pub(super) fn plan_change(
     if key(prior) != key(planned) && !(private.imported && key(prior).is_null()) {
         plan.require_replace("ssh");
     }
+    if after.spot == Attr::Known(true) {
+        // EC2 does not stop it, which both need.
+        plan.require_replace(aws.attr("instance_type"));
+        plan.require_replace("power_state");
+    }
     let resized = before.instance_type != after.instance_type;
-    if resized {
+    if resized && after.spot != Attr::Known(true) {
         warn_of_restart(prior, planned, &["instance_type"], aws.attr("instance_type"), diags);
     }
     if resized || prior.power_state != planned.power_state {
@@ -64,15 +69,39 @@ pub(super) fn plan_change(
         plan.unknown("ssh_host");
         plan.unknown("ssh_command");
     }
-    plan_login(planned, plan);
+    plan_login(Some(prior), planned, plan);
 }
 
-/// Plans how one logs in, as far as the configuration tells.
-fn plan_login(planned: &VmModel, plan: &mut Plan<VmModel>) {
-    if planned.ssh.is_unknown() {
-        return;
+/// How one logs in, with all of it unknown while it is not known whether anything is said.
+fn ssh_of(model: &VmModel) -> SshModel {
+    match &model.ssh {
+        Attr::Unknown => SshModel {
+            username: Attr::Unknown,
+            public_key: Attr::Unknown,
+            private_key_path: Attr::Unknown,
+            host: Attr::Unknown,
+            port: Attr::Unknown,
+        },
+        ssh => ssh.clone().unwrap_or_default(),
     }
-    let ssh = planned.ssh.clone().unwrap_or_default();
+}
+
+/// Plans how one logs in, as far as the configuration tells. What it no longer tells, or not yet, is unknown.
+fn plan_login(prior: Option<&VmModel>, planned: &VmModel, plan: &mut Plan<VmModel>) {
+    let ssh = ssh_of(planned);
+    if let Some(before) = prior.map(ssh_of) {
+        for (name, open) in [
+            ("ssh_host", before.host != ssh.host && !ssh.host.is_known()),
+            ("ssh_port", ssh.port.is_unknown()),
+            ("ssh_username", ssh.username.is_unknown()),
+            ("ssh_private_key_path", ssh.private_key_path.is_unknown()),
+        ] {
+            if open {
+                plan.unknown(name);
+                plan.unknown("ssh_command");
+            }
+        }
+    }
     let mut told: Vec<(&str, Value)> = Vec::new();
     if !ssh.username.is_unknown() {
         told.push(("ssh_username", ssh.username.known_deref().unwrap_or(planned.default_user()).into()));
@@ -83,8 +112,9 @@ fn plan_login(planned: &VmModel, plan: &mut Plan<VmModel>) {
     if let Some(host) = ssh.host.known_deref() {
         told.push(("ssh_host", host.into()));
     }
-    if let (Attr::Known(_), Some(path)) = (&ssh.public_key, ssh.private_key_path.known_deref()) {
-        told.push(("ssh_private_key_path", path.into()));
+    if ssh.public_key.is_known() && !ssh.private_key_path.is_unknown() {
+        let path = ssh.private_key_path.known_deref().map_or(Value::Null, Into::into);
+        told.push(("ssh_private_key_path", path));
     }
     for (name, value) in told {
         if plan.get(name) != Some(&value) {

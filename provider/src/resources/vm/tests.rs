@@ -63,6 +63,10 @@ async fn every_mistake_is_told_on_its_attribute() {
             r#""qemu": null, "aws": {"allowed_cidrs": [], "security_group_ids": ["sg-1"]}"#,
             "aws.allowed_cidrs: Conflicting attributes",
         ),
+        (
+            r#""qemu": null, "aws": {"spot": true}, "power_state": "stopped""#,
+            "power_state: Spot machines cannot be stopped",
+        ),
         (r#""qemu": null, "aws": {"imdsv2": "off"}"#, "aws.imdsv2: "),
         (r#""qemu": null, "aws": {"root_volume": {"size_gb": 0}}"#, "aws.root_volume.size_gb: "),
         (r#""qemu": null, "aws": {"root_volume": {"volume_type": "fast"}}"#, "aws.root_volume.volume_type: "),

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use aws_sdk_ec2::types::{AttributeValue, Instance, InstanceStateName, Tag};
 use tokio_util::sync::CancellationToken;
 
-use super::create::port;
+use super::create::{own_port, port};
 use super::status::{launch_of, power, until, view};
 use super::{AwsVmSpec, VmError, surroundings, up};
 use crate::backends::aws::region::{Region, is_gone};
@@ -28,7 +28,7 @@ pub(super) async fn change(
     let launch = launch_of(&instance);
     if let Some(launch) = launch.as_deref().filter(|_| spec.security_group_ids.is_empty()) {
         for group in surroundings::groups(region, launch).await? {
-            surroundings::admit(region, &group, &spec.allowed_cidrs, port(&request.spec.ssh)).await?;
+            surroundings::admit(region, &group, &spec.allowed_cidrs, own_port(&request.spec.ssh)).await?;
         }
     }
     let resized = instance.instance_type().is_none_or(|size| size.as_str() != spec.instance_type);
@@ -75,15 +75,23 @@ fn with_login(aws: &Aws, launch: Option<&str>, vm: Vm, request: &VmRequest) -> V
 async fn retag(region: &Region, instance: &Instance, request: &VmRequest) -> Result<(), VmError> {
     let have = tags::map(instance.tags());
     let wanted = &request.spec.tags;
-    let set: BTreeMap<&String, &String> =
+    let mut set: BTreeMap<&String, &String> =
         wanted.iter().filter(|(key, value)| have.get(*key) != Some(value)).collect();
+    let name = tags::NAME.to_owned();
+    if request.managed_tags.contains(&name) && !wanted.contains_key(&name) {
+        set.insert(&name, &request.spec.name);
+    }
     let removed: Vec<&String> = request
         .managed_tags
         .iter()
         .filter(|key| !wanted.contains_key(*key) && have.contains_key(*key) && *key != tags::NAME)
         .collect();
     let volumes = instance.block_device_mappings().iter();
-    let volumes = volumes.filter_map(|mapping| mapping.ebs()?.volume_id().map(str::to_owned));
+    let volumes = volumes.filter_map(|mapping| {
+        // Others were attached by hand, and are somebody else's.
+        let ebs = mapping.ebs()?;
+        ebs.volume_id().filter(|_| ebs.delete_on_termination() == Some(true)).map(str::to_owned)
+    });
     let objects: Vec<String> = instance.instance_id().map(str::to_owned).into_iter().chain(volumes).collect();
     if !set.is_empty() {
         let asked = region.ec2.create_tags().set_resources(Some(objects.clone()));

@@ -41,8 +41,8 @@ pub(super) async fn create(
     let id = format!("{LAUNCH}{}", create.launch);
     exists(&create.with_login(unfinished(region, &id)));
     let created = create.run(&image, exists, cancel).await;
-    if created.is_err() && cancel.is_cancelled() {
-        // A user who interrupts wants nothing to be left. What stays nevertheless is in state.
+    if created.is_err() && request.stop.is_cancelled() {
+        // A user who interrupts wants nothing to be left; one whose time is over wants to see why. What stays nevertheless is in state.
         let cleaned = destroy::destroy(aws, region, &id, &CancellationToken::new()).await;
         if let Err(error) = cleaned {
             tracing::warn!(launch = create.launch, %error, "a cancelled launch is not cleaned up");
@@ -93,7 +93,8 @@ impl Create<'_> {
             let group = surroundings::make_group(self.region, &self.launch, subnet, &self.tags).await;
             let group = group
                 .map_err(|error| VmError::launching(error, &self.request.image_id, &self.region.name))?;
-            surroundings::admit(self.region, &group, &self.spec.allowed_cidrs, port(access)).await?;
+            surroundings::admit_first(self.region, &group, &self.spec.allowed_cidrs, own_port(access))
+                .await?;
             made.push(group.clone());
             groups.push(group);
         }
@@ -165,7 +166,12 @@ impl Create<'_> {
     }
 }
 
-/// Where SSH listens.
+/// Where SSH listens on the machine itself: the port of a forward is not the machine's.
+pub(super) fn own_port(access: &SshAccess) -> u16 {
+    if access.host.is_some() { SSH_PORT } else { port(access) }
+}
+
+/// Where SSH is reached.
 pub(super) fn port(access: &SshAccess) -> u16 {
     access.port.unwrap_or(SSH_PORT)
 }

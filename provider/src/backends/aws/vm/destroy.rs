@@ -1,5 +1,7 @@
 //! Removes a machine and all that was made for it.
 
+use std::time::Duration;
+
 use aws_sdk_ec2::types::Instance;
 use tokio_util::sync::CancellationToken;
 
@@ -7,6 +9,11 @@ use super::status::{launch_of, until_gone};
 use super::{LAUNCH, VmError, surroundings};
 use crate::backends::aws::region::{Region, is_gone};
 use crate::backends::aws::{Aws, AwsError};
+
+/// How long a read waits for a machine that is on its way out.
+const ENDING: Duration = Duration::from_secs(120);
+/// How long a read waits for what was made for it to be free.
+const IN_USE: Duration = Duration::from_secs(30);
 
 /// Ends the instance, then removes key pair, security group and files. What is gone already is fine.
 pub(super) async fn destroy(
@@ -40,19 +47,32 @@ pub(super) async fn destroy(
     Ok(())
 }
 
-/// Removes what is left of a machine that somebody else ended. Does not wait.
+/// Whether a machine that somebody ends is gone, within the time that this takes as a rule.
+pub(super) async fn has_ended(region: &Region, id: &str) -> Result<bool, AwsError> {
+    let forever = CancellationToken::new();
+    match tokio::time::timeout(ENDING, until_gone(region, id, &forever)).await {
+        Err(_) => Ok(false),
+        Ok(Err(VmError::Aws(error))) => Err(error),
+        Ok(_) => Ok(true),
+    }
+}
+
+/// Removes what is left of a machine that somebody else ended. Waits but a little.
 pub(super) async fn remains(aws: &Aws, region: &Region, id: &str, instance: Option<&Instance>) {
-    let impatient = CancellationToken::new();
-    impatient.cancel();
+    let cancel = CancellationToken::new();
     let removed = async {
         if let Some(launch) = launch_of_any(region, id, instance).await? {
-            surroundings::remove(region, &launch, &impatient).await?;
+            surroundings::remove(region, &launch, &cancel).await?;
             aws.files(&launch).remove();
         }
         Ok::<(), VmError>(())
     };
-    if let Err(error) = removed.await {
-        tracing::warn!(machine = id, %error, "what is left of a machine that is gone cannot be removed");
+    match tokio::time::timeout(IN_USE, removed).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => {
+            tracing::warn!(machine = id, %error, "what is left of a machine that is gone cannot be removed");
+        }
+        Err(_) => tracing::warn!(machine = id, "what is left of a machine that is gone stays in use"),
     }
 }
 

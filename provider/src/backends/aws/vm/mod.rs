@@ -109,6 +109,10 @@ impl VmBackend for AwsVms {
         }
         match region.instance(id).await.map_err(failed)? {
             Some(instance) if !is_gone(&instance) => Ok(status::view(&region, &instance)),
+            Some(instance) if !destroy::has_ended(&region, id).await.map_err(failed)? => {
+                // Still on its way out. What was made for it is in use, and stays in state with it.
+                Ok(status::view(&region, &instance))
+            }
             gone => {
                 destroy::remains(&self.aws, &region, id, gone.as_ref()).await;
                 Err(BackendError::NotFound { kind: "machine", id: id.to_owned() })

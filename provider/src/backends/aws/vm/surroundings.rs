@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use aws_sdk_ec2::primitives::Blob;
-use aws_sdk_ec2::types::{IpPermission, IpRange, Ipv6Range, ResourceType, Tag};
+use aws_sdk_ec2::types::{IpPermission, IpRange, Ipv6Range, ResourceType, SecurityGroup, Tag};
 use tokio_util::sync::CancellationToken;
 
 use super::VmError;
@@ -15,6 +15,9 @@ use crate::backends::aws::{AwsError, tags};
 
 /// How long a security group may still count as in use after its instance has ended.
 const IN_USE_LOOKS: u32 = 30;
+
+/// The description of the rules that we make, by which they are known when the port changes.
+const OURS: &str = "SSH, by Sindri";
 
 /// The name of a launch's key pair and security group.
 pub(super) fn name(launch: &str) -> String {
@@ -82,36 +85,90 @@ pub(super) async fn make_group(
     }
 }
 
-/// Lets exactly these networks reach a port.
+/// Lets these networks reach a port, in a group that was made just now.
+pub(super) async fn admit_first(
+    region: &Region,
+    group: &str,
+    cidrs: &[String],
+    port: u16,
+) -> Result<(), AwsError> {
+    let fresh: Vec<&String> = cidrs.iter().collect();
+    authorize(region, group, &fresh, port).await
+}
+
+/// Lets exactly these networks reach a port. Rules that others made for other ports stay.
 pub(super) async fn admit(region: &Region, group: &str, cidrs: &[String], port: u16) -> Result<(), AwsError> {
     let described = region.ec2.describe_security_groups().group_ids(group).send().await;
     let described = described.map_err(|error| AwsError::of("DescribeSecurityGroups", error))?;
-    let before: Vec<IpPermission> =
-        described.security_groups().first().map(|group| group.ip_permissions().to_vec()).unwrap_or_default();
-    let admitted: Vec<String> = before.iter().flat_map(networks).collect();
-    let fresh: Vec<&String> = cidrs.iter().filter(|cidr| !admitted.contains(cidr)).collect();
-    let stale: Vec<&String> = admitted.iter().filter(|cidr| !cidrs.contains(cidr)).collect();
-    if !fresh.is_empty() {
-        let asked = region.ec2.authorize_security_group_ingress().group_id(group);
-        let done = asked.ip_permissions(permission(&fresh, port)).send().await;
-        let done = done.map_err(|error| AwsError::of("AuthorizeSecurityGroupIngress", error));
-        match done {
-            Err(error) if error.code() == Some("InvalidPermission.Duplicate") => {}
-            other => drop(other?),
-        }
-    }
+    let before = described.security_groups().first().map(|group| group.ip_permissions()).unwrap_or_default();
+    let rules: Vec<Rule> = before.iter().flat_map(rules).collect();
+    let (fresh, stale) = difference(&rules, cidrs, port);
+    authorize(region, group, &fresh, port).await?;
     if !stale.is_empty() {
+        let stale = stale.into_iter().map(|rule| rule.permission.clone()).collect();
         let asked = region.ec2.revoke_security_group_ingress().group_id(group);
-        let done = asked.ip_permissions(permission(&stale, port)).send().await;
+        let done = asked.set_ip_permissions(Some(stale)).send().await;
         done.map_err(|error| AwsError::of("RevokeSecurityGroupIngress", error))?;
     }
     Ok(())
 }
 
-fn networks(permission: &IpPermission) -> Vec<String> {
-    let four = permission.ip_ranges().iter().filter_map(|range| range.cidr_ip());
-    let six = permission.ipv6_ranges().iter().filter_map(|range| range.cidr_ipv6());
-    four.chain(six).map(str::to_owned).collect()
+async fn authorize(region: &Region, group: &str, cidrs: &[&String], port: u16) -> Result<(), AwsError> {
+    if cidrs.is_empty() {
+        return Ok(());
+    }
+    let asked = region.ec2.authorize_security_group_ingress().group_id(group);
+    let done = asked.ip_permissions(permission(cidrs, port)).send().await;
+    match done.map_err(|error| AwsError::of("AuthorizeSecurityGroupIngress", error)) {
+        Err(error) if error.code() == Some("InvalidPermission.Duplicate") => Ok(()),
+        other => other.map(drop),
+    }
+}
+
+/// One network of a group's rule, which can be revoked by itself.
+struct Rule {
+    cidr: String,
+    description: Option<String>,
+    permission: IpPermission,
+}
+
+impl Rule {
+    fn is_for(&self, port: u16) -> bool {
+        let only = Some(i32::from(port));
+        let told = &self.permission;
+        told.ip_protocol() == Some("tcp") && told.from_port() == only && told.to_port() == only
+    }
+}
+
+fn rules(permission: &IpPermission) -> Vec<Rule> {
+    let alone = || {
+        IpPermission::builder()
+            .set_ip_protocol(permission.ip_protocol().map(str::to_owned))
+            .set_from_port(permission.from_port())
+            .set_to_port(permission.to_port())
+    };
+    let four = permission.ip_ranges().iter().filter_map(|range| {
+        let permission = alone().ip_ranges(range.clone()).build();
+        let description = range.description().map(str::to_owned);
+        Some(Rule { cidr: range.cidr_ip()?.to_owned(), description, permission })
+    });
+    let six = permission.ipv6_ranges().iter().filter_map(|range| {
+        let permission = alone().ipv6_ranges(range.clone()).build();
+        let description = range.description().map(str::to_owned);
+        Some(Rule { cidr: range.cidr_ipv6()?.to_owned(), description, permission })
+    });
+    four.chain(six).collect()
+}
+
+/// Networks still to admit, and rules to revoke: those of the port, and our own of an earlier one.
+fn difference<'a>(rules: &'a [Rule], cidrs: &'a [String], port: u16) -> (Vec<&'a String>, Vec<&'a Rule>) {
+    let there = |cidr: &String| rules.iter().any(|rule| rule.is_for(port) && rule.cidr == *cidr);
+    let fresh = cidrs.iter().filter(|cidr| !there(cidr)).collect();
+    let is_stale = |rule: &&Rule| match rule.is_for(port) {
+        true => !cidrs.contains(&rule.cidr),
+        false => rule.description.as_deref() == Some(OURS),
+    };
+    (fresh, rules.iter().filter(is_stale).collect())
 }
 
 fn permission(cidrs: &[&String], port: u16) -> IpPermission {
@@ -119,9 +176,9 @@ fn permission(cidrs: &[&String], port: u16) -> IpPermission {
         IpPermission::builder().ip_protocol("tcp").from_port(port.into()).to_port(port.into());
     for cidr in cidrs {
         permission = if cidr.contains(':') {
-            permission.ipv6_ranges(Ipv6Range::builder().cidr_ipv6(*cidr).build())
+            permission.ipv6_ranges(Ipv6Range::builder().cidr_ipv6(*cidr).description(OURS).build())
         } else {
-            permission.ip_ranges(IpRange::builder().cidr_ip(*cidr).build())
+            permission.ip_ranges(IpRange::builder().cidr_ip(*cidr).description(OURS).build())
         };
     }
     permission.build()
@@ -134,23 +191,28 @@ pub(super) async fn belong_to(region: &Region, objects: Vec<String>, instance: &
     done.map(drop).map_err(|error| AwsError::of("CreateTags", error))
 }
 
-/// The launch whose key pair was made for an instance.
+/// The launch whose key pair or security group was made for an instance.
 pub(super) async fn launch_for(region: &Region, instance: &str) -> Result<Option<String>, AwsError> {
-    let pairs = key_pairs(region, &format!("tag:{}", tags::INSTANCE), instance).await?;
-    Ok(pairs.into_iter().find_map(|(_, _, launch)| launch))
+    let tag = format!("tag:{}", tags::INSTANCE);
+    let pairs = key_pairs(region, &tag, instance).await?;
+    if let Some(launch) = pairs.into_iter().find_map(|(_, _, launch)| launch) {
+        return Ok(Some(launch));
+    }
+    let found = described(region, &tag, instance).await?;
+    Ok(found.iter().find_map(|group| tags::map(group.tags()).remove(tags::VM)))
 }
 
-/// Removes what was made for a launch. What is gone already is fine.
+/// Removes what was made for a launch. What is gone already is fine. The group goes first: it may still be in
+/// use, and is found by the key pair as well.
 pub(super) async fn remove(region: &Region, launch: &str, cancel: &CancellationToken) -> Result<(), VmError> {
-    let deleted = region.ec2.delete_key_pair().key_name(name(launch)).send().await;
-    match deleted.map_err(|error| AwsError::of("DeleteKeyPair", error)) {
-        Err(error) if error.is_gone() => {}
-        other => drop(other?),
-    }
     for group in groups(region, launch).await? {
         remove_group(region, &group, cancel).await?;
     }
-    Ok(())
+    let deleted = region.ec2.delete_key_pair().key_name(name(launch)).send().await;
+    match deleted.map_err(|error| AwsError::of("DeleteKeyPair", error)) {
+        Err(error) if error.is_gone() => Ok(()),
+        other => other.map(drop).map_err(VmError::from),
+    }
 }
 
 async fn remove_group(region: &Region, group: &str, cancel: &CancellationToken) -> Result<(), VmError> {
@@ -170,10 +232,14 @@ async fn remove_group(region: &Region, group: &str, cancel: &CancellationToken) 
 
 /// Security groups of a launch: one, or none.
 pub(super) async fn groups(region: &Region, launch: &str) -> Result<Vec<String>, AwsError> {
-    let by_tag = filter(&format!("tag:{}", tags::VM), [launch]);
-    let found = region.ec2.describe_security_groups().filters(by_tag).send().await;
+    let found = described(region, &format!("tag:{}", tags::VM), launch).await?;
+    Ok(found.iter().filter_map(|group| group.group_id().map(str::to_owned)).collect())
+}
+
+async fn described(region: &Region, by: &str, value: &str) -> Result<Vec<SecurityGroup>, AwsError> {
+    let found = region.ec2.describe_security_groups().filters(filter(by, [value])).send().await;
     let found = found.map_err(|error| AwsError::of("DescribeSecurityGroups", error))?;
-    Ok(found.security_groups().iter().filter_map(|group| group.group_id().map(str::to_owned)).collect())
+    Ok(found.security_groups.unwrap_or_default())
 }
 
 /// Name, id and launch of key pairs.
@@ -191,4 +257,43 @@ async fn key_pairs(
             (text(pair.key_name()), text(pair.key_pair_id()), tags::map(pair.tags()).remove(tags::VM))
         })
         .collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn told(before: &[IpPermission], cidrs: &[&str], port: u16) -> (Vec<String>, Vec<String>) {
+        let cidrs: Vec<String> = cidrs.iter().map(|cidr| (*cidr).to_owned()).collect();
+        let rules: Vec<Rule> = before.iter().flat_map(rules).collect();
+        let (fresh, stale) = difference(&rules, &cidrs, port);
+        let text = |rule: &Rule| format!("{} {:?}", rule.cidr, rule.permission.from_port().unwrap_or(-1));
+        (fresh.into_iter().cloned().collect(), stale.into_iter().map(text).collect())
+    }
+
+    #[test]
+    fn only_rules_of_ssh_are_changed() {
+        let (four, six) = ("203.0.113.7/32".to_owned(), "2001:db8::/32".to_owned());
+        let of_others = IpPermission::builder()
+            .ip_protocol("tcp")
+            .from_port(443)
+            .to_port(443)
+            .ip_ranges(IpRange::builder().cidr_ip("0.0.0.0/0").build())
+            .build();
+        let everything = IpPermission::builder()
+            .ip_protocol("-1")
+            .ip_ranges(IpRange::builder().cidr_ip(&four).build())
+            .build();
+        let before = [permission(&[&four, &six], 22), of_others, everything];
+        let none = Vec::<String>::new;
+        assert_eq!(told(&before, &[&four, &six], 22), (none(), none()));
+        assert_eq!(
+            told(&before, &[&six, "0.0.0.0/0"], 22),
+            (vec!["0.0.0.0/0".into()], vec![format!("{four} 22")])
+        );
+        // The port moves, and our rules with it.
+        let moved = told(&before, &[&four], 2222);
+        assert_eq!(moved, (vec![four.clone()], vec![format!("{four} 22"), format!("{six} 22")]));
+        assert_eq!(told(&[], &[&four], 22), (vec![four], none()));
+    }
 }
