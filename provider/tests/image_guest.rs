@@ -87,6 +87,11 @@ async fn packer_makes_the_same_of_a_base_image_and_tells_what_was_late() {
     let mut as_user = inline(&["id -un > /srv/who; env | grep PACKER > /srv/all || true"]);
     as_user.user = Some("games".into());
     let mut spec = image(vec![
+        // How steps for cloud images begin.
+        inline(&[
+            "cloud-init status --wait",
+            "until [ -f /var/lib/cloud/instance/boot-finished ]; do sleep 1; done",
+        ]),
         inline(&["printf '%s|%s' \"$PLAIN\" \"${#TOKEN}\" > /srv/env", "chmod 777 /srv"]),
         inline(&["echo \"$TOKEN\" > /srv/token; sync; rm /srv/token; echo x > /root/.bash_history"]),
         as_user,
