@@ -123,7 +123,11 @@ fn build_provider() -> Result<PathBuf> {
     Ok(binary.parent().context("the provider's binary has no folder")?.to_owned())
 }
 
-pub(crate) fn built_tool(name: &str) -> Result<PathBuf> {
+/// A development tool, built by scripts/tools.sh if it is not there yet.
+///
+/// # Errors
+/// When it cannot be built.
+pub fn built_tool(name: &str) -> Result<PathBuf> {
     let output = Command::new(repository().join("scripts/tools.sh"))
         .arg(name)
         .stderr(std::process::Stdio::inherit())

@@ -15,9 +15,10 @@ mod plan;
 mod running;
 mod user;
 pub mod web;
+mod within;
 mod workspace;
 
-pub use cli::{Cli, each_cli, either_cli, repository};
+pub use cli::{Cli, built_tool, each_cli, either_cli, repository};
 pub use guest::Guest;
 pub use host::{Host, cache_home};
 pub use inventory::Inventory;
@@ -25,4 +26,5 @@ pub use moto::{Fault, Moto};
 pub use outcome::{Diagnostic, Outcome, Severity};
 pub use plan::{Change, Plan};
 pub use running::Running;
+pub use within::within;
 pub use workspace::Workspace;

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use acceptance_tests::{Cli, Host, Running, Workspace, each_cli};
+use acceptance_tests::{Cli, Host, Running, Workspace, each_cli, within};
 use anyhow::{Context, Result, ensure};
 use rustix::fs::{FlockOperation, flock};
 use serde_json::json;
@@ -49,16 +49,11 @@ fn abandoned_trees() -> Result<Vec<PathBuf>> {
 
 /// Waits for what was started to be gone; detached helpers may take a moment.
 fn ensure_settled(host: &Host, limit: Duration) -> Result<()> {
-    let deadline = Instant::now() + limit;
-    loop {
-        let inventory = host.inventory()?;
-        let trees = abandoned_trees()?;
-        if inventory.is_empty() && trees.is_empty() {
-            return Ok(());
-        }
-        ensure!(Instant::now() < deadline, "left behind after {limit:?}:\n{inventory}{trees:?}");
-        std::thread::sleep(Duration::from_millis(200));
-    }
+    within(limit, || {
+        let (inventory, trees) = (host.inventory()?, abandoned_trees()?);
+        ensure!(inventory.is_empty() && trees.is_empty(), "left behind:\n{inventory}{trees:?}");
+        Ok(())
+    })
 }
 
 /// An apply whose step runs.

@@ -8,19 +8,12 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use acceptance_tests::{Cli, Host, Running, Workspace, repository};
+use acceptance_tests::{Cli, Host, Running, Workspace, built_tool, within};
 use anyhow::{Context, Result, ensure};
 use serde_json::json;
 
 const IMAGE: &str = "sindri_image.packed";
 const TOKEN: &str = "canary-5a1f0c7e";
-
-/// The Packer that scripts/tools.sh builds.
-fn newer() -> Result<PathBuf> {
-    let built = Command::new(repository().join("scripts/tools.sh")).arg("packer").output()?;
-    ensure!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
-    Ok(PathBuf::from(String::from_utf8(built.stdout)?.trim()))
-}
 
 /// The distribution's, which scripts/install.sh installs.
 fn oldest() -> Result<PathBuf> {
@@ -37,7 +30,7 @@ fn log(host: &Host) -> String {
 fn steps_run_by_packer_make_an_image_that_keeps_its_promises() -> Result<()> {
     let host = Host::new()?;
     let workspace = host.workspace(Cli::Tofu, "qemu-packer")?;
-    workspace.variables(&json!({ "packer": newer()?, "token": TOKEN }))?;
+    workspace.variables(&json!({ "packer": built_tool("packer")?, "token": TOKEN }))?;
     // On the finished image, by our own guest, whose key is the only one.
     let steps = "test -e /etc/rebooted && grep -q Sindri /etc/motd && grep -qx 16 /etc/token-length";
     let clean = "! test -e /var/tmp/sindri-build && test $(wc -l < /root/.ssh/authorized_keys) = 1";
@@ -94,19 +87,6 @@ fn amid_a_boot() -> Result<(Host, Workspace, Running)> {
     Ok((host, workspace, running))
 }
 
-/// Waits for what was started to be gone.
-fn ensure_settled(host: &Host, limit: Duration) -> Result<()> {
-    let deadline = Instant::now() + limit;
-    loop {
-        let inventory = host.inventory()?;
-        if inventory.is_empty() {
-            return Ok(());
-        }
-        ensure!(Instant::now() < deadline, "left behind after {limit:?}:\n{inventory}");
-        std::thread::sleep(Duration::from_millis(200));
-    }
-}
-
 #[test]
 fn an_interrupted_packer_cleans_up_and_leaves_nothing() -> Result<()> {
     let (host, _workspace, running) = amid_a_boot()?;
@@ -115,7 +95,7 @@ fn an_interrupted_packer_cleans_up_and_leaves_nothing() -> Result<()> {
     ensure!(!outcome.success, "an interrupted apply passed for a success");
     // By itself, not by the supervisor's kill.
     ensure!(log(&host).contains("Deleting output directory"), "{}", log(&host));
-    ensure_settled(&host, Duration::from_secs(10))
+    within(Duration::from_secs(10), || host.inventory()?.ensure_empty())
 }
 
 #[test]
@@ -136,7 +116,7 @@ fn nothing_is_left_of_a_killed_providers_packer_after_the_next_apply() -> Result
     assert_eq!(inventory.ids("images"), [workspace.text(IMAGE, "image_id")?], "{inventory}");
     assert_eq!(inventory.processes, Vec::<String>::new(), "{inventory}");
     workspace.destroy()?;
-    ensure_settled(&host, Duration::from_secs(10))
+    within(Duration::from_secs(10), || host.inventory()?.ensure_empty())
 }
 
 #[test]

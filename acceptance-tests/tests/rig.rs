@@ -2,14 +2,12 @@
 
 use std::process::Command;
 
-use acceptance_tests::{Fault, Moto, repository};
+use acceptance_tests::{Fault, Moto, built_tool, repository};
 use anyhow::{Result, ensure};
 
 #[test]
 fn boto3_finds_the_emulator_faithful() -> Result<()> {
-    let python = Command::new(repository().join("scripts/tools.sh")).arg("moto").output()?;
-    let python = String::from_utf8(python.stdout)?;
-    let tests = Command::new(python.trim())
+    let tests = Command::new(built_tool("moto")?)
         .args(["-m", "unittest"])
         .current_dir(repository().join("acceptance-tests/rig/moto"))
         .output()?;

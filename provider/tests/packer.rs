@@ -4,7 +4,7 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use sindri::packer::{
@@ -278,7 +278,7 @@ async fn plugins_are_got_once_unless_that_is_not_wanted() {
 /// The real Packers on this machine: Debian's on `PATH`, and the one that the tools script builds, which takes minutes.
 #[cfg(feature = "builds")]
 fn real() -> Vec<PathBuf> {
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scripts/tools.sh");
+    let script = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../scripts/tools.sh");
     let built = std::process::Command::new(script).arg("packer").output().unwrap();
     assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
     let built = PathBuf::from(String::from_utf8(built.stdout).unwrap().trim());

@@ -53,6 +53,15 @@ pub const RUN_SCRIPT: &str = include_str!("../../../templates/scripts/run-script
 pub const UPLOAD: &str = include_str!("../../../templates/scripts/upload.sh");
 
 impl Task {
+    /// All that [`RUN_SCRIPT`] or [`UPLOAD`] sees in a guest: the task's own environment and the instructions.
+    pub fn surroundings(&self, stage: &str, name: &str) -> Environment {
+        let mut environment = self.environment.clone();
+        let told = self.instructions(stage, name).into_iter();
+        environment.plain.extend(told.map(|(name, value)| (name.to_owned(), value)));
+        environment.plain.entry("DEBIAN_FRONTEND".to_owned()).or_insert_with(|| "noninteractive".to_owned());
+        environment
+    }
+
     /// What [`RUN_SCRIPT`] and [`UPLOAD`] are told, beside the task's own environment. `stage` is the folder, as the
     /// image sees it, in which the script or the archive lies; `name` is what an archive holds.
     pub fn instructions(&self, stage: &str, name: &str) -> Vec<(&'static str, String)> {

@@ -74,6 +74,14 @@ fn sentence(text: &str) -> String {
     sentence
 }
 
+/// The state is of a version that knows more clouds.
+pub(super) fn unknown_backend(cloud: &str) -> Diagnostic {
+    let text = format!(
+        "The state names {cloud:?}, which this version of the provider does not know. Use the version that made it."
+    );
+    Diagnostic::error("Unknown backend", text)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -21,6 +21,7 @@ use super::error::ATTEMPTS;
 use super::region::Region;
 use super::settings::DEFAULT_REGION;
 use super::{AwsError, AwsSettings};
+use crate::domain::BackendError;
 
 /// The first pause before a request is tried again; it doubles, and each is drawn at random up to that.
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
@@ -80,6 +81,18 @@ impl Aws {
             Arc::new(Region::new(name, aws_sdk_ec2::Client::from_conf(ec2)))
         });
         Ok(Arc::clone(known))
+    }
+
+    /// [`Aws::region`] for a backend that is at something; `doing` says what was going on.
+    ///
+    /// # Errors
+    /// Those of [`Aws::region`].
+    pub(super) async fn region_for(
+        &self,
+        name: Option<&str>,
+        doing: &str,
+    ) -> Result<Arc<Region>, BackendError> {
+        self.region(name).await.map_err(|error| error.into_backend(doing))
     }
 
     /// The account whose credentials we have; asked once.

@@ -85,13 +85,6 @@ impl LocalBuilder {
             partial.keep().map_err(|error| BackendError::failed("marking the guest as kept", error))?;
         }
         let built = built.map_err(|error| build_error(error, log))?;
-        if request.cancel.is_cancelled() {
-            // Nobody may be there any more to hear of a claim, which would keep the image for ever.
-            if let Err(error) = std::fs::remove_dir_all(partial.dir()) {
-                tracing::warn!(folder = %partial.dir().display(), %error, "a cancelled build is not removed");
-            }
-            return Err(BackendError::Cancelled { operation: format!("building image {name}") });
-        }
         let metadata = metadata(request, &built, name, started, log)
             .map_err(|error| BackendError::failed("reading the finished disk", error))?;
         let image = store

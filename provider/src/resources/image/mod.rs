@@ -58,10 +58,9 @@ impl ImageResource {
 
     fn images(&self, backends: &Backends, model: &ImageModel) -> Result<Arc<dyn ImageBackend>, Diagnostics> {
         let cloud = model.cloud.known_deref().unwrap_or(qemu::CLOUD);
-        backends.images(cloud, model.region.known_deref()).ok_or_else(|| {
-            let text = format!("The state names {cloud:?}, which this version of the provider does not know. Use the version that made it.");
-            Diagnostic::error("Unknown backend", text).into()
-        })
+        backends
+            .images(cloud, model.region.known_deref())
+            .ok_or_else(|| diagnose::unknown_backend(cloud).into())
     }
 }
 

@@ -45,10 +45,7 @@ impl VmResource {
     /// Who runs the machine that state names.
     fn backend(backends: &Backends, model: &VmModel) -> Result<Arc<dyn VmBackend>, Diagnostics> {
         let cloud = model.cloud.known_deref().unwrap_or(qemu::CLOUD);
-        backends.vms(cloud, model.region.known_deref()).ok_or_else(|| {
-            let text = format!("The state names {cloud:?}, which this version of the provider does not know. Use the version that made it.");
-            Diagnostic::error("Unknown backend", text).into()
-        })
+        backends.vms(cloud, model.region.known_deref()).ok_or_else(|| diagnose::unknown_backend(cloud).into())
     }
 
     /// What is asked for; `prior` is the machine as it is in state, if it is there already.

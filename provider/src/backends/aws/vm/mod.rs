@@ -74,8 +74,7 @@ impl VmLauncher for AwsLauncher {
         cancel: &CancellationToken,
     ) -> Result<Vm, BackendError> {
         let doing = format!("launching machine {}", request.spec.name);
-        let region = self.aws.region(self.spec.region.as_deref()).await;
-        let region = region.map_err(|error| error.into_backend(doing.as_str()))?;
+        let region = self.aws.region_for(self.spec.region.as_deref(), &doing).await?;
         let created = create::create(&self.aws, &region, &self.spec, request, exists, cancel).await;
         created.map_err(|error| error.into_backend(&doing))
     }
@@ -87,8 +86,7 @@ impl VmLauncher for AwsLauncher {
         cancel: &CancellationToken,
     ) -> Result<Vm, BackendError> {
         let doing = format!("changing machine {id}");
-        let region = self.aws.region(self.spec.region.as_deref()).await;
-        let region = region.map_err(|error| error.into_backend(doing.as_str()))?;
+        let region = self.aws.region_for(self.spec.region.as_deref(), &doing).await?;
         let changed = change::change(&self.aws, &region, id, &self.spec, request, cancel).await;
         changed.map_err(|error| error.into_backend(&doing))
     }
@@ -99,7 +97,7 @@ impl VmBackend for AwsVms {
     async fn get(&self, id: &str) -> Result<Vm, BackendError> {
         let doing = format!("reading machine {id}");
         let failed = |error: super::AwsError| error.into_backend(doing.as_str());
-        let region = self.aws.region(self.region.as_deref()).await.map_err(failed)?;
+        let region = self.aws.region_for(self.region.as_deref(), &doing).await?;
         if let Some(launch) = id.strip_prefix(LAUNCH) {
             // Whether or not there is an instance: what was made for it stays in state until it is removed.
             let found = region.launched(launch).await.map_err(failed)?;
@@ -127,8 +125,7 @@ impl VmBackend for AwsVms {
 
     async fn destroy(&self, id: &str, cancel: &CancellationToken) -> Result<(), BackendError> {
         let doing = format!("destroying machine {id}");
-        let region = self.aws.region(self.region.as_deref()).await;
-        let region = region.map_err(|error| error.into_backend(doing.as_str()))?;
+        let region = self.aws.region_for(self.region.as_deref(), &doing).await?;
         destroy::destroy(&self.aws, &region, id, cancel).await.map_err(|error| error.into_backend(&doing))
     }
 }

@@ -12,16 +12,11 @@ use super::spec::{Forward, Protocol};
 /// # Errors
 /// [`GuestError::PortInUse`] and [`GuestError::PortForbidden`], naming the port.
 pub fn check_ports(forwards: &[Forward]) -> Result<(), GuestError> {
-    for Forward { host, protocol, .. } in forwards {
-        let Some(port) = *host else { continue };
-        let refused = bind(*protocol, port).map_err(|error| error.kind());
-        match (refused, *protocol) {
-            (Err(io::ErrorKind::AddrInUse), protocol) => {
-                return Err(GuestError::PortInUse { protocol, port });
-            }
-            (Err(io::ErrorKind::PermissionDenied), protocol) => {
-                return Err(GuestError::PortForbidden { protocol, port });
-            }
+    for &Forward { host, protocol, .. } in forwards {
+        let Some(port) = host else { continue };
+        match bind(protocol, port).map_err(|error| error.kind()) {
+            Err(io::ErrorKind::AddrInUse) => return Err(GuestError::PortInUse { protocol, port }),
+            Err(io::ErrorKind::PermissionDenied) => return Err(GuestError::PortForbidden { protocol, port }),
             // Anything else is for QEMU to say.
             _ => {}
         }

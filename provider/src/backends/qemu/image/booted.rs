@@ -228,11 +228,7 @@ impl<'a> Booted<'a> {
             }
             Work::Reboot => return Ok(()),
         };
-        let mut environment = task.environment.clone();
-        for (name, value) in task.instructions(STAGE, &name) {
-            environment.plain.insert(name.to_owned(), value);
-        }
-        environment.plain.entry("DEBIAN_FRONTEND".to_owned()).or_insert_with(|| "noninteractive".to_owned());
+        let environment = task.surroundings(STAGE, &name);
         let command = format!("chmod 755 {STAGE}\n{script}");
         let exec = Exec { command: &command, environment: &environment, input: Input::Empty };
         let session = self.session()?;

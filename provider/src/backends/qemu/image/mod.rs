@@ -125,6 +125,8 @@ pub async fn build(build: &Build<'_>) -> Result<BuiltImage, BuildError> {
         Ok(made) => finish(build, made).await,
         Err(error) => Err(error),
     };
+    // Nobody may be there any more to hear of a claim, which would keep the image for ever.
+    let built = if build.cancel.is_cancelled() { built.and(Err(BuildError::Cancelled)) } else { built };
     if built.as_ref().is_err_and(|error| !matches!(error, BuildError::Kept { .. })) {
         let _ = fs::remove_dir_all(build.work_dir);
     }

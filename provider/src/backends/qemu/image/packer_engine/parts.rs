@@ -156,12 +156,7 @@ fn stage(how: &str, name: &str) -> String {
 
 /// The command with the task's environment, as a shell reads it from a file.
 fn line(task: &Task, name: &str, command: &str) -> Result<String, BuildError> {
-    let mut environment = task.environment.clone();
-    for (name, value) in task.instructions(STAGE, name) {
-        environment.plain.insert(name.to_owned(), value);
-    }
-    environment.plain.entry("DEBIAN_FRONTEND".to_owned()).or_insert_with(|| "noninteractive".to_owned());
-    shell_line(&task.name, command, &environment)
+    shell_line(&task.name, command, &task.surroundings(STAGE, name))
 }
 
 /// The command with this environment in one line.
