@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use aws::Aws;
+use aws::image::AwsImageSpec;
 use aws::vm::AwsVmSpec;
 use qemu::vm::QemuVmSpec;
 use qemu::{Local, QemuImageSpec, UnreadableBase};
@@ -20,6 +21,8 @@ use crate::domain::{ImageBackend, ImageBuilder, ImageSpec, VmBackend, VmLauncher
 pub enum Target {
     /// This computer.
     Qemu(QemuImageSpec),
+    /// AWS.
+    Aws(AwsImageSpec),
 }
 
 impl Target {
@@ -27,6 +30,7 @@ impl Target {
     pub fn problems(&self, spec: &ImageSpec) -> Vec<(String, String)> {
         match self {
             Self::Qemu(qemu) => qemu::image::problems(qemu, spec),
+            Self::Aws(_) => Vec::new(),
         }
     }
 
@@ -37,6 +41,7 @@ impl Target {
     pub fn key_inputs(&self) -> Result<serde_json::Value, UnreadableBase> {
         match self {
             Self::Qemu(qemu) => qemu.key_inputs(),
+            Self::Aws(aws) => Ok(aws.key_inputs()),
         }
     }
 }
@@ -108,6 +113,7 @@ impl Backends {
     pub fn builder(&self, target: &Target) -> Box<dyn ImageBuilder> {
         match target {
             Target::Qemu(spec) => Box::new(self.local.builder(spec.clone())),
+            Target::Aws(spec) => Box::new(self.aws.builder(spec.clone())),
         }
     }
 }

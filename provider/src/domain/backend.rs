@@ -28,6 +28,8 @@ pub struct BuildRequest {
     pub share: bool,
     /// Such an image must not be older.
     pub not_before: Option<DateTime<Utc>>,
+    /// When the build must be over. What is left of it later is anybody's to remove.
+    pub deadline: DateTime<Utc>,
     /// Ends the build early.
     pub cancel: CancellationToken,
 }

@@ -2,6 +2,7 @@
 //!
 //! Knows no backend, no wire type and no HTTP client.
 
+pub mod arch;
 pub mod backend;
 pub mod cache_key;
 pub mod image;
@@ -12,6 +13,7 @@ pub mod rules;
 pub mod vm;
 pub mod vm_spec;
 
+pub use arch::Arch;
 pub use backend::{
     BackendError, BuildRequest, Built, Exists, ImageBackend, ImageBuilder, Released, VmBackend, VmLauncher,
 };

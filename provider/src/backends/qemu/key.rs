@@ -9,7 +9,7 @@ use aws_lc_rs::digest::Digest;
 use serde_json::{Value, json};
 
 use super::store::Fingerprint;
-use super::{Arch, Base, ImageSource, QemuImageSpec};
+use super::{Base, ImageSource, QemuImageSpec};
 use crate::domain::cache_key::file_digest;
 
 /// A base image on this computer cannot be read.
@@ -31,7 +31,7 @@ impl QemuImageSpec {
         Ok(json!({
             "backend": "qemu",
             "base": self.base_input()?,
-            "arch": match self.arch { Arch::X86_64 => "x86_64", Arch::Arm64 => "arm64" },
+            "arch": self.arch.name(),
             "disk_size_gb": self.disk_size_gb,
             "format": self.format.name(),
             "compress": self.compress,

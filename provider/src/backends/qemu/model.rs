@@ -111,7 +111,7 @@ impl QemuImageModel {
             diags.error(path.attr("base"), "No base", "Set one of `bootstrap` and `image`.");
             return None;
         };
-        let arch = if self.arch.known_deref() == Some("arm64") { Arch::Arm64 } else { Arch::X86_64 };
+        let arch = Arch::of_name(self.arch.known_deref());
         let engine =
             if self.engine.known_deref() == Some("packer") { Engine::Packer } else { Engine::Native };
         let in_tree =

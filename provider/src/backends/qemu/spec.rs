@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+pub use crate::domain::Arch;
+
 /// The part of an image's specification that only this backend understands.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct QemuImageSpec {
@@ -73,16 +75,6 @@ pub enum ImageSource {
     Url(String),
 }
 
-/// A guest's architecture.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Arch {
-    /// 64-bit PC.
-    X86_64,
-    /// 64-bit ARM.
-    Arm64,
-}
-
 /// A disk image's format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -102,17 +94,6 @@ pub enum Network {
     User,
     /// Nothing.
     None,
-}
-
-impl Arch {
-    /// The host's, when it is one that guests can have.
-    pub fn host() -> Option<Self> {
-        match std::env::consts::ARCH {
-            "x86_64" => Some(Self::X86_64),
-            "aarch64" => Some(Self::Arm64),
-            _ => None,
-        }
-    }
 }
 
 impl DiskFormat {

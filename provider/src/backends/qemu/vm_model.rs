@@ -66,7 +66,7 @@ impl QemuVmModel {
     pub fn spec(&self) -> QemuVmSpec {
         let ports = self.ports.known().into_iter().flatten().map(|(name, port)| (name.clone(), port.spec()));
         QemuVmSpec {
-            arch: if self.arch.known_deref() == Some("arm64") { Arch::Arm64 } else { Arch::X86_64 },
+            arch: Arch::of_name(self.arch.known_deref()),
             cpus: self.cpus.unwrap_or(2),
             memory_mb: self.memory_mb.unwrap_or(2048),
             disk_size_gb: self.disk_size_gb.known().copied(),

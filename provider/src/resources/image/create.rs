@@ -141,6 +141,7 @@ impl Create<'_> {
             holder: holder.clone(),
             share: settings.cache,
             not_before: settings.max_age.map(|max_age| Utc::now() - max_age),
+            deadline: Utc::now() + self.limit,
             cancel: self.request.cancel.clone(),
         };
         let built = deadline::run(&self.request.cancel, self.limit, |cancel| async {

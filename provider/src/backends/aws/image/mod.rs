@@ -1,8 +1,13 @@
-//! Images on EC2: AMIs that carry our key, found by it, held, relabelled and deleted. How they are built is not
-//! known here.
+//! Images on EC2: AMIs that carry our key, found by it, held, relabelled and deleted. How they are built is
+//! the business of `build`.
 
+mod build;
 mod delete;
 mod read;
+mod spec;
+
+pub use build::AwsBuilder;
+pub use spec::{AwsImageSpec, Bastion, Builder, Interface, Login, Source, Volume};
 
 use std::sync::Arc;
 
