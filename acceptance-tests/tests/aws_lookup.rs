@@ -102,3 +102,40 @@ fn a_region_of_this_computer_is_refused() -> Result<()> {
     );
     Ok(())
 }
+
+#[test]
+fn a_role_is_taken_on_as_configured_or_by_a_web_identity() -> Result<()> {
+    let (host, moto) = (Host::new()?, Moto::start()?);
+    let mut workspace = host.workspace(Cli::Tofu, "empty")?;
+    moto.serve(&mut workspace);
+    let asks = "terraform {\n  required_providers { sindri = { source = \"sindri/sindri\" } }\n}\ndata \"sindri_prerequisites\" \"aws\" { cloud = \"aws\" }\n";
+    let role = "arn:aws:iam::123456789012:role/ci";
+    let provider = format!(
+        "provider \"sindri\" {{\n  aws = {{ assume_role = {{ role_arn = \"{role}\", session_name = \"nightly\" }} }}\n}}\n"
+    );
+    let acts_as = |workspace: &Workspace, session: &str| -> Result<()> {
+        workspace.apply()?;
+        let (satisfied, all) = prerequisites(workspace)?;
+        let arn = all[0]["hint"].as_str().context("no ARN")?;
+        ensure!(satisfied == true && arn.ends_with(&format!("assumed-role/ci/{session}")), "{all:?}");
+        Ok(())
+    };
+    workspace.write("main.tf", &format!("{asks}{provider}"))?;
+    acts_as(&workspace, "nightly")?;
+    ensure!(moto.requests()?.contains_key("AssumeRole"), "{:?}", moto.requests()?);
+
+    // As a CI does: no key, but a token that says who runs.
+    let token = host.path().join("token");
+    std::fs::write(&token, "a.b.c")?;
+    workspace
+        .env("AWS_ACCESS_KEY_ID", "")
+        .env("AWS_SECRET_ACCESS_KEY", "")
+        .env("AWS_EC2_METADATA_DISABLED", "true")
+        .env("AWS_ROLE_ARN", role)
+        .env("AWS_ROLE_SESSION_NAME", "run-1")
+        .env("AWS_WEB_IDENTITY_TOKEN_FILE", token.to_str().context("a path")?);
+    workspace.write("main.tf", asks)?;
+    acts_as(&workspace, "run-1")?;
+    ensure!(moto.requests()?.contains_key("AssumeRoleWithWebIdentity"), "{:?}", moto.requests()?);
+    Ok(())
+}

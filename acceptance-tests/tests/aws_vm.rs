@@ -4,6 +4,7 @@ use std::fs;
 use std::io::Write;
 use std::net::{Ipv4Addr, TcpListener};
 use std::os::unix::fs::PermissionsExt;
+use std::process::Command;
 use std::time::Duration;
 
 use acceptance_tests::{Cli, Fault, Host, Moto, Workspace, each_cli};
@@ -310,12 +311,12 @@ fn a_launch_that_fails_halfway_is_removed() -> Result<()> {
     let denied = Fault::Error {
         status: 403,
         code: "UnauthorizedOperation",
-        message: "You are not authorized to perform this operation. User: arn:aws:iam::123456789012:user/ci is not authorized to perform: ec2:CreateTags on resource: x. Encoded authorization failure message: 3ncod3d",
+        message: "You are not authorized to perform this operation. User: arn:aws:iam::123456789012:user/ci is not authorized to perform: ec2:DescribeInstances on resource: x. Encoded authorization failure message: 3ncod3d",
     };
     // The instance runs, and what follows fails: it is in state, and the next apply replaces it.
-    moto.fault("CreateTags", 1, denied)?;
+    moto.fault("DescribeInstances", 1, denied)?;
     let errors = workspace.apply_with(&[])?.fails()?;
-    ensure!(errors.iter().any(|error| error.mentions("ec2:CreateTags")), "{errors:?}");
+    ensure!(errors.iter().any(|error| error.mentions("ec2:DescribeInstances")), "{errors:?}");
     ensure!(!errors.iter().any(|error| error.mentions("3ncod3d")), "{errors:?}");
     assert_eq!(count(&moto, "instances")?, 1);
     workspace.apply()?;
@@ -335,6 +336,78 @@ fn a_launch_that_fails_halfway_is_removed() -> Result<()> {
         errors.iter().any(|error| error.mentions("none left") && error.mentions("request id")),
         "{errors:?}"
     );
+    workspace.destroy()?;
+    nothing_left(&host, &moto)
+}
+
+#[test]
+fn what_has_not_got_around_in_ec2_is_waited_for() -> Result<()> {
+    let host = Host::new()?;
+    let (moto, workspace, image) = scenario(&host, Cli::Tofu, "aws-vm-settings")?;
+    workspace.variables(&with(&image, json!({})))?;
+    let unknown = |code| Fault::Error { status: 400, code, message: "does not exist" };
+    moto.fault("AuthorizeSecurityGroupIngress", 1, unknown("InvalidGroup.NotFound"))?;
+    moto.fault("RunInstances", 1, unknown("InvalidKeyPair.NotFound"))?;
+    moto.fault("RunInstances", 1, unknown("InvalidGroup.NotFound"))?;
+    let profile =
+        "Value (ci) for parameter iamInstanceProfile.name is invalid. Invalid IAM Instance Profile name";
+    let profile = Fault::Error { status: 400, code: "InvalidParameterValue", message: profile };
+    moto.fault("RunInstances", 1, profile)?;
+    // A machine that runs is not given up because a tag is missing on its key pair.
+    let denied = Fault::Error { status: 403, code: "UnauthorizedOperation", message: "no" };
+    moto.fault("CreateTags", 1, denied)?;
+    workspace.apply()?;
+    workspace.converged()?;
+    assert_eq!((count(&moto, "instances")?, moto.requests()?["RunInstances"]), (1, 4));
+    workspace.destroy()?;
+    nothing_left(&host, &moto)
+}
+
+#[test]
+fn a_refused_size_leaves_the_machine_as_it_was() -> Result<()> {
+    let host = Host::new()?;
+    let (moto, workspace, image) = scenario(&host, Cli::Tofu, "aws-vm-settings")?;
+    workspace.variables(&with(&image, json!({})))?;
+    workspace.apply()?;
+    workspace.variables(&with(&image, json!({ "aws": { "instance_type": "x2gd.metal" } })))?;
+    let refused = Fault::Error {
+        status: 400,
+        code: "InvalidParameterValue",
+        message: "The architecture 'arm64' of the specified instance type does not match the instance's",
+    };
+    moto.fault("ModifyInstanceAttribute", 1, refused)?;
+    let errors = workspace.apply_with(&[])?.fails()?;
+    ensure!(errors.iter().any(|error| error.mentions("does not match")), "{errors:?}");
+    assert_eq!(moto.requests()?["StartInstances"], 1);
+    workspace.variables(&with(&image, json!({})))?;
+    workspace.apply()?;
+    assert_eq!(workspace.text(VM, "status")?, "running");
+    workspace.converged()?;
+    workspace.destroy()?;
+    nothing_left(&host, &moto)
+}
+
+#[test]
+fn a_key_that_cannot_log_in_is_told_before_anything_is_made() -> Result<()> {
+    let host = Host::new()?;
+    let (moto, workspace, image) = scenario(&host, Cli::Tofu, "aws-vm-settings")?;
+    let key = host.path().join("rsa");
+    let made = Command::new("ssh-keygen")
+        .args(["-q", "-t", "rsa", "-b", "2048", "-m", "PEM", "-N", "", "-f"])
+        .arg(&key)
+        .status()?;
+    ensure!(made.success(), "ssh-keygen: {made}");
+    let ssh =
+        json!({ "public_key": fs::read_to_string(key.with_extension("pub"))?, "private_key_path": key });
+    let more =
+        json!({ "ssh": ssh, "wait_for": "cloud-init", "aws": { "allowed_cidrs": ["203.0.113.7/32"] } });
+    workspace.variables(&with(&image, more))?;
+    let errors = workspace.apply_with(&[])?.fails()?;
+    ensure!(
+        errors.iter().any(|error| error.mentions("RSA") && error.mentions("ssh.private_key_path")),
+        "{errors:?}"
+    );
+    ensure!(!moto.requests()?.contains_key("ImportKeyPair"), "something was made");
     workspace.destroy()?;
     nothing_left(&host, &moto)
 }

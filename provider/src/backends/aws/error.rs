@@ -116,15 +116,13 @@ const THROTTLED: [&str; 5] =
     ["RequestLimitExceeded", "Throttling", "ThrottlingException", "RequestThrottled", "SlowDown"];
 
 /// Codes for credentials that AWS does not take.
-const REJECTED: [&str; 9] = [
-    "AuthFailure",
+const REJECTED: [&str; 7] = [
     "ExpiredToken",
     "ExpiredTokenException",
     "InvalidClientTokenId",
     "RequestExpired",
     "SignatureDoesNotMatch",
     "UnrecognizedClientException",
-    "OptInRequired",
     "InvalidAccessKeyId",
 ];
 
@@ -146,7 +144,7 @@ impl AwsError {
             Self::Denied { action: action(operation, &message), message: readable(&message), request_id }
         } else if is(&THROTTLED) {
             Self::Throttled { operation, attempts: ATTEMPTS, request_id }
-        } else if is(&REJECTED) {
+        } else if is(&REJECTED) || is_about_credentials(&code, &message) {
             Self::Rejected { code, message, request_id }
         } else {
             Self::Refused { operation, code, message, request_id }
@@ -199,6 +197,15 @@ impl AwsError {
     }
 }
 
+/// Whether AWS means us: by these codes it also refuses an image that is another account's, or not subscribed to.
+fn is_about_credentials(code: &str, message: &str) -> bool {
+    match code {
+        "AuthFailure" => message.contains("credentials"),
+        "OptInRequired" => message.contains("not subscribed to this service"),
+        _ => false,
+    }
+}
+
 /// The first error of the credentials' chain among an error's causes.
 fn credentials<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a CredentialsError> {
     let mut next = Some(error);
@@ -245,6 +252,27 @@ mod tests {
             "{}",
             readable(told)
         );
+    }
+
+    #[test]
+    fn what_is_refused_is_not_always_the_credentials() {
+        for (code, message, credentials) in [
+            ("AuthFailure", "AWS was not able to validate the provided access credentials", true),
+            ("AuthFailure", "Not authorized for images: [ami-1]", false),
+            (
+                "OptInRequired",
+                "You are not subscribed to this service. Please go to http://aws.amazon.com to subscribe.",
+                true,
+            ),
+            (
+                "OptInRequired",
+                "In order to use this AWS Marketplace product you need to accept terms and subscribe.",
+                false,
+            ),
+            ("InvalidAMIID.NotFound", "credentials", false),
+        ] {
+            assert_eq!(is_about_credentials(code, message), credentials, "{message}");
+        }
     }
 
     #[test]

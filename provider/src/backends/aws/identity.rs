@@ -50,11 +50,13 @@ impl Aws {
         let images = ec2.describe_images().owners("self").dry_run(true).send().await;
         let instances = ec2.describe_instances().dry_run(true).send().await;
         let groups = ec2.describe_security_groups().dry_run(true).send().await;
+        let subnets = ec2.describe_subnets().dry_run(true).send().await;
         let pairs = ec2.describe_key_pairs().dry_run(true).send().await;
         vec![
             permission("ec2:DescribeImages", problem("DescribeImages", images)),
             permission("ec2:DescribeInstances", problem("DescribeInstances", instances)),
             permission("ec2:DescribeSecurityGroups", problem("DescribeSecurityGroups", groups)),
+            permission("ec2:DescribeSubnets", problem("DescribeSubnets", subnets)),
             permission("ec2:DescribeKeyPairs", problem("DescribeKeyPairs", pairs)),
         ]
     }

@@ -6,7 +6,7 @@ use aws_sdk_ec2::types::{AttributeValue, Instance, InstanceStateName, Tag};
 use tokio_util::sync::CancellationToken;
 
 use super::create::{own_port, port};
-use super::status::{launch_of, power, until, view};
+use super::status::{launch_of, power, state, until, view};
 use super::{AwsVmSpec, VmError, surroundings, up};
 use crate::backends::aws::region::{Region, is_gone};
 use crate::backends::aws::{Aws, AwsError, tags};
@@ -32,13 +32,21 @@ pub(super) async fn change(
         }
     }
     let resized = instance.instance_type().is_none_or(|size| size.as_str() != spec.instance_type);
-    let mut runs = power(&instance) == PowerState::Running;
+    let settled = settled(region, &instance, cancel).await?;
+    let mut runs = power(&settled) == PowerState::Running;
+    let ran = runs;
     if runs && (resized || request.spec.power_state == PowerState::Stopped) {
         stop(region, id, cancel).await?;
         runs = false;
     }
-    if resized {
-        resize(region, id, spec, request).await?;
+    if resized && let Err(refused) = resize(region, id, spec, request).await {
+        if ran && request.spec.power_state == PowerState::Running {
+            // With the size that it had. What AWS refused is what the user must hear of.
+            if let Err(error) = start(region, id, cancel).await {
+                tracing::warn!(machine = id, %error, "a machine that was stopped for a change does not start again");
+            }
+        }
+        return Err(refused);
     }
     let mut vm = None;
     if !runs && request.spec.power_state == PowerState::Running {
@@ -52,6 +60,20 @@ pub(super) async fn change(
     match vm {
         Some(vm) => Ok(vm),
         None => Ok(view(region, &region.fresh_instance(id).await?.ok_or_else(gone)?)),
+    }
+}
+
+/// The instance once it is neither starting nor stopping: EC2 refuses changes meanwhile.
+async fn settled(
+    region: &Region,
+    instance: &Instance,
+    cancel: &CancellationToken,
+) -> Result<Instance, VmError> {
+    let id = instance.instance_id().unwrap_or_default();
+    match state(instance) {
+        Some(InstanceStateName::Stopping) => until(region, id, &InstanceStateName::Stopped, cancel).await,
+        Some(InstanceStateName::Pending) => until(region, id, &InstanceStateName::Running, cancel).await,
+        _ => Ok(instance.clone()),
     }
 }
 

@@ -7,13 +7,17 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::launch::Launch;
-use super::status::{until, view};
+use super::status::{once_known, until, view, within_reach};
 use super::{AwsVmSpec, Files, LAUNCH, SSH_PORT, VmError, change, destroy, surroundings, unfinished, up};
 use crate::backends::aws::region::Region;
 use crate::backends::aws::{Aws, AwsError, tags};
-use crate::domain::vm_spec::{PowerState, SshAccess};
+use crate::domain::backend::causes;
+use crate::domain::vm_spec::{PowerState, SshAccess, VmSpec, WaitFor};
 use crate::domain::{Exists, Vm, VmLogin, VmRequest};
 use crate::ssh;
+
+/// What EC2 says of a security group that it does not know, or not yet.
+const UNKNOWN_GROUP: &str = "InvalidGroup.NotFound";
 
 /// One creation.
 struct Create<'a> {
@@ -34,13 +38,14 @@ pub(super) async fn create(
     cancel: &CancellationToken,
 ) -> Result<Vm, VmError> {
     let image = image(region, &request.image_id).await?;
+    check_login(&request.spec)?;
     let launch = Uuid::new_v4().to_string();
     let create =
         Create { region, spec, request, files: aws.files(&launch), tags: all_tags(&launch, request), launch };
     // In state before anything is made.
     let id = format!("{LAUNCH}{}", create.launch);
     exists(&create.with_login(unfinished(region, &id)));
-    let created = create.run(&image, exists, cancel).await;
+    let created = within_reach(cancel, create.run(&image, exists, cancel)).await;
     if created.is_err() && request.stop.is_cancelled() {
         // A user who interrupts wants nothing to be left; one whose time is over wants to see why. What stays nevertheless is in state.
         let cleaned = destroy::destroy(aws, region, &id, &CancellationToken::new()).await;
@@ -49,6 +54,21 @@ pub(super) async fn create(
         }
     }
     created
+}
+
+/// A key that we could not log in with is told before there is a machine.
+fn check_login(spec: &VmSpec) -> Result<(), VmError> {
+    let given = spec.ssh.public_key.as_ref().and(spec.ssh.private_key_path.as_ref());
+    match given {
+        Some(path) if spec.wait_for == WaitFor::CloudInit => match ssh::load(path) {
+            Ok(_) => Ok(()),
+            Err(error) => {
+                let problem = format!("{}. Waiting for cloud-init needs a login.", causes(&error));
+                Err(VmError::Refused { attribute: "ssh.private_key_path", problem })
+            }
+        },
+        _ => Ok(()),
+    }
 }
 
 /// The image to launch from, which tells its volumes.
@@ -93,15 +113,19 @@ impl Create<'_> {
             let group = surroundings::make_group(self.region, &self.launch, subnet, &self.tags).await;
             let group = group
                 .map_err(|error| VmError::launching(error, &self.request.image_id, &self.region.name))?;
-            surroundings::admit_first(self.region, &group, &self.spec.allowed_cidrs, own_port(access))
-                .await?;
+            let admit =
+                || surroundings::admit_first(self.region, &group, &self.spec.allowed_cidrs, own_port(access));
+            once_known(cancel, |error| error.code() == Some(UNKNOWN_GROUP), admit).await?;
             made.push(group.clone());
             groups.push(group);
         }
-        let instance = self.instance(image, &groups).await?;
+        let instance = self.instance(image, &groups, cancel).await?;
         let id = instance.instance_id().unwrap_or_default().to_owned();
         exists(&self.with_login(view(self.region, &instance)));
-        surroundings::belong_to(self.region, made, &id).await?;
+        if let Err(error) = surroundings::belong_to(self.region, made, &id).await {
+            // The launch's own tag finds them as long as the instance is known: no reason to give up a machine that runs.
+            tracing::warn!(machine = id, %error, "key pair and security group do not say whose they are");
+        }
         let running = until(self.region, &id, &InstanceStateName::Running, cancel).await?;
         let vm = self.with_login(view(self.region, &running));
         exists(&vm);
@@ -114,7 +138,12 @@ impl Create<'_> {
     }
 
     /// Launches the instance. When the reply is lost for good, the instance is looked for by its tag.
-    async fn instance(&self, image: &Image, groups: &[String]) -> Result<Instance, VmError> {
+    async fn instance(
+        &self,
+        image: &Image,
+        groups: &[String],
+        cancel: &CancellationToken,
+    ) -> Result<Instance, VmError> {
         const OPERATION: &str = "RunInstances";
         let launch = Launch {
             spec: self.spec,
@@ -125,17 +154,35 @@ impl Create<'_> {
             user_data: self.request.spec.user_data.as_ref(),
             tags: &self.tags,
         };
-        let launched = launch.request().send_with(&self.region.ec2).await;
-        match launched.map_err(|error| AwsError::of(OPERATION, error)) {
+        let ask = || async {
+            let launched = launch.request().send_with(&self.region.ec2).await;
+            launched.map_err(|error| AwsError::of(OPERATION, error))
+        };
+        match once_known(cancel, |error| self.is_early(error), ask).await {
             Ok(reservation) => {
                 let instance = reservation.instances.unwrap_or_default().into_iter().next();
                 instance.ok_or(AwsError::Incomplete { operation: OPERATION, what: "instance" }.into())
             }
-            Err(error) if error.is_ambiguous() => {
+            Err(VmError::Aws(error)) if error.is_ambiguous() => {
                 let found = self.region.launched(&self.launch).await;
                 found.ok().flatten().ok_or(VmError::Aws(error))
             }
-            Err(error) => Err(VmError::launching(error, &self.request.image_id, &self.region.name)),
+            Err(VmError::Aws(error)) => {
+                Err(VmError::launching(error, &self.request.image_id, &self.region.name))
+            }
+            Err(other) => Err(other),
+        }
+    }
+
+    /// Whether what the launch needs, and was made a moment ago, has not got around yet: the key pair, the group that is
+    /// the machine's own, an instance profile that IAM has just told EC2 of.
+    fn is_early(&self, error: &AwsError) -> bool {
+        let AwsError::Refused { code, message, .. } = error else { return false };
+        match code.as_str() {
+            "InvalidKeyPair.NotFound" => true,
+            UNKNOWN_GROUP => self.spec.security_group_ids.is_empty(),
+            "InvalidParameterValue" => message.to_ascii_lowercase().contains("invalid iam instance profile"),
+            _ => false,
         }
     }
 

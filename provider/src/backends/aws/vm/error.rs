@@ -91,9 +91,19 @@ impl VmError {
         let AwsError::Refused { code, message, request_id, .. } = &error else { return Self::Aws(error) };
         let Some(attribute) = attribute(code, message) else { return Self::Aws(error) };
         let hint = match attribute {
+            "image_id" if code == "OptInRequired" => {
+                " Subscribe to the product in AWS's Marketplace, once for the account, or use another image."
+                    .to_owned()
+            }
+            "image_id" if code == "AuthFailure" => {
+                " Ask the image's owner to share it with this account, or use another image.".to_owned()
+            }
             "image_id" => format!(
                 " Image {image_id} is gone, or of another region than {region}: an AMI lives in one region, and a copy in another one has an id of its own."
             ),
+            "aws.instance_type" if code == "InsufficientInstanceCapacity" => {
+                " Take another size, or a subnet of another availability zone, or try later.".to_owned()
+            }
             "aws.instance_type" => format!(" See `aws ec2 describe-instance-types --region {region}`."),
             "aws.subnet_id" => " Set `aws.subnet_id`.".to_owned(),
             _ => String::new(),
@@ -108,6 +118,10 @@ fn attribute(code: &str, message: &str) -> Option<&'static str> {
     let about = |word: &str| message.to_ascii_lowercase().contains(word);
     Some(match code {
         _ if code.starts_with("InvalidAMIID") => "image_id",
+        // Of a product of AWS's Marketplace, or of an account that does not share it.
+        "OptInRequired" => "image_id",
+        "AuthFailure" if about("image") => "image_id",
+        "InsufficientInstanceCapacity" => "aws.instance_type",
         _ if code.starts_with("InvalidInstanceType") => "aws.instance_type",
         _ if code.starts_with("InvalidSubnet") => "aws.subnet_id",
         "VPCIdNotSpecified" | "MissingInput" | "DefaultVpcDoesNotExist" => "aws.subnet_id",
@@ -136,6 +150,8 @@ mod tests {
     fn what_aws_refuses_is_told_on_the_attribute() {
         for (code, message, expected) in [
             ("InvalidAMIID.NotFound", "The image id '[ami-1]' does not exist", Some("image_id")),
+            ("OptInRequired", "you need to accept terms and subscribe", Some("image_id")),
+            ("AuthFailure", "Not authorized for images: [ami-1]", Some("image_id")),
             ("InvalidInstanceType.NotFound", "x", Some("aws.instance_type")),
             ("InvalidParameterValue", "Invalid value 't3.tiny' for InstanceType.", Some("aws.instance_type")),
             ("InvalidSubnetID.NotFound", "x", Some("aws.subnet_id")),
@@ -145,7 +161,8 @@ mod tests {
                 "Value (x) for parameter iamInstanceProfile.name is invalid",
                 Some("aws.iam_instance_profile"),
             ),
-            ("InsufficientInstanceCapacity", "We currently do not have sufficient capacity", None),
+            ("InsufficientInstanceCapacity", "x", Some("aws.instance_type")),
+            ("InstanceLimitExceeded", "x", None),
         ] {
             assert_eq!(attribute(code, message), expected, "{code}");
         }

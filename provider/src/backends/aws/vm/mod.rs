@@ -87,7 +87,8 @@ impl VmLauncher for AwsLauncher {
     ) -> Result<Vm, BackendError> {
         let doing = format!("changing machine {id}");
         let region = self.aws.region_for(self.spec.region.as_deref(), &doing).await?;
-        let changed = change::change(&self.aws, &region, id, &self.spec, request, cancel).await;
+        let change = change::change(&self.aws, &region, id, &self.spec, request, cancel);
+        let changed = status::within_reach(cancel, change).await;
         changed.map_err(|error| error.into_backend(&doing))
     }
 }

@@ -7,7 +7,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::VmError;
 use crate::backends::aws::region::{Region, is_gone};
-use crate::backends::aws::tags;
+use crate::backends::aws::{AwsError, tags};
 use crate::domain::Vm;
 use crate::domain::vm_spec::PowerState;
 
@@ -17,6 +17,12 @@ const LOOK: Duration = Duration::from_millis(500);
 const LONGEST_LOOK: Duration = Duration::from_secs(5);
 /// For how many looks a new instance may not be known everywhere in EC2.
 const UNKNOWN_LOOKS: u32 = 20;
+
+/// For how many looks what was made a moment ago may be refused as unknown: about half a minute.
+const EARLY_LOOKS: u32 = 10;
+
+/// How long work that is cancelled may take to fetch the machine's console.
+const LAST_WORDS: Duration = Duration::from_secs(20);
 
 /// The instance as resources see it. How one logs in is known to the state alone.
 pub(super) fn view(region: &Region, instance: &Instance) -> Vm {
@@ -95,6 +101,39 @@ pub(super) async fn until_gone(region: &Region, id: &str, cancel: &CancellationT
             _ => return Ok(()),
         }
         pause = wait(pause, cancel).await?;
+    }
+}
+
+/// Asks until what was made a moment ago is known everywhere in EC2: `is_early` tells the answers of a place that has not
+/// heard of it.
+pub(super) async fn once_known<T, F: Future<Output = Result<T, AwsError>>>(
+    cancel: &CancellationToken,
+    is_early: impl Fn(&AwsError) -> bool,
+    ask: impl Fn() -> F,
+) -> Result<T, VmError> {
+    let (mut pause, mut looks) = (LOOK, 0);
+    loop {
+        match ask().await {
+            Err(error) if looks < EARLY_LOOKS && is_early(&error) => looks += 1,
+            other => return other.map_err(VmError::from),
+        }
+        pause = wait(pause, cancel).await?;
+    }
+}
+
+/// What is at work hears of `cancel` between its requests, and gets a moment to show what it knows. A request that is not
+/// answered must not hold up who wants to stop.
+pub(super) async fn within_reach<T>(
+    cancel: &CancellationToken,
+    work: impl Future<Output = Result<T, VmError>>,
+) -> Result<T, VmError> {
+    let over = async {
+        cancel.cancelled().await;
+        tokio::time::sleep(LAST_WORDS).await;
+    };
+    tokio::select! {
+        done = work => done,
+        () = over => Err(VmError::Cancelled),
     }
 }
 
