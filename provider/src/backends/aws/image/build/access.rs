@@ -30,7 +30,7 @@ pub(super) async fn networks(
         return Ok(builder.allowed_cidrs.clone());
     }
     tokio::select! {
-        asked = ask(CHECKIP) => asked.map(|network| vec![network]).map_err(unknown),
+        asked = ask(CHECKIP) => asked.map(|network| vec![network]).map_err(|reason| unknown(&reason)),
         () = cancel.cancelled() => Err(BuildError::Cancelled),
     }
 }
@@ -48,7 +48,7 @@ fn network(text: &str) -> Option<String> {
     Some(format!("{address}/{}", if address.is_ipv4() { 32 } else { 128 }))
 }
 
-fn unknown(reason: String) -> BuildError {
+fn unknown(reason: &str) -> BuildError {
     let problem = format!(
         "{CHECKIP} does not tell this computer's public address ({reason}): set `allowed_cidrs` to the networks that may reach the builder's SSH, such as [\"203.0.113.7/32\"], or `security_group_ids`"
     );
@@ -115,7 +115,7 @@ mod tests {
 
     #[tokio::test]
     async fn nobody_answering_says_what_to_set() {
-        let error = ask("http://127.0.0.1:1").await.map_err(unknown).unwrap_err();
+        let error = ask("http://127.0.0.1:1").await.map_err(|reason| unknown(&reason)).unwrap_err();
         let BuildError::Refused { attribute, problem } = error else { panic!("{error}") };
         assert!(attribute == "aws.allowed_cidrs" && problem.contains("set `allowed_cidrs`"), "{problem}");
     }

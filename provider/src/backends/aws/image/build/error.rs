@@ -14,7 +14,7 @@ use crate::ssh::SshError;
 
 /// Why an AMI was not built.
 #[derive(Debug, thiserror::Error)]
-pub enum BuildError {
+pub(super) enum BuildError {
     /// The operation was cancelled.
     #[error("the build was cancelled")]
     Cancelled,

@@ -17,7 +17,7 @@ mod remains;
 mod source;
 mod template;
 
-pub use error::BuildError;
+use error::BuildError;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;

@@ -51,7 +51,7 @@ async fn newest(region: &Region, arch: Arch, name: &str, owners: &[String]) -> R
         .filters(filter("virtualization-type", ["hvm"]))
         .filters(filter("state", ["available"]));
     let found = asked.send().await.map_err(|error| AwsError::of("DescribeImages", error))?;
-    let images = found.images.unwrap_or_default().into_iter().filter(|ami| on_ebs(ami));
+    let images = found.images.unwrap_or_default().into_iter().filter(on_ebs);
     // Times of one form compare as text. Of two of the same moment the choice is always the same.
     let key = |ami: &Ami| (ami.creation_date().map(str::to_owned), ami.image_id().map(str::to_owned));
     images.max_by_key(key).ok_or_else(|| {
