@@ -1,5 +1,6 @@
 //! What is there of a build that came to nothing: its images and snapshots, and a builder that was not removed.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use aws_sdk_ec2::types::{Image as Ami, Instance};
@@ -8,11 +9,14 @@ use tokio_util::sync::CancellationToken;
 use super::{Build, BuildError};
 use crate::backends::aws::image::{Interface, delete};
 use crate::backends::aws::region::{Region, filter, is_gone};
+use crate::backends::aws::vm::surroundings;
 use crate::backends::aws::{Aws, AwsError, tags};
 use crate::ssh::LoginCommand;
 
 /// How long a builder may take to end.
 const ENDING: Duration = Duration::from_secs(5 * 60);
+/// What the names of groups begin with that Packer makes.
+const PACKERS: &str = "packer_";
 
 /// Removes what carries the build's tag. `image` is its AMI, when that is known.
 pub(super) async fn remove(
@@ -36,10 +40,9 @@ pub(super) async fn remove(
         ended.map_err(|error| AwsError::of("TerminateInstances", error))?;
     }
     if !left.is_empty() {
-        groups(region, build).await?;
+        remove_groups(region, groups(region, build, &left).await?).await;
     }
-    let name = crate::backends::aws::vm::surroundings::name(build);
-    let deleted = region.ec2.delete_key_pair().key_name(name).send().await;
+    let deleted = region.ec2.delete_key_pair().key_name(surroundings::name(build)).send().await;
     match deleted.map_err(|error| AwsError::of("DeleteKeyPair", error)) {
         Err(error) if !error.is_gone() => Err(error),
         _ => Ok(()),
@@ -85,18 +88,25 @@ async fn instances(region: &Region, build: &str) -> Result<Vec<Instance>, AwsErr
     Ok(all.filter(|instance| !is_gone(instance)).collect())
 }
 
-/// A group can be removed when its instance has ended.
-async fn groups(region: &Region, build: &str) -> Result<(), AwsError> {
+/// Groups of the build. The oldest Packer puts no tag on its own, so it is also known by the builder that is in it.
+async fn groups(region: &Region, build: &str, left: &[Instance]) -> Result<BTreeSet<String>, AwsError> {
     let tag = filter(&format!("tag:{}", tags::BUILD), [build]);
     let found = region.ec2.describe_security_groups().filters(tag).send().await;
     let found = found.map_err(|error| AwsError::of("DescribeSecurityGroups", error))?;
-    let over = CancellationToken::new();
-    for id in found.security_groups().iter().filter_map(|group| group.group_id()) {
-        let removed = crate::backends::aws::vm::surroundings::remove_group(region, id, &over);
+    let tagged = found.security_groups().iter().filter_map(|group| group.group_id());
+    let packers = left.iter().flat_map(Instance::security_groups);
+    let packers = packers.filter(|group| group.group_name().is_some_and(|name| name.starts_with(PACKERS)));
+    Ok(tagged.chain(packers.filter_map(|group| group.group_id())).map(str::to_owned).collect())
+}
+
+/// A group can be removed when its instance has ended.
+async fn remove_groups(region: &Region, groups: BTreeSet<String>) {
+    let never = CancellationToken::new();
+    for id in groups {
+        let removed = surroundings::remove_group(region, &id, &never);
         match tokio::time::timeout(ENDING, removed).await {
             Ok(Ok(())) => {}
             other => tracing::warn!(group = id, ?other, "a build's security group is not removed"),
         }
     }
-    Ok(())
 }
