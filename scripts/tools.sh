@@ -2,6 +2,7 @@
 # Finds a development tool, building it once if it is not there, and prints its path.
 #
 #   scripts/tools.sh tofu | packer | cargo-deny | peer     build if need be, print the path
+#   scripts/tools.sh packer-plugin-amazon                  the same; the folder beside it is for PACKER_PLUGIN_PATH
 #   scripts/tools.sh moto                                  the same; a Python that has the EC2 emulator
 #   scripts/tools.sh where TOOL                            print where a built one would be
 #
@@ -25,6 +26,7 @@ version() {
     case $1 in
         tofu) module_version opentofu github.com/opentofu/opentofu ;;
         packer) module_version packer github.com/hashicorp/packer ;;
+        packer-plugin-amazon) module_version packer-plugin-amazon github.com/hashicorp/packer-plugin-amazon ;;
         peer) cat "$tools/peer"/*.go "$tools/peer/go.sum" | sha256sum | cut -c 1-12 ;;
         cargo-deny) echo "$cargo_deny_version" ;;
         # With a digest of all that is pinned beside it.
@@ -52,6 +54,12 @@ build() {
             "-X github.com/opentofu/opentofu/version.dev=no" "$2/tofu" ;;
         # The fork's hash is not in the checksum database; the go.sum beside go.mod pins it.
         packer) GONOSUMDB=github.com/toowoxx/packer go_build packer . "" "$2/packer" ;;
+        # Laid out as `packer init` would.
+        packer-plugin-amazon)
+            plugin=$2/plugins/github.com/hashicorp/amazon/packer-plugin-amazon_v${version}_x5.0_linux_$(go env GOARCH)
+            go_build packer-plugin-amazon github.com/hashicorp/packer-plugin-amazon "" "$plugin"
+            sha256sum "$plugin" | cut -d " " -f 1 | tr -d "\n" >"${plugin}_SHA256SUM"
+            ln -s "plugins/${plugin#"$2/plugins/"}" "$2/packer-plugin-amazon" ;;
         peer) go_build peer . "" "$2/peer" ;;
         # The environment finds itself by where its python lies, so it can be renamed with its folder.
         moto)
@@ -76,7 +84,7 @@ if [ "${1:-}" = where ]; then
     echo "$cache/$2-$(version "$2")/$2"
     exit
 fi
-tool=${1:?"usage: scripts/tools.sh tofu|packer|cargo-deny|peer|moto, or where TOOL"}
+tool=${1:?"usage: scripts/tools.sh tofu|packer|packer-plugin-amazon|cargo-deny|peer|moto, or where TOOL"}
 version=$(version "$tool")
 case $tool in
     # Only what a user would have installed is taken from PATH. A packer there may be of another

@@ -86,6 +86,13 @@ class Rig(unittest.TestCase):
         self.assertEqual(there.describe_images(ImageIds=[copy])["Images"][0]["Tags"][0]["Value"], "image")
         self.refused("InvalidAMIName.Duplicate", there.copy_image, **copied)
 
+    def test_an_image_is_described_and_requires_session_tokens(self):
+        image = self.register("attributes")
+        self.ec2.modify_image_attribute(ImageId=image, Description={"Value": "for people"})
+        self.ec2.modify_image_attribute(ImageId=image, ImdsSupport={"Value": "v2.0"})
+        [found] = self.ec2.describe_images(ImageIds=[image])["Images"]
+        self.assertEqual((found["Description"], found["ImdsSupport"]), ("for people", "v2.0"))
+
     def test_an_image_is_deprecated_and_not(self):
         image = self.register("old")
         self.ec2.enable_image_deprecation(ImageId=image, DeprecateAt="2031-01-02T03:04:00Z")

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use aws::Aws;
-use aws::image::AwsImageSpec;
+use aws::image::{AwsImageSpec, Tools};
 use aws::vm::AwsVmSpec;
 use qemu::vm::QemuVmSpec;
 use qemu::{Local, QemuImageSpec, UnreadableBase};
@@ -18,6 +18,7 @@ use crate::domain::{ImageBackend, ImageBuilder, ImageSpec, VmBackend, VmLauncher
 
 /// Who makes an image, and what only that backend needs to know for it.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(clippy::large_enum_variant, reason = "there is one of a resource at a time")]
 pub enum Target {
     /// This computer.
     Qemu(QemuImageSpec),
@@ -113,7 +114,11 @@ impl Backends {
     pub fn builder(&self, target: &Target) -> Box<dyn ImageBuilder> {
         match target {
             Target::Qemu(spec) => Box::new(self.local.builder(spec.clone())),
-            Target::Aws(spec) => Box::new(self.aws.builder(spec.clone())),
+            Target::Aws(spec) => {
+                let (runner, packer) = (self.local.runner.clone(), self.local.packer.clone());
+                let tools = Tools { runner, packer, cache_dir: self.local.cache_dir.clone() };
+                Box::new(self.aws.builder(spec.clone(), tools))
+            }
         }
     }
 }

@@ -28,6 +28,8 @@ pub struct Job<'a> {
     pub cancel: &'a CancellationToken,
     /// How long that may take before all is killed.
     pub grace: Duration,
+    /// Whether Packer leaves everything as it is when the build fails.
+    pub keep: bool,
 }
 
 impl Packer {
@@ -83,7 +85,8 @@ impl Packer {
             None => job.log.line(line),
         };
         let limits = Limits::cancelled_by(job.cancel);
-        let code = job.runner.follow(&command::build(self, &call), &following, &limits, line).await?;
+        let code =
+            job.runner.follow(&command::build(self, &call, job.keep), &following, &limits, line).await?;
         if code == 0 && !report.has_failed() {
             return Ok(report);
         }

@@ -34,9 +34,11 @@ pub fn validate(packer: &Packer, call: &Call<'_>) -> Command {
     base(packer, call).arg("validate").arg(call.template)
 }
 
-/// Builds.
-pub fn build(packer: &Packer, call: &Call<'_>) -> Command {
-    base(packer, call).args(["build", "-machine-readable", "-color=false"]).arg(call.template)
+/// Builds. With `keep` Packer removes nothing when it fails.
+pub fn build(packer: &Packer, call: &Call<'_>, keep: bool) -> Command {
+    let command = base(packer, call).args(["build", "-machine-readable", "-color=false"]);
+    let command = if keep { command.arg("-on-error=abort") } else { command };
+    command.arg(call.template)
 }
 
 fn base(packer: &Packer, call: &Call<'_>) -> Command {
@@ -81,8 +83,12 @@ mod tests {
             skip_init: false,
         };
         let call = Call { template: Path::new("packer"), tmp: Path::new("/b/tmp"), cwd: Path::new("/b") };
-        let all =
-            [version(&packer.program), init(&packer, &call), validate(&packer, &call), build(&packer, &call)];
+        let all = [
+            version(&packer.program),
+            init(&packer, &call),
+            validate(&packer, &call),
+            build(&packer, &call, false),
+        ];
         insta::assert_snapshot!(all.iter().map(render).collect::<Vec<_>>().join("\n"));
     }
 }

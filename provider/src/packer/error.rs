@@ -117,6 +117,9 @@ pub enum PackerError {
         /// What it said.
         output: String,
     },
+    /// There is no template for it.
+    #[error("there is no template for this Packer")]
+    NoForm,
     /// The build failed.
     #[error("Packer's build failed: {reason}{}", last_lines(.tail))]
     Build {

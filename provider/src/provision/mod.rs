@@ -1,10 +1,14 @@
 //! What is done inside an image, as scripts: the same for every backend.
 //!
-//! Turns an [`ImageSpec`] into tasks and clean-up scripts. Knows no backend and runs nothing.
+//! Turns an [`ImageSpec`] into tasks and clean-up scripts, and those into what Packer's provisioners do (`parts`). Knows
+//! no backend.
 
 mod clean;
+pub mod parts;
+mod upload;
 
 pub use clean::{Cleanup, cleanup};
+pub use upload::{UploadError, pack};
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -46,11 +50,17 @@ pub enum Work {
     Reboot,
 }
 
+/// Where scripts and archives lie in a booted guest. Not below `/run`, from which nothing can be executed.
+pub const STAGE: &str = "/var/tmp/sindri-build";
+
 /// Run as root in an image, runs the task's script, which is `script` in the stage.
 pub const RUN_SCRIPT: &str = include_str!("../../../templates/scripts/run-script.sh");
 
 /// Run as root in an image, puts what `upload.tar` in the stage holds in its place.
 pub const UPLOAD: &str = include_str!("../../../templates/scripts/upload.sh");
+
+/// Run as root in a booted guest before it is cleaned, so that it stays clean.
+pub const QUIET: &str = include_str!("../../../templates/scripts/quiet-guest.sh");
 
 impl Task {
     /// All that [`RUN_SCRIPT`] or [`UPLOAD`] sees in a guest: the task's own environment and the instructions.

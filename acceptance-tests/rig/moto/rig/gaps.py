@@ -24,10 +24,12 @@ def close():
     AmiBackend.copy_image = unique_name(AmiBackend.copy_image, position=2)
     AmisResponse.copy_image = copy_with_tags
     AmisResponse.register_image = register_with_attributes
+    AmisResponse.modify_image_attribute = with_values(AmisResponse.modify_image_attribute)
     AmisResponse.enable_image_deprecation = enable_deprecation
     AmisResponse.disable_image_deprecation = disable_deprecation
     General.get_console_output = console_output
     Ami.deprecation_time = None
+    Ami.imds_support = None
     # moto writes every image with "standard": what an EBS image says matters to who launches it.
     Ami.root_device_type = property(lambda self: "ebs", lambda self, value: None)
 
@@ -122,6 +124,22 @@ def register_with_attributes(self):
     ami.boot_mode = self._get_param("BootMode", "uefi-preferred")
     tag_image(self, ami)
     return ActionResult({"ImageId": ami.id})
+
+
+def with_values(modify_image_attribute):
+    """A description and whether instance metadata needs session tokens, too."""
+
+    @functools.wraps(modify_image_attribute)
+    def modified(self):
+        answer = modify_image_attribute(self)
+        ami = self.ec2_backend.describe_images(ami_ids=[self._get_param("ImageId")])[0]
+        if description := self._get_param("Description"):
+            ami.description = description.get("Value", "")
+        if imds := self._get_param("ImdsSupport"):
+            ami.imds_support = imds.get("Value")
+        return answer
+
+    return modified
 
 
 def enable_deprecation(self):

@@ -13,6 +13,8 @@ use aws_config::retry::RetryConfig;
 use aws_config::sts::AssumeRoleProvider;
 use aws_config::timeout::TimeoutConfig;
 use aws_config::{AppName, BehaviorVersion, SdkConfig};
+use aws_credential_types::Credentials;
+use aws_credential_types::provider::ProvideCredentials;
 use aws_sdk_ec2::config::retry::{RetryPartition, TokenBucket};
 use aws_sdk_ec2::config::{Region as SdkRegion, SharedCredentialsProvider};
 use tokio::sync::OnceCell;
@@ -118,6 +120,28 @@ impl Aws {
         }
         let asked = aws_sdk_sts::Client::from_conf(sts.build()).get_caller_identity().send().await;
         asked.map_err(|error| AwsError::of("sts:GetCallerIdentity", error))
+    }
+
+    /// The credentials in use, for a program that works with AWS on our behalf.
+    ///
+    /// # Errors
+    /// When there are none.
+    pub(super) async fn credentials(&self) -> Result<Credentials, AwsError> {
+        let Some(provider) = self.config().await.credentials_provider() else {
+            return Err(AwsError::NoCredentials { source: "no provider of credentials is set up".into() });
+        };
+        provider.provide_credentials().await.map_err(AwsError::of_credentials)
+    }
+
+    /// Where EC2 is, when that is another place than AWS's own.
+    pub(super) async fn endpoint(&self) -> Option<String> {
+        let named = self.settings.endpoint_url.clone();
+        let named =
+            named.or_else(|| std::env::var("AWS_ENDPOINT_URL_EC2").ok().filter(|url| !url.is_empty()));
+        match named {
+            Some(url) => Some(url),
+            None => self.config().await.endpoint_url().map(str::to_owned),
+        }
     }
 
     async fn check_account(&self) -> Result<(), AwsError> {

@@ -151,6 +151,13 @@ impl AwsError {
         }
     }
 
+    /// Why there are no credentials.
+    pub(super) fn of_credentials(error: CredentialsError) -> Self {
+        let missing = matches!(error, CredentialsError::CredentialsNotLoaded(_));
+        let source = Box::new(error);
+        if missing { Self::NoCredentials { source } } else { Self::UnusableCredentials { source } }
+    }
+
     fn without_code<E>(operation: &'static str, error: SdkError<E>) -> Self
     where
         E: Error + Send + Sync + 'static,

@@ -10,6 +10,10 @@ pub(super) const KEY: &str = "sindri_key";
 pub(super) const VM: &str = "sindri_vm";
 /// The instance for which a key pair or security group was made.
 pub(super) const INSTANCE: &str = "sindri_instance";
+/// Which build made an image, and all that was made for it: a UUID.
+pub(super) const BUILD: &str = "sindri_build";
+/// When that build must be over: what still has it later is left over, and anybody's to remove. RFC 3339.
+pub(super) const DEADLINE: &str = "sindri_deadline";
 /// What the requested base turned out to be.
 pub(super) const BASE: &str = "sindri_base";
 /// How long the build took, in seconds.

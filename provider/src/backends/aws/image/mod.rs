@@ -6,7 +6,7 @@ mod delete;
 mod read;
 mod spec;
 
-pub use build::AwsBuilder;
+pub use build::{AwsBuilder, Tools};
 pub use spec::{AwsImageSpec, Bastion, Builder, Interface, Login, Source, Volume};
 
 use std::sync::Arc;

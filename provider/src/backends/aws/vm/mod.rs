@@ -11,7 +11,7 @@ mod files;
 mod launch;
 mod spec;
 mod status;
-mod surroundings;
+pub(super) mod surroundings;
 mod up;
 
 use std::sync::Arc;

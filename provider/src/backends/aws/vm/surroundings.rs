@@ -20,12 +20,12 @@ const IN_USE_LOOKS: u32 = 30;
 const OURS: &str = "SSH, by Sindri";
 
 /// The name of a launch's key pair and security group.
-pub(super) fn name(launch: &str) -> String {
+pub(in crate::backends::aws) fn name(launch: &str) -> String {
     format!("sindri-{launch}")
 }
 
 /// Imports the public half of a machine's key. Returns the pair's id.
-pub(super) async fn import_key(
+pub(in crate::backends::aws) async fn import_key(
     region: &Region,
     launch: &str,
     public_key: &str,
@@ -215,7 +215,11 @@ pub(super) async fn remove(region: &Region, launch: &str, cancel: &CancellationT
     }
 }
 
-async fn remove_group(region: &Region, group: &str, cancel: &CancellationToken) -> Result<(), VmError> {
+pub(in crate::backends::aws) async fn remove_group(
+    region: &Region,
+    group: &str,
+    cancel: &CancellationToken,
+) -> Result<(), VmError> {
     let mut pause = Duration::from_millis(500);
     for look in 0.. {
         let deleted = region.ec2.delete_security_group().group_id(group).send().await;

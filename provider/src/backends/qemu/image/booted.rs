@@ -13,14 +13,11 @@ use crate::backends::qemu::{Base, DiskFormat};
 use crate::domain::{Environment, OnError};
 use crate::process::private;
 use crate::process::{Finished, Limits, ProcessError, Secret};
-use crate::provision::{RUN_SCRIPT, Task, UPLOAD, Work};
+use crate::provision::{self, RUN_SCRIPT, STAGE, Task, UPLOAD, Work};
 use crate::ssh::{self, Exec, Input, KnownHost, Login, Session, SshError};
 
 /// How long a guest may take to its login: emulated, with a busy host, minutes are usual.
 pub(super) const BOOT: Duration = Duration::from_secs(15 * 60);
-
-/// Where scripts and archives lie in the guest. Not below `/run`, from which nothing can be executed.
-pub(super) const STAGE: &str = "/var/tmp/sindri-build";
 
 /// How many of a failed command's last lines are shown.
 const TAIL: usize = 20;
@@ -217,7 +214,7 @@ impl<'a> Booted<'a> {
             Work::Upload { source, .. } => {
                 let archive = self.dir.join("upload.tar");
                 let Build { host, log, cancel, .. } = self.build;
-                let name = super::upload::pack(host, source, &archive, log, cancel).await?;
+                let name = provision::pack(&host.runner, source, &archive, log, cancel).await?;
                 self.copy(Input::File(&archive), "upload.tar", 0o600, &limits).await?;
                 fs::remove_file(&archive).map_err(BuildError::io("remove", &archive))?;
                 (UPLOAD, name)

@@ -7,6 +7,8 @@ use std::time::Duration;
 use crate::backends::qemu::guest::GuestError;
 use crate::packer::{PackerError, Version};
 use crate::process::ProcessError;
+use crate::provision::UploadError;
+use crate::provision::parts::{Failure, PartError};
 
 /// Why an image was not built.
 #[derive(Debug, thiserror::Error)]
@@ -209,6 +211,39 @@ pub enum BuildError {
     /// The specification cannot be built on this host or contradicts itself.
     #[error("{0}")]
     Invalid(String),
+}
+
+impl From<UploadError> for BuildError {
+    fn from(error: UploadError) -> Self {
+        match error {
+            UploadError::Absent(_) => Self::Invalid(error.to_string()),
+            UploadError::Archive { path, source } => Self::io("create", &path)(source),
+            UploadError::Tar { path, source } => Self::tool(format!("read {}", path.display()))(source),
+        }
+    }
+}
+
+impl From<PartError> for BuildError {
+    fn from(error: PartError) -> Self {
+        match error {
+            PartError::Upload(error) => error.into(),
+            PartError::Write { path, source } => Self::io("write", &path)(source),
+            PartError::Shell { name, source } => {
+                Self::Guest { operation: format!("prepare step {name}"), source: GuestError::Ssh(source) }
+            }
+        }
+    }
+}
+
+impl From<Failure> for BuildError {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::Step { name, code, tail } => Self::Step { name, code, tail },
+            Failure::Timeout { name, limit, tail } => Self::StepTimeout { name, limit, tail },
+            Failure::Check { name, code, tail } => Self::Check { name, code, tail },
+            Failure::Start(error) | Failure::Packer(error) => Self::packer(error),
+        }
+    }
 }
 
 fn hint(error: &ProcessError) -> String {

@@ -12,7 +12,6 @@ use crate::domain::Environment;
 use crate::provision;
 use crate::ssh::SshError;
 
-pub(super) const QUIET: &str = include_str!("../../../../../templates/scripts/quiet-guest.sh");
 pub(super) const AWAIT: &str = include_str!("../../../../../templates/scripts/await-cloud-init.sh");
 pub(super) const LEAVE: &str = include_str!("../../../../../templates/scripts/leave-guest.sh");
 
@@ -44,7 +43,7 @@ async fn run(build: &Build<'_>, guest: &mut Booted<'_>) -> Result<(), BuildError
     }
     let cleanups = provision::cleanup(build.spec.security);
     if !cleanups.is_empty() {
-        own_script(guest, "quiet the guest", QUIET, &Environment::default()).await?;
+        own_script(guest, "quiet the guest", provision::QUIET, &Environment::default()).await?;
     }
     for cleanup in cleanups {
         guest.run(&cleanup.task()).await?;

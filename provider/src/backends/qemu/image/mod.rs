@@ -20,7 +20,6 @@ mod packer_engine;
 mod problems;
 mod release;
 mod tree;
-mod upload;
 
 mod verify;
 
@@ -170,7 +169,7 @@ async fn from_bootstrap(build: &Build<'_>, area: &Area, bootstrap: &Bootstrap) -
     let made = async {
         let (packed, size) = from_tree(build, &layer, &tree).await?;
         guest_build::move_disk(build, &packed, &raw).await?;
-        Ok(size)
+        Ok::<_, BuildError>(size)
     }
     .await;
     let removed = tree.remove().await;

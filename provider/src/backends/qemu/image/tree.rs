@@ -15,7 +15,7 @@ use super::{BuildError, Host};
 use crate::backends::qemu::Network;
 use crate::process::enter::{self, ENV_PREFIX, Entry};
 use crate::process::{BuildLog, Command, Limits, ProcessError};
-use crate::provision::{RUN_SCRIPT, Task, UPLOAD, Work};
+use crate::provision::{self, RUN_SCRIPT, Task, UPLOAD, Work};
 
 const MKE2FS_CONF: &str = include_str!("../../../../../templates/mke2fs.conf");
 const PACK: &str = include_str!("../../../../../templates/scripts/pack-tree.sh");
@@ -188,7 +188,7 @@ impl<'a> Tree<'a> {
 
     async fn stage_upload(&self, source: &Path) -> Result<String, BuildError> {
         let archive = self.area.host(&format!("{}/stage/upload.tar", self.folder));
-        let name = super::upload::pack(self.host, source, &archive, self.log, self.cancel).await?;
+        let name = provision::pack(&self.host.runner, source, &archive, self.log, self.cancel).await?;
         // The folder above the area keeps others out.
         fs::set_permissions(&archive, Permissions::from_mode(0o644))
             .map_err(BuildError::io("open up", &archive))?;

@@ -4,7 +4,6 @@
 //! is the same image, so the engine is not part of the cache key. Steps, template and values stand in files of the
 //! build's folder. How Packer is run, and what it says, is the business of `packer`.
 
-mod parts;
 mod template;
 
 use std::fs;
@@ -12,15 +11,16 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::booted::{self, BOOT, FirstBoot, Start, guest_error};
-use super::guest_build::{LEAVE, OFF, QUIET, leave_environment};
+use super::guest_build::{AWAIT, LEAVE, OFF, PATIENCE, leave_environment};
 use super::{Build, BuildError};
 use crate::backends::qemu::guest::{self, GuestError, console};
 use crate::backends::qemu::{DiskFormat, guest::GuestSpec};
-use crate::packer::{Folder, Job, Packer, PackerError, Plugins, Report, Said, Version};
+use crate::packer::{Folder, Job, Packer, PackerError, Recipe, Report, Version};
 use crate::process::{Limits, private};
+use crate::provision;
+use crate::provision::parts::{Failure, Part, Site, Writer, shell_line};
 use crate::ssh;
 
-use self::parts::{Part, Writer, shell_line};
 use self::template::{BASE, DISK, OUTPUT, PLUGIN, Values};
 
 /// The first Packer whose qemu builder has all options that the template uses.
@@ -51,8 +51,7 @@ pub(super) async fn provision(build: &Build<'_>, dir: &Path, disk: &Path) -> Res
     let (spec, port) = with_port(prepared.spec, dir)?;
     let qemu =
         guest::command_line(&spec, &prepared.emulator, dir).map_err(guest_error("prepare the guest"))?;
-    private::create_dir(&dir.join(PARTS)).map_err(BuildError::io("create", &dir.join(PARTS)))?;
-    let parts = Writer::new(build, dir, PARTS, BOOT).write(booted::is_seeded(build), QUIET).await?;
+    let parts = write_parts(build, dir).await?;
     let leave = shell_line("leave the guest", LEAVE, &leave_environment(&prepared.public_key))?;
     let values = Values {
         qemu: &qemu,
@@ -110,82 +109,39 @@ async fn run(
     let variables = template::variables(values, parts).ok_or_else(not_text)?;
     let folder = Folder::create(&dir.join(FOLDER)).map_err(BuildError::packer)?;
     let Build { host, log, cancel, .. } = build;
-    let job = Job { folder: &folder, cwd: dir, runner: &host.runner, log, cancel, grace: GRACE };
+    let job = Job { folder: &folder, cwd: dir, runner: &host.runner, log, cancel, grace: GRACE, keep: false };
     let own_plugins = host.packer.plugin_dir.is_some() || host.packer.skip_init;
-    let mut tries = Plugins::to_try(packer.version).iter().peekable();
-    while let Some(plugins) = tries.next() {
-        let hcl = template::hcl(*plugins, own_plugins, parts).map_err(BuildError::packer)?;
-        folder.write(&hcl, &variables).map_err(BuildError::packer)?;
-        if *plugins == Plugins::Required {
-            let required = format!("qemu {PLUGIN}");
-            packer.init(&job, &required, &host.cache_dir).await.map_err(BuildError::packer)?;
-        }
-        match packer.validate(&job).await {
-            Ok(()) => break,
-            Err(PackerError::Invalid { output, .. }) if tries.peek().is_some() && is_unknown(&output) => {}
-            Err(error) => return Err(BuildError::packer(error)),
-        }
-    }
-    let mut at: Option<&Part> = None;
-    let built = packer.build(&job, |said, text| {
-        if let Some(part) = parts.iter().find(|part| said == Said::Say && begins(part, text)) {
-            if at.is_none_or(|at| at.name != part.name) {
-                log.step(&format!("Provisioning step {}", part.name));
-            }
-            at = Some(part);
-        }
-    });
-    let built = built.await;
-    built.map_err(|error| failure(error, at, dir))
-}
-
-/// Whether Packer says that it has no qemu builder.
-fn is_unknown(output: &str) -> bool {
-    output.contains("Unknown source type") || output.contains("The source qemu is unknown")
-}
-
-/// Whether Packer says that it begins with this part.
-fn begins(part: &Part, text: &str) -> bool {
-    ["Provisioning with shell script: ", "Uploading "].iter().any(|words| {
-        text.split_once(words).is_some_and(|(_, rest)| rest.split_whitespace().next() == Some(&part.source))
-    })
-}
-
-/// A failure of a step as our own builder tells it.
-fn failure(error: PackerError, at: Option<&Part>, dir: &Path) -> BuildError {
-    let PackerError::Build { reason, tail, late } = error else { return BuildError::packer(error) };
-    match (at, exit_code(&reason)) {
-        (Some(part), Some(code)) => BuildError::Step { name: part.name.clone(), code, tail },
-        (Some(Part { name, timeout: Some(limit), .. }), None) if late => {
-            BuildError::StepTimeout { name: name.clone(), limit: *limit, tail }
-        }
-        (None, _) => {
+    let forms = template::forms(packer.version, own_plugins, parts).map_err(BuildError::packer)?;
+    let (required, lock_dir) = (format!("qemu {PLUGIN}"), &host.cache_dir);
+    let recipe = Recipe { forms: &forms, variables: &variables, required: &required, lock_dir };
+    packer.accept(&job, &recipe).await.map_err(BuildError::packer)?;
+    match provision::parts::run(packer, &job, parts).await {
+        Err(Failure::Start(PackerError::Build { reason, tail, late })) => {
             let tail = format!("{tail}\n{}", console::tail(dir)).trim().to_owned();
-            BuildError::packer(PackerError::Build { reason, tail, late })
+            Err(BuildError::packer(PackerError::Build { reason, tail, late }))
         }
-        _ => BuildError::packer(PackerError::Build { reason, tail, late }),
+        other => Ok(other?),
     }
 }
 
-/// `Script exited with non-zero exit status: 3. Allowed exit codes are: [0]`
-fn exit_code(reason: &str) -> Option<i32> {
-    let (_, rest) = reason.split_once("non-zero exit status: ")?;
-    rest.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_packer_says_of_a_failing_script() {
-        for (reason, code) in [
-            ("Script exited with non-zero exit status: 3.Allowed exit codes are: [0]", Some(3)),
-            ("Script exited with non-zero exit status: 42. Allowed exit codes are: [0]", Some(42)),
-            ("Timeout waiting for SSH.", None),
-            ("non-zero exit status: x", None),
-        ] {
-            assert_eq!(exit_code(reason), code, "{reason}");
-        }
+/// All that is done in the guest, in order, but for switching it off.
+async fn write_parts(build: &Build<'_>, dir: &Path) -> Result<Vec<Part>, BuildError> {
+    let folder = dir.join(PARTS);
+    private::create_dir(&folder).map_err(BuildError::io("create", &folder))?;
+    let (runner, log, cancel) = (&build.host.runner, build.log, build.cancel);
+    let mut writer = Writer::begin(Site { cwd: dir, folder: PARTS, boot: BOOT, runner, log, cancel })?;
+    if booted::is_seeded(build) {
+        writer.script("wait for cloud-init", AWAIT, Some(PATIENCE))?;
     }
+    for task in provision::tasks(build.spec) {
+        writer.task(&task).await?;
+    }
+    let cleanups = provision::cleanup(build.spec.security);
+    if !cleanups.is_empty() {
+        writer.script("quiet the guest", provision::QUIET, Some(PATIENCE))?;
+    }
+    for cleanup in cleanups {
+        writer.task(&cleanup.task()).await?;
+    }
+    Ok(writer.finish())
 }

@@ -3,11 +3,10 @@
 use std::path::Path;
 
 use serde::Serialize;
-use serde_json::json;
 
-use super::parts::{Kind, Part};
-use crate::packer::{PackerError, Plugins, Variables, render};
+use crate::packer::{Form, PackerError, Plugins, Variables, Version, render};
 use crate::process::Command;
+use crate::provision::parts::{self, Kind, PROVISIONERS, Part};
 
 const TEMPLATE: &str = include_str!("../../../../../../templates/packer/qemu.pkr.hcl.tera");
 
@@ -30,17 +29,26 @@ struct Structure {
     parts: Vec<Kind>,
 }
 
-/// The template for these parts. `own_plugins` tells that the user says where plugins are.
+/// The template for these parts, in the forms that this version may take. `own_plugins` tells that the user says where
+/// plugins are.
 ///
 /// # Errors
 /// When the template itself is wrong.
-pub(super) fn hcl(plugins: Plugins, own_plugins: bool, parts: &[Part]) -> Result<String, PackerError> {
+pub(super) fn forms(version: Version, own_plugins: bool, parts: &[Part]) -> Result<Vec<Form>, PackerError> {
+    let form = |plugins: &Plugins| {
+        let hcl = hcl(*plugins, own_plugins, parts)?;
+        Ok(Form { hcl, plugins: *plugins, refused: &["Unknown source type", "The source qemu is unknown"] })
+    };
+    Plugins::to_try(version).iter().map(form).collect()
+}
+
+fn hcl(plugins: Plugins, own_plugins: bool, parts: &[Part]) -> Result<String, PackerError> {
     let plugin = match (plugins, own_plugins) {
         (Plugins::Bundled, _) => None,
         (Plugins::Required, true) => Some(OWN_PLUGIN),
         (Plugins::Required, false) => Some(PLUGIN),
     };
-    render(TEMPLATE, &Structure { plugin, parts: parts.iter().map(|part| part.kind).collect() })
+    render(TEMPLATE, &[PROVISIONERS], &Structure { plugin, parts: parts::kinds(parts) })
 }
 
 /// The values.
@@ -78,15 +86,7 @@ pub(super) fn variables(values: &Values<'_>, parts: &[Part]) -> Option<Variables
     variables.set("boot_timeout", format!("{}s", values.boot_seconds));
     variables.set("leave_command", values.leave);
     variables.set("leave_timeout", format!("{}s", values.leave_seconds));
-    let parts: Vec<_> = parts
-        .iter()
-        .map(|part| {
-            let timeout =
-                part.timeout.map(|limit| format!("{}s", limit.as_secs().max(1))).unwrap_or_default();
-            json!({ "source": part.source, "destination": part.destination, "timeout": timeout })
-        })
-        .collect();
-    variables.set("parts", parts);
+    parts::declare(&mut variables, parts, "root");
     Some(variables)
 }
 

@@ -8,7 +8,7 @@ use super::*;
 
 fn part(kind: Kind, text: &str) -> Part {
     let timeout = matches!(kind, Kind::Limited | Kind::Return).then(|| std::time::Duration::from_secs(90));
-    Part { kind, name: text.into(), source: text.into(), destination: text.into(), timeout }
+    Part { kind, name: text.into(), check: false, source: text.into(), destination: text.into(), timeout }
 }
 
 fn all(text: &str) -> Vec<Part> {

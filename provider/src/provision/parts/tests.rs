@@ -34,14 +34,14 @@ fn a_shell_sees_scripts_and_environments_exactly() {
     assert_eq!(seen, format!("{HOSTILE}|{HOSTILE}|{HOSTILE}|noninteractive"));
     assert!(!dir.path().join("canary").exists());
     task.environment.plain = BTreeMap::from([("a b".to_owned(), String::new())]);
-    assert!(matches!(line(&task, "", show), Err(BuildError::Guest { .. })));
+    assert!(matches!(line(&task, "", show), Err(PartError::Shell { .. })));
 }
 
 #[test]
 fn our_own_parts_are_shell() {
-    for text in [PREPARE, REBOOT, RETURN] {
+    for text in [PREPARE, REBOOT, RETURN, &format!("{RETURN}{PREPARE}")] {
         let status = Command::new("sh").args(["-n", "-c", text]).status().unwrap();
         assert!(status.success(), "{text}");
     }
-    assert!(PREPARE.contains(MEMORY) && RETURN.contains(MEMORY));
+    assert!(PREPARE.contains(MEMORY) && PREPARE.contains(INCOMING));
 }

@@ -1,0 +1,122 @@
+//! The way to the builder: who may reach it, and the key that it lets in.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+use super::{Build, BuildError};
+use crate::backends::aws::AwsError;
+use crate::backends::aws::image::{Builder, Interface};
+use crate::backends::aws::region::Region;
+use crate::backends::aws::vm::surroundings;
+use crate::ssh;
+
+/// Tells by which address we come (<https://checkip.amazonaws.com>).
+const CHECKIP: &str = "https://checkip.amazonaws.com";
+/// How long it may take.
+const PATIENCE: Duration = Duration::from_secs(15);
+
+/// Networks that the group of the build lets in; none when it needs no group, or no way in.
+pub(super) async fn networks(
+    builder: &Builder,
+    cancel: &CancellationToken,
+) -> Result<Vec<String>, BuildError> {
+    if !builder.security_group_ids.is_empty() || builder.login.interface == Interface::SessionManager {
+        return Ok(Vec::new());
+    }
+    if !builder.allowed_cidrs.is_empty() {
+        return Ok(builder.allowed_cidrs.clone());
+    }
+    tokio::select! {
+        asked = ask(CHECKIP) => asked.map(|network| vec![network]).map_err(|reason| unknown(&reason)),
+        () = cancel.cancelled() => Err(BuildError::Cancelled),
+    }
+}
+
+async fn ask(url: &str) -> Result<String, String> {
+    let client = reqwest::Client::builder().timeout(PATIENCE).build();
+    let asked = async { client?.get(url).send().await?.error_for_status()?.text().await };
+    let text = asked.await.map_err(|error| crate::domain::backend::causes(&error))?;
+    network(&text).ok_or_else(|| format!("it answers with {:?}", text.chars().take(80).collect::<String>()))
+}
+
+/// The network of one address.
+fn network(text: &str) -> Option<String> {
+    let address: IpAddr = text.trim().parse().ok()?;
+    Some(format!("{address}/{}", if address.is_ipv4() { 32 } else { 128 }))
+}
+
+fn unknown(reason: &str) -> BuildError {
+    let problem = format!(
+        "{CHECKIP} does not tell this computer's public address ({reason}): set `allowed_cidrs` to the networks that may reach the builder's SSH, such as [\"203.0.113.7/32\"], or `security_group_ids`"
+    );
+    BuildError::refused("aws.allowed_cidrs", problem)
+}
+
+/// The key that the builder lets in. Ours is made here and not by Packer: Packer's oldest ones are of a kind that
+/// today's servers refuse (RSA with SHA-1), and bear no tag.
+pub(super) struct Access {
+    /// The pair's name in EC2.
+    pub(super) key_name: String,
+    /// The private key.
+    pub(super) key_file: PathBuf,
+    /// The public one, when it is ours.
+    pub(super) public_key: Option<String>,
+}
+
+impl Access {
+    /// Takes the user's key pair, or makes one.
+    pub(super) async fn make(build: &Build<'_>) -> Result<Self, BuildError> {
+        let login = &build.spec.builder.login;
+        if let (Some(name), Some(path)) = (&login.keypair_name, &login.private_key_path) {
+            let key_file = std::path::absolute(path).map_err(BuildError::io("find", path))?;
+            if !key_file.is_file() {
+                let problem = format!("there is no file {}", key_file.display());
+                return Err(BuildError::refused("aws.ssh_private_key_path", problem));
+            }
+            return Ok(Self { key_name: name.clone(), key_file, public_key: None });
+        }
+        let key_file = build.dir.join("ssh_key");
+        let public_key = ssh::generate(&key_file, &format!("sindri-{}", build.id))?;
+        surroundings::import_key(build.region, &build.id, &public_key, &build.tags()).await?;
+        Ok(Self { key_name: surroundings::name(&build.id), key_file, public_key: Some(public_key) })
+    }
+
+    /// Removes what was made. What stays has the build's tag.
+    pub(super) async fn remove(&self, region: &Region) {
+        if self.public_key.is_none() {
+            return;
+        }
+        let deleted = region.ec2.delete_key_pair().key_name(&self.key_name).send().await;
+        if let Err(error) = deleted.map_err(|error| AwsError::of("DeleteKeyPair", error)) {
+            tracing::warn!(key = self.key_name, %error, "a build's key pair is not removed");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_address_is_a_network() {
+        for (told, expected) in [
+            ("203.0.113.7\n", Some("203.0.113.7/32")),
+            ("2001:db8::1", Some("2001:db8::1/128")),
+            ("<html>", None),
+            ("", None),
+            ("0.0.0.0/0", None),
+        ] {
+            assert_eq!(network(told).as_deref(), expected, "{told}");
+        }
+    }
+
+    #[tokio::test]
+    async fn nobody_answering_says_what_to_set() {
+        let error = ask("http://127.0.0.1:1").await.map_err(|reason| unknown(&reason)).unwrap_err();
+        let BuildError::Refused { attribute, problem } = error else { panic!("{error}") };
+        assert!(attribute == "aws.allowed_cidrs" && problem.contains("set `allowed_cidrs`"), "{problem}");
+    }
+}

@@ -1,0 +1,77 @@
+//! The last of a build: an AMI gets its attributes and tags. The key comes last, in a request of its own: an image with
+//! a key is complete.
+
+use std::collections::BTreeMap;
+
+use aws_sdk_ec2::types::{AttributeValue, Image as Ami, ImdsSupportValues, Tag};
+
+use super::{Build, BuildError};
+use crate::backends::aws::image::{describe, read, tag};
+use crate::backends::aws::region::Region;
+use crate::backends::aws::{AwsError, tags};
+use crate::domain::Image;
+
+/// Completes the image, and enters it among those that are known.
+pub(super) async fn complete(build: &Build<'_>, base: &Ami, ami: &Ami) -> Result<Image, BuildError> {
+    let Build { region, request, .. } = build;
+    let id = ami.image_id().unwrap_or_default();
+    build.log.step("Completing the image");
+    if build.spec.imdsv2_required && ami.imds_support() != Some(&ImdsSupportValues::V20) {
+        require_tokens(region, id).await?;
+    }
+    if let Some(text) = request.labels.description.as_deref().filter(|text| Some(*text) != ami.description())
+    {
+        describe(region, ami, text).await?;
+    }
+    let seconds = build.started.elapsed().as_secs();
+    tag(region, id, all_tags(build, base, seconds).into_iter().collect()).await?;
+    let snapshots = read::snapshots(ami);
+    for snapshot in &snapshots {
+        // Packer's own tags may have come too late for a policy, or not at all.
+        tag(region, snapshot, request.labels.tags.clone().into_iter().collect()).await?;
+    }
+    no_deadline(region, snapshots.into_iter().chain([id.to_owned()]).collect()).await?;
+    if request.cancel.is_cancelled() {
+        return Err(BuildError::Cancelled);
+    }
+    tag(region, id, vec![(tags::KEY.to_owned(), request.key.as_str().to_owned())]).await?;
+    let known = region.fresh_image(id).await?;
+    let image = read::image(&region.name, known.as_ref().unwrap_or(ami));
+    build.log.step(&format!("Image {id} is finished"));
+    // EC2 may answer with the image as it was a moment ago.
+    Ok(Image {
+        key: Some(request.key.clone()),
+        labels: request.labels.clone(),
+        resolved_base: base.image_id().map(str::to_owned),
+        build_seconds: Some(seconds),
+        ..image
+    })
+}
+
+/// All but the key.
+fn all_tags(build: &Build<'_>, base: &Ami, seconds: u64) -> BTreeMap<String, String> {
+    let request = build.request;
+    let mut all = request.labels.tags.clone();
+    all.extend([
+        (format!("{}{}", tags::HOLDER, request.holder), "held".to_owned()),
+        (tags::BASE.to_owned(), base.image_id().unwrap_or_default().to_owned()),
+        (tags::BUILD_SECONDS.to_owned(), seconds.to_string()),
+    ]);
+    let channels = request.labels.channels.iter();
+    all.extend(channels.map(|name| (format!("{}{name}", tags::CHANNEL), "promoted".to_owned())));
+    all
+}
+
+/// Machines from the image give instance metadata to session tokens only. Afterwards, since not every Packer can have it
+/// so from the start (`ModifyImageAttribute`, `ImdsSupport`).
+async fn require_tokens(region: &Region, id: &str) -> Result<(), AwsError> {
+    let value = AttributeValue::builder().value(ImdsSupportValues::V20.as_str()).build();
+    let done = region.ec2.modify_image_attribute().image_id(id).imds_support(value).send().await;
+    done.map(drop).map_err(|error| AwsError::of("ModifyImageAttribute", error))
+}
+
+async fn no_deadline(region: &Region, ids: Vec<String>) -> Result<(), AwsError> {
+    let tag = Tag::builder().key(tags::DEADLINE).build();
+    let done = region.ec2.delete_tags().set_resources(Some(ids)).tags(tag).send().await;
+    done.map(drop).map_err(|error| AwsError::of("DeleteTags", error))
+}

@@ -1,0 +1,188 @@
+//! Packer's amazon-ebs builder: the steps in a builder on EC2, and an AMI of that.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::fs;
+use std::time::Duration;
+
+use aws_sdk_ec2::types::Image as Ami;
+
+use super::access::Access;
+use super::template::{self, PLUGIN, Values};
+use super::{Build, BuildError, artifact};
+use crate::domain::{Environment, OnError};
+use crate::packer::{Folder, Job, Packer, PackerError, Recipe};
+use crate::process::{Limits, private};
+use crate::provision;
+use crate::provision::parts::{self, Part, Site, Writer};
+
+/// How long a builder may take to its login, and to come back from a restart.
+const BOOT: Duration = Duration::from_secs(15 * 60);
+/// How long cloud-init, one check, and cleaning may take.
+const PATIENCE: Duration = Duration::from_secs(15 * 60);
+/// What Packer has to terminate the builder when it is cancelled.
+const GRACE: Duration = Duration::from_secs(5 * 60);
+/// The folder of what Packer is given, and of the parts' files, in the build's folder.
+const FOLDER: &str = "packer";
+const PARTS: &str = "parts";
+
+/// A builder's first boot is awaited as a whole: its package sources are set up by it.
+const AWAIT: &str = "command -v cloud-init >/dev/null || exit 0\ncloud-init status --wait --long\ncode=$?\n\
+                     # Done, with errors that it got over.\n[ \"$code\" -ne 2 ] || code=0\nexit \"$code\"\n";
+/// Removes the way in and our own folders.
+const LEAVE: &str = include_str!("../../../../../../templates/scripts/leave-builder.sh");
+
+/// The user's Packer.
+pub(super) async fn find(build: &Build<'_>) -> Result<Packer, BuildError> {
+    let limits = Limits::cancelled_by(&build.request.cancel);
+    let found = build.tools.packer.locate(&build.tools.runner, &limits).await;
+    let packer = found.map_err(|error| BuildError::from(PackerError::from(error)))?;
+    if packer.version < template::NEEDED {
+        let problem = format!(
+            "images on AWS need Packer {} or later, and {} is Packer {}: install a newer one, or say where it is (`packer` in the provider's configuration, or PACKER_BIN)",
+            template::NEEDED,
+            packer.program.display(),
+            packer.version
+        );
+        return Err(BuildError::refused("aws", problem));
+    }
+    Ok(packer)
+}
+
+/// Builds. Returns the AMI's id.
+pub(super) async fn run(
+    build: &Build<'_>,
+    packer: &Packer,
+    base: &Ami,
+    access: &Access,
+    networks: Vec<String>,
+) -> Result<String, BuildError> {
+    build.log.step(&format!("Handing over to Packer {}", packer.version));
+    let mut packer = packer.clone();
+    packer.env.extend(environment(build).await?);
+    let folder = build.dir.join(PARTS);
+    private::create_dir(&folder).map_err(BuildError::io("create", &folder))?;
+    let built = hand_over(build, &packer, base, access, networks).await;
+    // Steps have secrets in them.
+    fs::remove_dir_all(&folder).map_err(BuildError::io("remove", &folder))?;
+    built
+}
+
+async fn hand_over(
+    build: &Build<'_>,
+    packer: &Packer,
+    base: &Ami,
+    access: &Access,
+    networks: Vec<String>,
+) -> Result<String, BuildError> {
+    let Build { spec, tools, request, log, dir, .. } = build;
+    let parts = write_parts(build, access).await?;
+    let tags = build.tags();
+    let endpoint = build.aws.endpoint().await;
+    let values = Values {
+        spec,
+        name: &build.name,
+        base,
+        tags: &tags,
+        networks: &networks,
+        key_name: &access.key_name,
+        key_file: access.key_file.to_str().ok_or_else(|| not_text(build))?,
+        endpoint: endpoint.as_deref(),
+        boot: BOOT,
+    };
+    let variables = template::variables(&values, &parts);
+    let folder = Folder::create(&dir.join(FOLDER))?;
+    let keep = request.spec.on_error == OnError::Keep;
+    let (runner, cancel) = (&tools.runner, &request.cancel);
+    let job = Job { folder: &folder, cwd: dir, runner, log, cancel, grace: GRACE, keep };
+    let own_plugins = tools.packer.plugin_dir.is_some() || tools.packer.skip_init;
+    let forms = template::forms(packer.version, own_plugins, &parts)?;
+    let (required, lock_dir) = (format!("amazon {PLUGIN}"), &tools.cache_dir);
+    let recipe = Recipe { forms: &forms, variables: &variables, required: &required, lock_dir };
+    let taken = packer.accept(&job, &recipe).await?;
+    if spec.imdsv2_required && !template::asks_for_tokens(&forms[taken]) {
+        log.line(&format!(
+            "Packer {} cannot have the builder give metadata to session tokens only: it does so where the source image says so. The finished image says so in any case",
+            packer.version
+        ));
+    }
+    let report = parts::run(packer, &job, &parts).await?;
+    artifact::id(&report, &build.region.name)
+}
+
+fn not_text(build: &Build<'_>) -> BuildError {
+    let not_utf8 = std::io::Error::from(std::io::ErrorKind::InvalidInput);
+    BuildError::io("give Packer the name of a file in", &build.dir)(not_utf8)
+}
+
+/// All that is done in the builder, in order.
+async fn write_parts(build: &Build<'_>, access: &Access) -> Result<Vec<Part>, BuildError> {
+    let spec = &build.request.spec;
+    let (runner, log, cancel) = (&build.tools.runner, build.log, &build.request.cancel);
+    let mut writer = Writer::begin(Site { cwd: &build.dir, folder: PARTS, boot: BOOT, runner, log, cancel })?;
+    writer.script("wait for cloud-init", AWAIT, Some(PATIENCE))?;
+    for task in provision::tasks(spec) {
+        writer.task(&task).await?;
+    }
+    for check in &spec.checks {
+        writer.check(check, PATIENCE).await?;
+    }
+    let cleanups = provision::cleanup(spec.security);
+    if !cleanups.is_empty() {
+        writer.script("quiet the guest", provision::QUIET, Some(PATIENCE))?;
+    }
+    for cleanup in cleanups {
+        writer.task(&cleanup.task()).await?;
+    }
+    let leave = parts::shell_line("leave the builder", LEAVE, &leave_environment(access))?;
+    writer.script("leave the builder", &leave, Some(PATIENCE))?;
+    Ok(writer.finish())
+}
+
+/// What the last script is told: by which key we got in. A key of the user's stays.
+fn leave_environment(access: &Access) -> Environment {
+    let key = access.public_key.as_deref().and_then(|key| key.split(' ').nth(1)).unwrap_or_default();
+    let mut environment = Environment::default();
+    environment.plain.insert("SINDRI_KEY".to_owned(), key.to_owned());
+    environment
+}
+
+/// How Packer comes to AWS: as we do, by the same credentials, whatever profile or role they come from, and by none
+/// of its own. In its environment, where only its own user can read them.
+///
+/// Those of a role or of SSO end some time, and Packer cannot renew these: a build that takes longer (an hour, where a
+/// role is taken on in a chain) fails when Packer next asks for something. What is left of it is removed with fresh ones.
+async fn environment(build: &Build<'_>) -> Result<BTreeMap<OsString, OsString>, BuildError> {
+    let credentials = build.aws.credentials().await?;
+    let mut all = BTreeMap::from([
+        ("AWS_ACCESS_KEY_ID", credentials.access_key_id().to_owned()),
+        ("AWS_SECRET_ACCESS_KEY", credentials.secret_access_key().to_owned()),
+        ("AWS_CONFIG_FILE", "/dev/null".to_owned()),
+        ("AWS_SHARED_CREDENTIALS_FILE", "/dev/null".to_owned()),
+        ("AWS_EC2_METADATA_DISABLED", "true".to_owned()),
+    ]);
+    if let Some(token) = credentials.session_token() {
+        all.insert("AWS_SESSION_TOKEN", token.to_owned());
+    }
+    let mut all: BTreeMap<OsString, OsString> =
+        all.into_iter().map(|(name, value)| (name.into(), value.into())).collect();
+    if let Some(trusted) = std::env::var_os("AWS_CA_BUNDLE") {
+        all.insert("AWS_CA_BUNDLE".into(), trusted);
+    }
+    Ok(all)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use super::*;
+
+    #[test]
+    fn our_own_parts_are_shell() {
+        for text in [AWAIT, LEAVE] {
+            let status = Command::new("sh").args(["-n", "-c", text]).status().unwrap();
+            assert!(status.success(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,145 @@
+//! Why an AMI was not built, in words for the person who asked for it.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::TAIL;
+use crate::backends::aws::AwsError;
+use crate::domain::BackendError;
+use crate::packer::PackerError;
+use crate::process::{BuildLog, ProcessError};
+use crate::provision::UploadError;
+use crate::provision::parts::{Failure, PartError};
+use crate::ssh::SshError;
+
+/// Why an AMI was not built.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum BuildError {
+    /// The operation was cancelled.
+    #[error("the build was cancelled")]
+    Cancelled,
+    /// What is asked for cannot be had, because of one attribute.
+    #[error("{problem}")]
+    Refused {
+        /// The attribute.
+        attribute: &'static str,
+        /// What is wrong and what to do.
+        problem: String,
+    },
+    /// AWS refused something.
+    #[error(transparent)]
+    Aws(#[from] AwsError),
+    /// A file operation failed.
+    #[error("could not {operation} {}", path.display())]
+    Io {
+        /// A verb.
+        operation: &'static str,
+        /// What it was done to.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// A key.
+    #[error("could not prepare the way to the builder")]
+    Key(#[from] SshError),
+    /// A step cannot be prepared.
+    #[error(transparent)]
+    Parts(PartError),
+    /// A step failed.
+    #[error(transparent)]
+    Steps(Failure),
+    /// Packer, which runs the steps.
+    #[error("could not build the image with Packer")]
+    Packer(#[source] PackerError),
+    /// What Packer tells of is no AMI of this build.
+    #[error("Packer says that it made {told:?}, and {problem}")]
+    Artifact {
+        /// In Packer's words.
+        told: String,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// The AMI is there, and could not be completed.
+    #[error("the image {image} was made and could not be completed, so it is removed")]
+    Unfinished {
+        /// Its id.
+        image: String,
+        /// Why.
+        #[source]
+        source: Box<BuildError>,
+    },
+    /// A failure whose builder was left running for a look.
+    #[error(
+        "{source}\nThe builder {instance} was left running because of `on_error = \"keep\"`. Log in with:\n  {login}\nRemove it with `terraform-provider-sindri sweep`, and `--data-dir` where you set one; it costs money until then"
+    )]
+    Kept {
+        /// What failed.
+        source: Box<BuildError>,
+        /// Its id.
+        instance: String,
+        /// An ssh command.
+        login: String,
+    },
+}
+
+impl BuildError {
+    /// About one attribute.
+    pub(super) fn refused(attribute: &'static str, problem: impl Into<String>) -> Self {
+        Self::Refused { attribute, problem: problem.into() }
+    }
+
+    /// For `map_err` on file operations.
+    pub(super) fn io(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
+        let path = path.to_owned();
+        move |source| Self::Io { operation, path, source }
+    }
+
+    /// The AMI that there is nevertheless.
+    pub(super) fn image(&self) -> Option<&str> {
+        match self {
+            Self::Unfinished { image, .. } => Some(image),
+            _ => None,
+        }
+    }
+
+    /// As resources see it.
+    pub(super) fn into_backend(self, log: &BuildLog) -> BackendError {
+        match self {
+            Self::Refused { attribute, problem } => {
+                BackendError::Refused { attribute: attribute.to_owned(), problem }
+            }
+            other => BackendError::Build {
+                source: Box::new(other),
+                log: log.path().to_owned(),
+                tail: log.tail(TAIL),
+            },
+        }
+    }
+}
+
+impl From<PackerError> for BuildError {
+    fn from(error: PackerError) -> Self {
+        if error.is_cancelled() { Self::Cancelled } else { Self::Packer(error) }
+    }
+}
+
+impl From<Failure> for BuildError {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::Start(error) | Failure::Packer(error) => error.into(),
+            other => Self::Steps(other),
+        }
+    }
+}
+
+impl From<PartError> for BuildError {
+    fn from(error: PartError) -> Self {
+        match error {
+            PartError::Upload(UploadError::Tar { source: ProcessError::Cancelled { .. }, .. }) => {
+                Self::Cancelled
+            }
+            other => Self::Parts(other),
+        }
+    }
+}

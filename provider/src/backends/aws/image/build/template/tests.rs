@@ -1,0 +1,160 @@
+use std::path::PathBuf;
+use std::process::Command as Program;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::backends::aws::image::{Bastion, Builder, Login, Source, Volume};
+use crate::domain::Arch;
+
+fn part(kind: Kind) -> Part {
+    let timeout = matches!(kind, Kind::Limited | Kind::Return).then(|| Duration::from_secs(90));
+    let text = || "x".to_owned();
+    Part { kind, name: text(), check: false, source: text(), destination: text(), timeout }
+}
+
+fn all() -> Vec<Part> {
+    [Kind::Script, Kind::Limited, Kind::Upload, Kind::Reboot, Kind::Return].map(part).into()
+}
+
+fn spec(text: &str) -> AwsImageSpec {
+    let one = || text.to_owned();
+    AwsImageSpec {
+        region: "us-west-2".into(),
+        arch: Arch::X86_64,
+        source: Source::Id("ami-0".into()),
+        volume: Volume {
+            size_gb: 80,
+            volume_type: "gp3".into(),
+            iops: None,
+            throughput: None,
+            encrypted: true,
+            kms_key_id: None,
+        },
+        imdsv2_required: true,
+        verify_boot: false,
+        builder: Builder {
+            instance_type: one(),
+            vpc_id: None,
+            subnet_id: Some(one()),
+            security_group_ids: Vec::new(),
+            allowed_cidrs: Vec::new(),
+            iam_instance_profile: Some(one()),
+            associate_public_address: Some(true),
+            spot: true,
+            login: Login {
+                username: "ubuntu".into(),
+                interface: Interface::Public,
+                host: None,
+                port: Some(2222),
+                keypair_name: None,
+                private_key_path: None,
+                bastion: Some(Bastion {
+                    host: one(),
+                    port: None,
+                    username: one(),
+                    private_key_path: Some(text.into()),
+                }),
+            },
+        },
+    }
+}
+
+fn files(text: &str) -> Value {
+    let spec = spec(text);
+    let base = Ami::builder().image_id("ami-0").root_device_name("/dev/xvda").build();
+    let tags = BTreeMap::from([(text.to_owned(), text.to_owned())]);
+    let values = Values {
+        spec: &spec,
+        name: "web-0123456789ab-012345",
+        base: &base,
+        tags: &tags,
+        networks: &["203.0.113.7/32".to_owned()],
+        key_name: "sindri-1",
+        key_file: text,
+        endpoint: None,
+        boot: Duration::from_secs(900),
+    };
+    let [(_, plain), (_, secret)] = variables(&values, &all()).files();
+    assert_eq!(secret, "{}");
+    serde_json::from_str(&plain).unwrap()
+}
+
+fn oldest() -> Form {
+    forms(NEEDED, false, &all()).unwrap().remove(0)
+}
+
+#[test]
+fn rendered_templates() {
+    insta::assert_snapshot!("oldest", oldest().hcl);
+    let newest = forms(Version::new(1, 11, 0), false, &[]).unwrap();
+    assert_eq!(newest.len(), 1);
+    insta::assert_snapshot!("required", newest[0].hcl);
+    let own = forms(Version::new(1, 11, 0), true, &[]).unwrap();
+    assert!(own[0].hcl.contains(r#"version = ">= 1.2.0, < 2.0.0""#), "{}", own[0].hcl);
+    let tried: Vec<_> = forms(Version::new(1, 10, 0), false, &[])
+        .unwrap()
+        .iter()
+        .map(|form| (form.plugins, asks_for_tokens(form)))
+        .collect();
+    assert_eq!(tried, [(Plugins::Bundled, true), (Plugins::Bundled, false), (Plugins::Required, true)]);
+    assert!(!asks_for_tokens(&oldest()));
+}
+
+#[test]
+fn values_of_a_build() {
+    insta::assert_snapshot!("values", serde_json::to_string_pretty(&files("x")).unwrap());
+}
+
+#[test]
+fn only_gp3_has_numbers_that_nobody_asked_for() {
+    let mut spec = spec("x");
+    spec.volume.volume_type = "gp2".into();
+    assert_eq!(volume(&spec, "/dev/sda1")["iops"], Value::Null);
+    (spec.volume.volume_type, spec.volume.iops) = ("gp3".into(), Some(4000));
+    let made = volume(&spec, "/dev/sda1");
+    assert_eq!((&made["iops"], &made["throughput"]), (&json!(4000), &json!(125)));
+}
+
+/// The Packer on `PATH`.
+fn packer() -> PathBuf {
+    let search = crate::process::search_path();
+    let mut candidates = std::env::split_paths(&search).map(|dir| dir.join("packer"));
+    candidates.find(|it| it.is_file()).expect("packer is not in PATH: run scripts/install.sh test")
+}
+
+#[test]
+fn packer_itself_would_format_it_no_other_way() {
+    for version in [NEEDED, Version::new(1, 10, 0)] {
+        for form in forms(version, false, &all()).unwrap() {
+            let dir = tempfile::tempdir().unwrap();
+            let file = dir.path().join("image.pkr.hcl");
+            std::fs::write(&file, form.hcl).unwrap();
+            let output = Program::new(packer())
+                .args(["fmt", "-check", "-diff"])
+                .arg(&file)
+                .env("CHECKPOINT_DISABLE", "1")
+                .output()
+                .unwrap();
+            let diff = String::from_utf8_lossy(&output.stdout);
+            assert!(output.status.success() && diff.trim().is_empty(), "{diff}");
+        }
+    }
+}
+
+proptest! {
+    /// Each value is in its file as it was given, and Packer expands none.
+    #[test]
+    fn hostile_values_stay_values(text: String, dense in "[{}`$%\"'\\\\\n,#/*a]{1,24}") {
+        for text in [text, dense] {
+            let read = files(&text);
+            let plain_of = |value: &Value| value.as_str().unwrap().replace("{{`{{`}}", "{{");
+            for name in ["instance_type", "subnet_id", "instance_profile", "bastion_host", "bastion_username", "bastion_key_file", "ssh_key_file"] {
+                prop_assert_eq!(plain_of(&read[name]), text.clone());
+            }
+            let tags = read["tags"].as_object().unwrap();
+            let told = tags.iter().next().map(|(key, value)| (key.as_str(), value.as_str().unwrap()));
+            prop_assert_eq!(told, (!text.contains("{{")).then_some((text.as_str(), text.as_str())));
+        }
+    }
+}

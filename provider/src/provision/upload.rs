@@ -1,0 +1,66 @@
+//! Packs what a step uploads into an archive, the same for trees, guests and Packer.
+
+use std::fs::{self, OpenOptions};
+use std::io;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use tokio_util::sync::CancellationToken;
+
+use crate::process::{BuildLog, Command, Limits, ProcessError, Runner};
+
+/// Why an upload cannot be packed.
+#[derive(Debug, thiserror::Error)]
+pub enum UploadError {
+    /// There is nothing of that name.
+    #[error("the upload's source {} does not exist", .0.display())]
+    Absent(PathBuf),
+    /// The archive cannot be made.
+    #[error("could not create {}", path.display())]
+    Archive {
+        /// The archive.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The source cannot be read, or there is no room for the archive.
+    #[error("could not read {}", path.display())]
+    Tar {
+        /// The source.
+        path: PathBuf,
+        /// What tar said.
+        #[source]
+        source: ProcessError,
+    },
+}
+
+/// Packs a file or folder into `archive` (0600). Returns its name in the archive.
+///
+/// # Errors
+/// When it is not there or cannot be read.
+pub async fn pack(
+    runner: &Runner,
+    source: &Path,
+    archive: &Path,
+    log: &BuildLog,
+    cancel: &CancellationToken,
+) -> Result<String, UploadError> {
+    let absent = || UploadError::Absent(source.to_owned());
+    let source = fs::canonicalize(source).map_err(|_| absent())?;
+    let (parent, name) = source.parent().zip(source.file_name()).ok_or_else(absent)?;
+    // tar keeps the mode of an archive that is there.
+    let _ = fs::remove_file(archive);
+    let made = OpenOptions::new().write(true).create_new(true).mode(0o600).open(archive);
+    made.map_err(|source| UploadError::Archive { path: archive.to_owned(), source })?;
+    let command = Command::new("tar")
+        .args(["--create", "--owner=0", "--group=0", "--sort=name", "--format=posix", "--file"])
+        .arg(archive)
+        .arg("--directory")
+        .arg(parent)
+        .arg("--")
+        .arg(name);
+    let packed = runner.check(&command, Some(log), &Limits::cancelled_by(cancel)).await;
+    packed.map_err(|error| UploadError::Tar { path: source.clone(), source: error })?;
+    Ok(name.to_string_lossy().into_owned())
+}
