@@ -18,6 +18,7 @@ use crate::domain::{ImageBackend, ImageBuilder, ImageSpec, VmBackend, VmLauncher
 
 /// Who makes an image, and what only that backend needs to know for it.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(clippy::large_enum_variant, reason = "there is one of them a plan")]
 pub enum Target {
     /// This computer.
     Qemu(QemuImageSpec),

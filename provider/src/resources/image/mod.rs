@@ -102,8 +102,9 @@ async fn observe(
 
 /// What was not done, as an error or a warning.
 fn undistributed(one: Undistributed, severity: fn(String, String) -> Diagnostic) -> Diagnostic {
-    let text = format!("{}\nThe image itself is as planned, and what worked stays.", one.problem);
-    severity("Image not distributed as asked".to_owned(), text).at(diagnose::attribute_path(&one.attribute))
+    let Undistributed { attribute, problem } = one;
+    let text = format!("{problem}\nThe image itself is as planned, and what worked stays.");
+    severity("Image not distributed as asked".to_owned(), text).at(diagnose::attribute_path(&attribute))
 }
 
 #[async_trait]
