@@ -55,7 +55,7 @@ acceptance: ## scenarios under real OpenTofu and, where it is on PATH, real Terr
 	$(CARGO) test --package acceptance-tests --no-fail-fast \
 		--test lookup --test bad_input --test cancel --test image --test image_base --test image_boot \
 		--test image_packer --test image_cache --test examples --test vm \
-		--test rig --test aws_vm --test aws_lookup -- --test-threads=$(THREADS)
+		--test rig --test aws_vm --test aws_lookup --test aws_image -- --test-threads=$(THREADS)
 
 soak: ## what needs long repetition: kills, cancels, races by the hundred; SHARE=10 for a tenth
 	SINDRI_SOAK_SHARE=$(SHARE) $(CARGO) test --package acceptance-tests --features soak --test soak -- \

@@ -15,7 +15,7 @@ use aws_sdk_ec2::types::{ResourceType, Tag, TagSpecification};
 use moto::under_moto;
 use sindri::backends::aws::{Aws, AwsSettings};
 use sindri::domain::backend::Released;
-use sindri::domain::{CacheKey, Holder, ImageBackend, LabelChange};
+use sindri::domain::{CacheKey, Copies, Holder, ImageBackend, LabelChange};
 
 const HOME: &str = "us-west-2";
 
@@ -91,13 +91,16 @@ fn the_last_holder_deletes_an_image_with_its_copies() {
         let mut expected = vec![one.clone(), other.clone()];
         expected.sort();
         assert_eq!(holders, expected);
-        assert_eq!(backend.release(&id, Some(&one), false).await.unwrap(), Released::Held { others: 1 });
+        assert_eq!(
+            backend.release(&id, Some(&one), false, &Copies::new()).await.unwrap(),
+            Released::Held { others: 1 }
+        );
         assert_eq!(backend.get(&id).await.unwrap().artifacts["eu-central-1"].image_id, copy);
-        let deleted = images().release(&id, Some(&other), false).await.unwrap();
+        let deleted = images().release(&id, Some(&other), false, &Copies::new()).await.unwrap();
         assert_eq!(deleted, Released::Deleted { left: Vec::new() });
         assert_eq!((snapshots(&here).await, snapshots(&there).await), (0, 0));
         assert!(images().get(&id).await.unwrap_err().is_not_found());
-        assert!(images().release(&id, None, false).await.unwrap_err().is_not_found());
+        assert!(images().release(&id, None, false, &Copies::new()).await.unwrap_err().is_not_found());
     });
 }
 
@@ -109,11 +112,14 @@ fn what_is_not_ours_or_is_to_stay_is_not_deleted() {
         let backend = images();
         let holder = Holder::random();
         backend.hold(&id, &holder).await.unwrap();
-        assert_eq!(backend.release(&id, Some(&holder), true).await.unwrap(), Released::Retained);
+        assert_eq!(
+            backend.release(&id, Some(&holder), true, &Copies::new()).await.unwrap(),
+            Released::Retained
+        );
         assert!(backend.holders(&id).await.unwrap().is_empty());
         let tag = Tag::builder().key("sindri_key").build();
         client.delete_tags().resources(&id).tags(tag).send().await.unwrap();
-        let refused = images().release(&id, None, false).await.unwrap_err();
+        let refused = images().release(&id, None, false, &Copies::new()).await.unwrap_err();
         assert!(sindri::domain::backend::causes(&refused).contains("sindri_key"), "{refused}");
         assert!(images().get(&id).await.is_ok());
     });

@@ -93,6 +93,27 @@ class Rig(unittest.TestCase):
         [found] = self.ec2.describe_images(ImageIds=[image])["Images"]
         self.assertEqual((found["Description"], found["ImdsSupport"]), ("for people", "v2.0"))
 
+    def test_a_token_copies_once(self):
+        image, there = self.register("copied once"), self.client("ec2", "eu-central-1")
+        asked = {"SourceImageId": image, "SourceRegion": "us-west-2", "Name": "copied once", "ClientToken": "c1"}
+        copy = there.copy_image(**asked)["ImageId"]
+        self.assertEqual(there.copy_image(**asked)["ImageId"], copy)
+        self.refused("InvalidAMIName.Duplicate", there.copy_image, **{**asked, "ClientToken": "c2"})
+
+    def test_an_image_is_shared_with_accounts_organisations_and_everybody(self):
+        image = self.register("shared")
+        asked = {"ImageId": image, "Attribute": "launchPermission"}
+        some = [
+            {"UserId": "111111111111"},
+            {"OrganizationArn": "arn:aws:organizations::111111111111:organization/o-1"},
+            {"OrganizationalUnitArn": "arn:aws:organizations::111111111111:ou/o-1/ou-1"},
+            {"Group": "all"},
+        ]
+        self.ec2.modify_image_attribute(ImageId=image, LaunchPermission={"Add": some})
+        self.assertEqual(self.ec2.describe_image_attribute(**asked)["LaunchPermissions"], some)
+        self.ec2.modify_image_attribute(ImageId=image, LaunchPermission={"Remove": some[1:]})
+        self.assertEqual(self.ec2.describe_image_attribute(**asked)["LaunchPermissions"], some[:1])
+
     def test_an_image_is_deprecated_and_not(self):
         image = self.register("old")
         self.ec2.enable_image_deprecation(ImageId=image, DeprecateAt="2031-01-02T03:04:00Z")

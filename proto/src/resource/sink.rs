@@ -30,6 +30,13 @@ impl<M> StateSink<M> {
         self.lock().model = Some(model);
     }
 
+    /// Changes what was stored last.
+    pub fn change(&mut self, change: impl FnOnce(&mut M)) {
+        if let Some(model) = &mut self.lock().model {
+            change(model);
+        }
+    }
+
     /// Stores bytes that only the provider sees.
     pub fn set_private(&mut self, private: Vec<u8>) {
         self.lock().private = Some(private);

@@ -9,7 +9,9 @@ use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
 use super::vm::{Vm, VmRequest};
-use super::{CacheKey, Holder, Image, ImageSpec, LabelChange, Labels};
+use super::{
+    CacheKey, Copies, Distribution, Holder, Image, ImageSpec, LabelChange, Labels, Share, Undistributed,
+};
 
 /// A build as a builder gets it, which was made for one target and knows the rest.
 #[derive(Debug, Clone)]
@@ -174,16 +176,37 @@ pub trait ImageBackend: Send + Sync {
     /// Who claims an image.
     async fn holders(&self, id: &str) -> Result<Vec<Holder>, BackendError>;
 
-    /// Gives up a claim; the last one to do so deletes the image, unless it is to be retained.
+    /// Gives up a claim; the last one to do so deletes the image, unless it is to be retained. `copies` are those that
+    /// state knows of: they go with it, and also when the image itself is gone already.
     async fn release(
         &self,
         id: &str,
         holder: Option<&Holder>,
         retain: bool,
+        copies: &Copies,
     ) -> Result<Released, BackendError>;
 
     /// Changes what can change without a rebuild.
     async fn relabel(&self, id: &str, change: &LabelChange) -> Result<(), BackendError>;
+
+    /// Brings an image that is complete from one distribution to another. What fails in one region stops no other:
+    /// it is returned. Doing it again does what is left.
+    async fn distribute(
+        &self,
+        id: &str,
+        from: &Distribution,
+        to: &Distribution,
+        cancel: &CancellationToken,
+    ) -> Result<Vec<Undistributed>, BackendError> {
+        let _ = (id, from, to, cancel);
+        Ok(Vec::new())
+    }
+
+    /// Who else may use an image, where the backend has such a thing.
+    async fn shared(&self, id: &str) -> Result<Share, BackendError> {
+        let _ = id;
+        Ok(Share::default())
+    }
 
     /// Keeps the user's configuration as it is now, for a later import.
     async fn remember(&self, id: &str, inputs: Value) -> Result<(), BackendError>;

@@ -20,6 +20,8 @@ pub struct Image {
     pub key: Option<CacheKey>,
     /// What there is of it, by region.
     pub artifacts: BTreeMap<String, Artifact>,
+    /// Regions whose copy is not ready yet: still being made, or not shared and aged like the image.
+    pub unfinished: BTreeSet<String>,
     /// What can change without a rebuild.
     pub labels: Labels,
     /// What the requested base turned out to be.
@@ -43,6 +45,8 @@ pub struct Artifact {
     pub image_id: String,
     /// Snapshots that belong to it and are deleted with it.
     pub snapshot_ids: Vec<String>,
+    /// When it ages, where the backend has such a thing.
+    pub deprecated_at: Option<DateTime<Utc>>,
 }
 
 /// An image's disk as a file.

@@ -5,6 +5,7 @@
 pub mod arch;
 pub mod backend;
 pub mod cache_key;
+pub mod distribution;
 pub mod image;
 pub mod image_spec;
 pub mod names;
@@ -18,6 +19,7 @@ pub use backend::{
     BackendError, BuildRequest, Built, Exists, ImageBackend, ImageBuilder, Released, VmBackend, VmLauncher,
 };
 pub use cache_key::CacheKey;
+pub use distribution::{Copies, Distribution, Share, ShareChange, Undistributed};
 pub use image::{Artifact, Holder, Image, LabelChange, Labels};
 pub use image_spec::{Action, Check, Environment, ImageSpec, OnError, Security, Step};
 pub use vm::{Vm, VmLogin, VmRequest};

@@ -95,6 +95,10 @@ def tag_image(response, ami):
 
 def copy_with_tags(self):
     self.error_on_dryrun()
+    # The same ClientToken means the same copy.
+    token, known = self._get_param("ClientToken"), self.ec2_backend.__dict__.setdefault("copies_by_token", {})
+    if token in known:
+        return ActionResult({"ImageId": known[token]})
     ami = self.ec2_backend.copy_image(
         self._get_param("SourceImageId"),
         self._get_param("SourceRegion"),
@@ -108,6 +112,8 @@ def copy_with_tags(self):
         for tag in source.describe_images(ami_ids=[self._get_param("SourceImageId")])[0].get_tags():
             ami.add_tag(tag["key"], tag["value"])
     tag_image(self, ami)
+    if token:
+        known[token] = ami.id
     return ActionResult({"ImageId": ami.id})
 
 

@@ -58,16 +58,22 @@ impl Aws {
         self.settings.region.as_deref()
     }
 
+    /// The name of the region for an object that names this one or none: the configuration's, the environment's or the
+    /// profile's. Asks AWS nothing, but for an instance's own metadata where there are any.
+    pub async fn region_name(&self, named: Option<&str>) -> String {
+        if let Some(name) = named.or(self.configured_region()) {
+            return name.to_owned();
+        }
+        self.config().await.region().map_or(DEFAULT_REGION, AsRef::as_ref).to_owned()
+    }
+
     /// A region to work in: the one that is named, or else the configuration's, the environment's or profile's.
     ///
     /// # Errors
     /// When the credentials are missing, or of an account that is not allowed.
     pub(super) async fn region(&self, name: Option<&str>) -> Result<Arc<Region>, AwsError> {
         let config = self.config().await;
-        let name = match name {
-            Some(name) => name.to_owned(),
-            None => config.region().map_or(DEFAULT_REGION, AsRef::as_ref).to_owned(),
-        };
+        let name = self.region_name(name).await;
         self.check_account().await?;
         let mut regions = self.regions.lock().unwrap_or_else(PoisonError::into_inner);
         let known = regions.entry(name.clone()).or_insert_with(|| {

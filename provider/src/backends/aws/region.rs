@@ -42,6 +42,15 @@ impl Region {
         self.images.all(&Images(&self.ec2)).await
     }
 
+    /// Copies in this region of an image elsewhere, as they are in this moment.
+    pub(super) async fn copies_of(&self, origin: &str) -> Result<Vec<Image>, AwsError> {
+        let asked = self.ec2.describe_images().owners("self").include_deprecated(true);
+        let found =
+            images(asked.filters(filter(&format!("tag:{}", tags::COPY_OF), [origin])).max_results(PAGE))
+                .await?;
+        Ok(found.into_iter().map(|(_, image)| image).collect())
+    }
+
     /// An image as it is in this moment.
     pub(super) async fn fresh_image(&self, id: &str) -> Result<Option<Image>, AwsError> {
         let found = Images(&self.ec2).some(&[id.to_owned()]).await?.pop().map(|(_, image)| image);

@@ -24,12 +24,23 @@ pub(super) const CHANNEL: &str = "sindri_channel_";
 pub(super) const HOLDER: &str = "sindri_holder_";
 /// Copies of an image have a tag each: the region after this prefix, the copy's id as value.
 pub(super) const COPY: &str = "sindri_copy_";
+/// Regions whose copy is not ready yet have a tag each, after this prefix.
+pub(super) const UNFINISHED: &str = "sindri_unfinished_";
+/// Which image a copy is one of: region and id.
+pub(super) const COPY_OF: &str = "sindri_copy_of";
+/// Which build made an image.
+const BUILD: &str = "sindri_build";
 /// The machine's name, where people see it.
 pub(super) const NAME: &str = "Name";
 
 /// Whether a tag is the user's: neither ours nor AWS's own.
 pub(super) fn is_users(key: &str) -> bool {
     !key.starts_with("sindri_") && !key.starts_with("aws:")
+}
+
+/// Whether a copy gets a tag of its image: not who holds the image, nor where its copies are.
+pub(super) fn is_copied(key: &str) -> bool {
+    is_users(key) || [KEY, BASE, BUILD_SECONDS, BUILD].contains(&key) || key.starts_with(CHANNEL)
 }
 
 /// As a map.
@@ -71,6 +82,22 @@ pub(super) fn check(key: &str, value: &str) -> Result<(), String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_copy_gets_what_it_is_found_by() {
+        for (key, copied) in [
+            ("team", true),
+            ("sindri_key", true),
+            ("sindri_channel_production", true),
+            ("sindri_holder_0123abcd", false),
+            ("sindri_copy_eu-west-1", false),
+            ("sindri_unfinished_eu-west-1", false),
+            ("sindri_deadline", false),
+            ("aws:x", false),
+        ] {
+            assert_eq!(is_copied(key), copied, "{key}");
+        }
+    }
 
     #[test]
     fn ours_and_awss_are_not_the_users() {

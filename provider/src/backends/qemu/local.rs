@@ -12,7 +12,7 @@ use super::host::{self, AcceleratorChoice};
 use super::image::{self, Host};
 use super::store::{Store, StoreError};
 use crate::domain::prerequisite::{Prerequisite, State};
-use crate::domain::{BackendError, CacheKey, Holder, Image, ImageBackend, LabelChange, Released};
+use crate::domain::{BackendError, CacheKey, Copies, Holder, Image, ImageBackend, LabelChange, Released};
 use crate::packer;
 use crate::process::{Limits, Runner};
 
@@ -133,6 +133,7 @@ impl ImageBackend for Local {
         id: &str,
         holder: Option<&Holder>,
         retain: bool,
+        _copies: &Copies,
     ) -> Result<Released, BackendError> {
         let (wanted, holder) = (id.to_owned(), holder.cloned());
         let release = move |store: &Store| store.release(&wanted, holder.as_ref(), retain);

@@ -1,14 +1,19 @@
 //! Creating an image: adopt it, find it, or build it.
 
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use chrono::Utc;
 use tfplugin::{Attr, CreateRequest, Diagnostic, Diagnostics, StateSink};
 
 use super::model::{ImageModel, ImageRequest, Origin, Settings};
+use super::place::Place;
 use super::private::Private;
+use super::undistributed;
 use crate::backends::{Backends, qemu};
-use crate::domain::{BackendError, BuildRequest, Built, Holder, Image, ImageBackend, LabelChange, Labels};
+use crate::domain::{
+    BackendError, BuildRequest, Built, Copies, Distribution, Holder, Image, ImageBackend, LabelChange, Labels,
+};
 use crate::resources::{deadline, diagnose, inputs};
 
 /// One creation.
@@ -16,6 +21,9 @@ pub(super) struct Create<'a> {
     pub(super) backends: &'a Backends,
     pub(super) request: CreateRequest<ImageModel>,
     pub(super) limit: Duration,
+    /// Where the image is to be.
+    pub(super) place: Place,
+    pub(super) began: Instant,
 }
 
 impl Create<'_> {
@@ -28,25 +36,79 @@ impl Create<'_> {
         if let Some(id) = planned.existing_image_id.known() {
             return self.adopt(id, state).await;
         }
-        let Some(wanted) = planned.request(&self.request.config, diags) else { return Ok(()) };
+        let region = &self.place.region;
+        let Some(wanted) = planned.request(&self.request.config, region, diags) else { return Ok(()) };
         let settings = planned.settings(&self.backends.default_tags);
-        if let Some(id) = planned.image_id.known() {
-            return self.claim(id, &settings, state).await;
-        }
-        if settings.cache && self.take_cached(&wanted, &settings, state).await? {
-            return Ok(());
-        }
-        self.build(wanted, settings, state).await
+        let id = self.obtain(wanted, &settings, state).await?;
+        self.distribute(&id, &settings, state, diags).await
     }
 
-    fn images(&self) -> std::sync::Arc<dyn ImageBackend> {
-        self.backends.local.clone()
+    /// The image that was planned, found or built; it is in state.
+    async fn obtain(
+        &self,
+        wanted: ImageRequest,
+        settings: &Settings,
+        state: &mut StateSink<ImageModel>,
+    ) -> Result<String, Diagnostics> {
+        if let Some(id) = self.request.planned.image_id.known() {
+            return self.claim(id, settings, state).await;
+        }
+        if settings.cache
+            && let Some(id) = self.take_cached(&wanted, settings, state).await?
+        {
+            return Ok(id);
+        }
+        self.build(wanted, settings.clone(), state).await
+    }
+
+    fn images(&self) -> Result<Arc<dyn ImageBackend>, Diagnostics> {
+        let Place { cloud, region } = &self.place;
+        let images = self.backends.images(cloud, Some(region));
+        images.ok_or_else(|| diagnose::unknown_backend(cloud).into())
+    }
+
+    /// Brings the image, which is in state, to other regions and accounts. What fails costs nobody the image: the next plan
+    /// shows it, and tries again.
+    async fn distribute(
+        &self,
+        id: &str,
+        settings: &Settings,
+        state: &mut StateSink<ImageModel>,
+        diags: &mut Diagnostics,
+    ) -> Result<(), Diagnostics> {
+        let (from, to) = (Distribution::default(), &settings.distribution);
+        if from == *to {
+            return Ok(());
+        }
+        let images = self.images()?;
+        let limit = self.limit.saturating_sub(self.began.elapsed());
+        let done = deadline::run(&self.request.cancel, limit, |cancel| {
+            let (images, from) = (&images, &from);
+            async move { images.distribute(id, from, to, &cancel).await }
+        });
+        match done.await {
+            Ok(problems) => {
+                diags.extend(problems.into_iter().map(|one| undistributed(one, Diagnostic::warning)));
+            }
+            Err(failure) => {
+                let error = failure.diagnostic("Image not distributed as asked", "create");
+                diags.push(Diagnostic {
+                    path: error.path,
+                    ..Diagnostic::warning(error.summary, error.detail)
+                });
+            }
+        }
+        match images.get(id).await {
+            Ok(image) => state.change(|model| super::take_in(&image, model)),
+            Err(error) => tracing::warn!(image = id, %error, "the image cannot be read again"),
+        }
+        Ok(())
     }
 
     /// Takes over an image that somebody else manages, as it is.
     async fn adopt(&self, id: &str, state: &mut StateSink<ImageModel>) -> Result<(), Diagnostics> {
         let image = self
-            .images()
+            .images()?
             .get(id)
             .await
             .map_err(|error| diagnose::backend("Image not adopted", &error).at("existing_image_id"))?;
@@ -60,7 +122,7 @@ impl Create<'_> {
         id: &str,
         settings: &Settings,
         state: &mut StateSink<ImageModel>,
-    ) -> Result<(), Diagnostics> {
+    ) -> Result<String, Diagnostics> {
         let gone = |error: BackendError| {
             if error.is_not_found() {
                 let text =
@@ -70,44 +132,45 @@ impl Create<'_> {
                 diagnose::backend("Image not used", &error)
             }
         };
-        let image = self.hold(id, settings, state).await.map_err(gone)?;
+        let image = self.hold(self.images()?, id, settings, state).await.map_err(gone)?;
         tracing::info!(image = image.id, "an identical image exists and is used");
-        Ok(())
+        Ok(image.id)
     }
 
-    /// Takes an image with this key that came up since the plan; false when there is none.
+    /// Takes an image with this key that came up since the plan, if there is one.
     async fn take_cached(
         &self,
         wanted: &ImageRequest,
         settings: &Settings,
         state: &mut StateSink<ImageModel>,
-    ) -> Result<bool, Diagnostics> {
-        let found = self.images().find(&wanted.key).await;
+    ) -> Result<Option<String>, Diagnostics> {
+        let images = self.images()?;
+        let found = images.find(&wanted.key).await;
         let found = found.map_err(|error| diagnose::backend("Image look-up failed", &error))?;
         for image in found.iter().filter(|image| settings.takes(image, Utc::now())) {
-            match self.hold(&image.id, settings, state).await {
-                Ok(_) => return Ok(true),
+            match self.hold(Arc::clone(&images), &image.id, settings, state).await {
+                Ok(image) => return Ok(Some(image.id)),
                 Err(error) if error.is_not_found() => {}
                 Err(error) => return Err(diagnose::backend("Image not used", &error).into()),
             }
         }
-        Ok(false)
+        Ok(None)
     }
 
     async fn hold(
         &self,
+        images: Arc<dyn ImageBackend>,
         id: &str,
         settings: &Settings,
         state: &mut StateSink<ImageModel>,
     ) -> Result<Image, BackendError> {
-        let images = self.images();
         let holder = Holder::random();
         images.hold(id, &holder).await?;
         let image = match images.get(id).await {
             Ok(image) => image,
             Err(error) => {
                 // A claim that no state knows would keep the image for ever.
-                if let Err(error) = images.release(id, Some(&holder), true).await {
+                if let Err(error) = images.release(id, Some(&holder), true, &Copies::new()).await {
                     tracing::warn!(image = id, %error, "a claim cannot be given up");
                 }
                 return Err(error);
@@ -115,14 +178,8 @@ impl Create<'_> {
         };
         // The claim is in state before anything else can fail.
         self.store(&image, Origin::Cached, &Private::held_by(&holder), state).ok();
-        self.label(id, &settings.labels).await?;
+        label(images.as_ref(), id, &settings.labels).await?;
         Ok(image)
-    }
-
-    /// Puts this resource's labels on an image that it shares.
-    async fn label(&self, id: &str, labels: &Labels) -> Result<(), BackendError> {
-        let change = LabelChange::between(&Labels::default(), labels);
-        if change.is_empty() { Ok(()) } else { self.images().relabel(id, &change).await }
     }
 
     async fn build(
@@ -130,7 +187,7 @@ impl Create<'_> {
         wanted: ImageRequest,
         settings: Settings,
         state: &mut StateSink<ImageModel>,
-    ) -> Result<(), Diagnostics> {
+    ) -> Result<String, Diagnostics> {
         let (holder, labels) = (Holder::random(), settings.labels.clone());
         let builder = self.backends.builder(&wanted.target);
         let mut request = BuildRequest {
@@ -149,11 +206,15 @@ impl Create<'_> {
             builder.build(&request).await
         });
         match built.await {
-            Ok(Built::Fresh(image)) => self.store(&image, Origin::Built, &Private::held_by(&holder), state),
+            Ok(Built::Fresh(image)) => {
+                self.store(&image, Origin::Built, &Private::held_by(&holder), state)?;
+                Ok(image.id)
+            }
             Ok(Built::Shared(image)) => {
                 self.store(&image, Origin::Cached, &Private::held_by(&holder), state)?;
-                let labelled = self.label(&image.id, &labels).await;
-                labelled.map_err(|error| diagnose::backend("Image not labelled", &error).into())
+                let labelled = label(self.images()?.as_ref(), &image.id, &labels).await;
+                labelled.map_err(|error| diagnose::backend("Image not labelled", &error))?;
+                Ok(image.id)
             }
             Err(failure) => Err(failure.diagnostic("Image not built", "create").into()),
         }
@@ -168,7 +229,7 @@ impl Create<'_> {
         state: &mut StateSink<ImageModel>,
     ) -> Result<(), Diagnostics> {
         let mut model = self.request.planned.clone();
-        model.observe(image, qemu::CLOUD, qemu::REGION);
+        model.observe(image, self.place.cloud, &self.place.region);
         model.origin = origin.name().into();
         let settings = model.settings(&self.backends.default_tags);
         model.tags_all = if private.adopted {
@@ -179,8 +240,9 @@ impl Create<'_> {
         if private.adopted {
             model.cache_key = Attr::Null;
         }
-        let store = self.backends.local.store.ensure_id();
-        model.store_id = store.as_ref().ok().cloned().into();
+        let is_local = self.place.cloud == qemu::CLOUD;
+        let store = is_local.then(|| self.backends.local.store.ensure_id()).transpose();
+        model.store_id = store.as_ref().ok().cloned().flatten().into();
         let sha256 = image.disk.as_ref().map(|disk| disk.sha256.clone());
         state.set_private(Private { sha256, ..private.clone() }.write());
         state.set(model);
@@ -188,4 +250,10 @@ impl Create<'_> {
             .map(drop)
             .map_err(|error| Diagnostic::error("Local store not usable", diagnose::chain(&error)).into())
     }
+}
+
+/// Puts this resource's labels on an image that it shares.
+async fn label(images: &dyn ImageBackend, id: &str, labels: &Labels) -> Result<(), BackendError> {
+    let change = LabelChange::between(&Labels::default(), labels);
+    if change.is_empty() { Ok(()) } else { images.relabel(id, &change).await }
 }

@@ -1,7 +1,9 @@
 //! `sindri_image`: the lifecycle of an image, the same for every backend.
 
 mod create;
+mod lost;
 pub mod model;
+mod place;
 mod plan;
 mod private;
 #[cfg(test)]
@@ -9,7 +11,7 @@ mod tests;
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use model::{ImageModel, Origin};
@@ -19,14 +21,17 @@ use tfplugin::{
     ReadRequest, Resource, State, StateSink, Timeouts, UpdateRequest,
 };
 
-use super::diagnose;
 use super::inputs::{self, restore};
-use crate::backends::{Backends, qemu};
-use crate::domain::{BackendError, ImageBackend, LabelChange, Released};
+use super::{deadline, diagnose};
+use crate::backends::{Backends, ImportId, qemu};
+use crate::domain::{BackendError, Image, ImageBackend, LabelChange, Released, Undistributed};
 use crate::provider::Configured;
 
 /// How long a build may take when the user does not say.
 const CREATE: Duration = Duration::from_secs(60 * 60);
+
+/// How long a change may take when the user does not say: copies of large images take their time.
+const UPDATE: Duration = Duration::from_secs(60 * 60);
 
 /// The resource.
 #[derive(Debug)]
@@ -71,6 +76,37 @@ fn is_here(backends: &Backends, model: &ImageModel) -> Result<bool, Diagnostics>
     here.map_err(|error| diagnose::backend("Image out of reach", &error).into())
 }
 
+/// Takes in the image as it is now.
+fn take_in(image: &Image, model: &mut ImageModel) {
+    let (origin, cloud, region) = (model.origin.clone(), model.cloud.clone(), model.region.clone());
+    model.observe(image, cloud.known_deref().unwrap_or_default(), region.known_deref().unwrap_or_default());
+    model.origin = origin;
+}
+
+/// The same, with what became of its distribution.
+async fn observe(
+    images: &dyn ImageBackend,
+    image: &Image,
+    model: &mut ImageModel,
+) -> Result<(), Diagnostics> {
+    take_in(image, model);
+    let shared = if model.manages_sharing() {
+        let shared = images.shared(&image.id).await;
+        Some(shared.map_err(|error| diagnose::backend("Image not readable", &error).at("aws"))?)
+    } else {
+        None
+    };
+    model.observe_distribution(image, shared.as_ref());
+    Ok(())
+}
+
+/// What was not done, as an error or a warning.
+fn undistributed(one: Undistributed, severity: fn(String, String) -> Diagnostic) -> Diagnostic {
+    let Undistributed { attribute, problem } = one;
+    let text = format!("{problem}\nThe image itself is as planned, and what worked stays.");
+    severity("Image not distributed as asked".to_owned(), text).at(diagnose::attribute_path(&attribute))
+}
+
 #[async_trait]
 impl Resource for ImageResource {
     type Model = ImageModel;
@@ -102,7 +138,8 @@ impl Resource for ImageResource {
     ) -> Result<(), Diagnostics> {
         let backends = self.provider.require()?;
         let limit = Timeouts::of(&request.planned.timeouts, Operation::Create, CREATE);
-        let create = create::Create { backends: &backends, request, limit };
+        let place = place::Place::of_new(&backends, &request.planned).await;
+        let create = create::Create { backends: &backends, request, limit, place, began: Instant::now() };
         create.run(state, diags).await
     }
 
@@ -121,20 +158,15 @@ impl Resource for ImageResource {
         let images = self.images(&backends, &model)?;
         match images.get(&id).await {
             Ok(image) => {
-                let origin = model.origin.clone();
-                let (cloud, region) = (model.cloud.clone(), model.region.clone());
-                model.observe(
-                    &image,
-                    cloud.known_deref().unwrap_or_default(),
-                    region.known_deref().unwrap_or_default(),
-                );
-                model.origin = origin;
+                observe(images.as_ref(), &image, &mut model).await?;
                 if !Private::read(&request.private).adopted {
                     model.observe_labels(&image, &backends.default_tags);
                 }
                 Ok(Some(model.into()))
             }
-            Err(error) if error.is_not_found() => Ok(None),
+            Err(error) if error.is_not_found() => {
+                Ok(lost::keep_copies(&backends, model, diags).await?.map(Into::into))
+            }
             Err(BackendError::Damaged { source, .. }) => {
                 let text = format!(
                     "{}\nThe image is set aside in `damaged/` under `data_dir` when the next one is built.",
@@ -153,7 +185,6 @@ impl Resource for ImageResource {
         state: &mut StateSink<ImageModel>,
         diags: &mut Diagnostics,
     ) -> Result<(), Diagnostics> {
-        let _ = diags;
         let backends = self.provider.require()?;
         is_here(&backends, &request.prior)?;
         let mut model = request.planned;
@@ -172,9 +203,31 @@ impl Resource for ImageResource {
             let kept = images.remember(&id, inputs::store(&model)).await;
             kept.map_err(|error| diagnose::backend("Image not changed", &error))?;
             model.tags_all = Attr::Known(settings.labels.tags);
+            let from = request.prior.settings(&backends.default_tags).distribution;
+            let to = &settings.distribution;
+            if from != *to {
+                let limit = Timeouts::of(&model.timeouts, Operation::Update, UPDATE);
+                let done = deadline::run(&request.cancel, limit, |cancel| {
+                    let (images, id, from) = (&images, &id, &from);
+                    async move { images.distribute(id, from, to, &cancel).await }
+                });
+                let problems =
+                    done.await.map_err(|failure| failure.diagnostic("Image not changed", "update"))?;
+                let image = images.get(&id).await;
+                let image = image.map_err(|error| diagnose::backend("Image not readable", &error))?;
+                if problems.is_empty() {
+                    take_in(&image, &mut model);
+                } else {
+                    observe(images.as_ref(), &image, &mut model).await?;
+                    diags.extend(
+                        problems.into_iter().map(|problem| undistributed(problem, Diagnostic::error)),
+                    );
+                }
+            }
         } else {
             model.tags_all = request.prior.tags_all;
         }
+        state.set_private(Private { imported: false, ..private }.write());
         state.set(model);
         Ok(())
     }
@@ -195,7 +248,7 @@ impl Resource for ImageResource {
         }
         let images = self.images(&backends, &request.prior)?;
         let retain = request.prior.retain_on_destroy.unwrap_or(false);
-        match images.release(id, private.holder().as_ref(), retain).await {
+        match images.release(id, private.holder().as_ref(), retain, &request.prior.copies()).await {
             Ok(Released::Held { others }) => {
                 let text = format!(
                     "Image {id} stays: {others} other resource(s) that share it still need it. The last of them deletes it."
@@ -223,29 +276,33 @@ impl Resource for ImageResource {
         let backends = self.provider.require()?;
         let wrong = || {
             let text = format!(
-                "{id:?} is not what can be imported: write \"qemu/IMAGE_ID\", with an id that the data source `sindri_images` lists."
+                "{id:?} is not what can be imported: write \"qemu/IMAGE_ID\" or \"aws/REGION/AMI_ID\", with an id that the data source `sindri_images` lists."
             );
             Diagnostic::error("Invalid import id", text)
         };
-        // What is built elsewhere cannot be described by this resource yet.
-        let (cloud, image_id) =
-            id.split_once('/').filter(|(cloud, _)| *cloud == qemu::CLOUD).ok_or_else(wrong)?;
-        let images = backends.images(cloud, None).ok_or_else(wrong)?;
+        let ImportId { cloud, region, id: image_id } = ImportId::parse(id).ok_or_else(wrong)?;
+        let images = backends.images(cloud, region).ok_or_else(wrong)?;
         let missing = |error: BackendError| diagnose::backend("Image not imported", &error);
         let image = images.get(image_id).await.map_err(missing)?;
         let inputs = images.inputs(image_id).await.map_err(missing)?;
-        let mut model: ImageModel = restore(&inputs)?;
-        model.observe(&image, cloud, qemu::REGION);
+        let imported = inputs.is_null();
+        let region = region.unwrap_or(qemu::REGION);
+        let mut model =
+            if imported { ImageModel::imported(&image, cloud, region) } else { restore(&inputs)? };
+        model.observe(&image, cloud, region);
         model.origin = Origin::Imported.name().into();
         model.cache_key = image.key.as_ref().map(|key| key.as_str().to_owned()).into();
-        model.store_id = backends.local.store.id().ok().flatten().into();
+        if cloud == qemu::CLOUD {
+            model.store_id = backends.local.store.id().ok().flatten().into();
+        }
         model.import_labels(&image, &backends.default_tags);
         // A single claim is that of the resource which lost the image from its state; of several, others live.
         let holder = match images.holders(image_id).await.map_err(missing)?.as_slice() {
             [only] => Some(only.to_string()),
             _ => None,
         };
-        let private = Private { holder, sha256: image.disk.map(|disk| disk.sha256), ..Private::default() };
+        let sha256 = image.disk.map(|disk| disk.sha256);
+        let private = Private { holder, sha256, imported, ..Private::default() };
         Ok(State { model, private: Some(private.write()) })
     }
 

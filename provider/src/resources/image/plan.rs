@@ -1,13 +1,14 @@
 //! What a plan for an image says: whether it is built again, and, where it can be known, which image it is.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, Utc};
-use tfplugin::{Attr, Diagnostic, Diagnostics, Plan, PlanRequest, Value};
+use tfplugin::{Attr, Diagnostic, Diagnostics, Path, Plan, PlanRequest, Value};
 
-use super::ImageResource;
-use super::model::{CONTENT, ImageModel, ImageRequest, Origin, Settings};
+use super::model::{ImageModel, ImageRequest, Origin, Settings, content};
+use super::place::Place;
 use super::private::Private;
+use super::{ImageResource, lost};
 use crate::backends::{Backends, qemu};
 use crate::domain::Image;
 use crate::resources::diagnose;
@@ -22,9 +23,11 @@ impl ImageResource {
         let planned = plan.model()?;
         // Without a configured provider (its configuration may still be unknown) there is nobody to ask.
         let Some(backends) = self.provider.backends() else { return Ok(()) };
-        if request.is_create() {
-            plan.set("cloud", qemu::CLOUD);
-            plan.set("region", qemu::REGION);
+        let place = Place::configured(&backends, &planned, request.prior).await;
+        match (&place, request.prior) {
+            (Some(place), None) => plan_place(place, plan),
+            (Some(place), Some(prior)) => plan_change(place, prior, &planned, plan),
+            (None, _) => {}
         }
         if planned.existing_image_id.is_unknown() {
             plan.unknown("cache_key");
@@ -34,13 +37,14 @@ impl ImageResource {
             return plan_existing(&planned, &request, plan);
         }
         plan_tags(&planned, &backends.default_tags, plan);
-        if !CONTENT.iter().all(|name| plan.get(*name).is_none_or(Value::is_wholly_known)) {
+        let known = content().all(|path| plan.get(path).is_none_or(Value::is_wholly_known));
+        let Some(place) = place.filter(|_| known) else {
             plan.unknown("cache_key");
             plan.require_replace("cache_key");
             return Ok(());
-        }
+        };
         let mut mistakes = Diagnostics::new();
-        let wanted = planned.request(request.config, &mut mistakes);
+        let wanted = planned.request(request.config, &place.region, &mut mistakes);
         if wanted.is_none() && request.prior.is_some() && is_unchanged(plan) {
             keep_as_it_is(mistakes, plan, diags);
             return Ok(());
@@ -48,12 +52,11 @@ impl ImageResource {
         diags.extend(mistakes);
         let Some(wanted) = wanted else { return Ok(()) };
         plan.set("cache_key", wanted.key.as_str());
-        plan.require_replace("cache_key");
         let settings = planned.settings(&backends.default_tags);
         match request.prior {
             Some(prior) => plan_existing_object(prior, request.prior_private, &settings, plan),
             None if settings.cache && !planned.cache.is_unknown() && !planned.max_age.is_unknown() => {
-                self.look_up(&backends, &wanted, &settings, plan).await?;
+                self.look_up(&backends, &place, &wanted, &settings, plan).await?;
             }
             None => {}
         }
@@ -65,11 +68,12 @@ impl ImageResource {
     async fn look_up(
         &self,
         backends: &Backends,
+        place: &Place,
         wanted: &ImageRequest,
         settings: &Settings,
         plan: &mut Plan<ImageModel>,
     ) -> Result<(), Diagnostics> {
-        let Some(images) = backends.images(qemu::CLOUD, None) else { return Ok(()) };
+        let Some(images) = backends.images(place.cloud, Some(&place.region)) else { return Ok(()) };
         let found = images.find(&wanted.key).await;
         let found = found.map_err(|error| diagnose::backend("Image look-up failed", &error))?;
         let hit =
@@ -84,9 +88,40 @@ impl ImageResource {
     }
 }
 
+/// Where a new image is to be.
+fn plan_place(place: &Place, plan: &mut Plan<ImageModel>) {
+    plan.set("cloud", place.cloud);
+    plan.set("region", place.region.as_str());
+    if place.cloud != qemu::CLOUD {
+        plan.set("store_id", Value::Null);
+    }
+}
+
+/// What a change of where the image is, and of where else it is, means beside the key.
+fn plan_change(place: &Place, prior: &ImageModel, planned: &ImageModel, plan: &mut Plan<ImageModel>) {
+    if prior.cloud.is_known() && prior.cloud.known_deref() != Some(place.cloud) {
+        plan.require_replace(place.cloud);
+    } else if prior.region.is_known() && prior.region.known_deref() != Some(place.region.as_str()) {
+        plan.require_replace(Path::from(place.cloud).attr("region"));
+    }
+    let copied = |model: &ImageModel| model.aws.known().map(|aws| aws.ami_regions.clone());
+    let set = |regions: Option<Attr<BTreeSet<String>>>| match regions.unwrap_or(Attr::Null) {
+        Attr::Unknown => None,
+        regions => Some(regions.unwrap_or_default()),
+    };
+    let after = set(copied(planned));
+    if after.is_none() || after != set(copied(prior)) {
+        plan.unknown("artifacts");
+    }
+    if lost::is_lost(prior) {
+        plan.unknown("artifacts");
+        plan.require_replace("artifacts");
+    }
+}
+
 /// Whether what the user wrote about the content is what the image was built from.
 fn is_unchanged(plan: &Plan<ImageModel>) -> bool {
-    CONTENT.iter().all(|name| plan.prior(*name) == plan.get(*name))
+    content().all(|path| plan.prior(path.clone()) == plan.get(path))
 }
 
 /// Files that are gone stop nobody from keeping or destroying what was built from them.
@@ -117,6 +152,9 @@ fn plan_existing_object(
     plan: &mut Plan<ImageModel>,
 ) {
     let private = Private::read(private);
+    if !(private.imported && prior.cache_key.is_null()) {
+        plan.require_replace("cache_key");
+    }
     if private.sha256.is_some() && private.sha256.as_deref() != prior.sha256.known_deref() {
         plan.unknown("sha256");
         plan.require_replace("sha256");

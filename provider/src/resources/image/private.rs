@@ -14,6 +14,9 @@ pub(super) struct Private {
     pub(super) sha256: Option<String>,
     /// Set for an adopted image, which is never deleted.
     pub(super) adopted: bool,
+    /// Imported from a cloud, which does not tell what the user asked for: what the state lacks is recorded by the next
+    /// apply, and no reason to build the image again.
+    pub(super) imported: bool,
 }
 
 impl Private {

@@ -65,6 +65,93 @@ async fn what_is_unknown_is_no_mistake() {
 }
 
 #[tokio::test]
+async fn an_image_on_aws_may_have_unknown_parts() {
+    let config = serde_json::json!({
+        "name_prefix": "dev",
+        "description": "what it is",
+        "tags": { "team": "a" },
+        "channels": ["production"],
+        "aws": {
+            "region": "us-west-2",
+            "kms_key_id": "alias/images",
+            "source_filter": { "name": "debian-12-amd64-*", "owners": ["136693071363"] },
+            "ssh_username": "admin",
+            "allowed_cidrs": ["203.0.113.7/32"],
+            "ami_regions": ["eu-central-1"],
+            "share": { "account_ids": ["123456789012"] },
+            "deprecate_after": "2160h",
+        },
+    });
+    assert_eq!(told(&config).await, Vec::<String>::new());
+    let ty = Schema::of::<ImageModel>(0).ty();
+    let value = json::decode(&ty, config.to_string().as_bytes()).unwrap();
+    assert_eq!(told_of(&unset_as_unknown::<ImageModel>(&value)).await, Vec::<String>::new());
+    let Value::Object(mut entries) = value else { panic!("no object") };
+    let Some(Value::Object(aws)) = entries.get("aws").cloned() else { panic!("no aws") };
+    for name in aws.keys() {
+        let mut aws = aws.clone();
+        aws.insert(name.clone(), Value::Unknown);
+        entries.insert("aws".into(), Value::Object(aws));
+        assert_eq!(told_of(&Value::Object(entries.clone())).await, Vec::<String>::new(), "{name}");
+    }
+    let adopted = serde_json::json!({ "existing_image_id": "ami-1", "aws": { "region": "us-west-2" } });
+    assert_eq!(told(&adopted).await, Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn every_mistake_about_aws_is_told_on_its_attribute() {
+    let json = |text: &str| serde_json::from_str::<serde_json::Value>(text).unwrap();
+    let aws = |aws: &str| serde_json::json!({ "name_prefix": "dev", "aws": json(aws) });
+    let with = |name: &str, value: &str| {
+        let mut config = aws("{}");
+        config[name] = json(value);
+        config
+    };
+    let public = r#"{"encrypt_boot": false, "share": {"public": true}}"#;
+    let mut dirty = aws(public);
+    dirty["security"] = json(r#"{"clean_sensitive_data": false}"#);
+    let mut known = aws(public);
+    known["security"] = json(r#"{"remove_ssh_host_keys": false}"#);
+    let mut both = aws("{}");
+    both["qemu"] = bookworm();
+    let long = format!("\"{}\"", "x".repeat(256));
+    let cases = [
+        (both, "Two backends"),
+        (dirty, "aws.share.public: Public image is not cleaned"),
+        (known, "aws.share.public: Public image is not cleaned"),
+        (aws(r#"{"share": {"public": true}}"#), "aws.share.public: Encrypted image cannot be public"),
+        (aws(r#"{"share": {"account_ids": ["123456789012"]}}"#), "aws.kms_key_id: Key cannot be shared"),
+        (aws(r#"{"share": {"account_ids": ["1"]}, "kms_key_id": "k"}"#), "aws.share.account_ids: "),
+        (aws(r#"{"share": {"organization_arns": ["o-1"]}}"#), "aws.share.organization_arns: "),
+        (aws(r#"{"encrypt_boot": false, "kms_key_id": "k"}"#), "aws.kms_key_id: Key without encryption"),
+        (aws(r#"{"region": "us-west-2a"}"#), "aws.region: "),
+        (aws(r#"{"ami_regions": ["Frankfurt"]}"#), "aws.ami_regions: "),
+        (aws(r#"{"deprecate_after": "soon"}"#), "aws.deprecate_after: "),
+        (
+            aws(r#"{"source_image": "a", "source_filter": {"name": "a", "owners": ["self"]}}"#),
+            "aws.source_filter: ",
+        ),
+        (aws(r#"{"source_filter": {"name": "a", "owners": []}}"#), "aws.source_filter.owners: "),
+        (aws(r#"{"ssh_interface": "private"}"#), "aws.allowed_cidrs: No way in"),
+        (aws(r#"{"ssh_interface": "session_manager"}"#), "aws.iam_instance_profile: "),
+        (aws(r#"{"ssh_keypair_name": "k"}"#), "aws.ssh_private_key_path: Half a key pair"),
+        (aws(r#"{"ssh_bastion_port": 22}"#), "aws.ssh_bastion_port: No bastion"),
+        (with("tags", r#"{"aws:x": "y"}"#), "tags[\"aws:x\"]: Invalid tag"),
+        (with("tags", r#"{"sindri_key": "y"}"#), "tags[\"sindri_key\"]: Invalid tag"),
+        (with("channels", r#"[""]"#), "channels: Impossible channel"),
+        (with("description", &long), "description: Description too long"),
+        (
+            json(r#"{"existing_image_id": "ami-1", "aws": {"deprecate_after": "1h"}}"#),
+            "aws.deprecate_after: Conflicting attributes",
+        ),
+    ];
+    for (config, expected) in cases {
+        let told = told(&config).await;
+        assert!(told.iter().any(|line| line.starts_with(expected)), "{config}: {told:?}");
+    }
+}
+
+#[tokio::test]
 async fn every_mistake_is_told_on_its_attribute() {
     let with = |name: &str, value: serde_json::Value| {
         let mut config = serde_json::json!({ "name_prefix": "dev", "qemu": bookworm() });

@@ -2,8 +2,11 @@
 //! the business of `build`.
 
 mod build;
+mod copy;
 mod delete;
+mod distribute;
 mod read;
+mod share;
 mod spec;
 
 pub use build::{AwsBuilder, Tools};
@@ -14,10 +17,14 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use aws_sdk_ec2::types::{AttributeValue, Image as Ami, ImageState, Tag};
 use serde_json::Value;
+use tokio_util::sync::CancellationToken;
 
 use super::region::Region;
 use super::{Aws, AwsError, tags};
-use crate::domain::{BackendError, CacheKey, Holder, Image, ImageBackend, LabelChange, Released};
+use crate::domain::{
+    BackendError, CacheKey, Copies, Distribution, Holder, Image, ImageBackend, LabelChange, Released, Share,
+    Undistributed,
+};
 
 /// The images of one region.
 #[derive(Debug)]
@@ -38,15 +45,36 @@ impl AwsImages {
         self.aws.region(self.region.as_deref()).await
     }
 
-    /// All that are complete, the oldest first.
-    async fn ours(&self) -> Result<Vec<Image>, AwsError> {
+    /// All that are complete, the oldest first; `copies` tells whether those count whose image is in another region.
+    async fn ours(&self, copies: bool) -> Result<Vec<Image>, AwsError> {
         let region = self.region().await?;
         let all = region.our_images().await?;
         let available = all.iter().filter(|ami| ami.state() == Some(&ImageState::Available));
+        let available = available.filter(|ami| copies || !read::is_copy(ami));
         let mut images: Vec<Image> = available.map(|ami| read::image(&region.name, ami)).collect();
         images.retain(|image| image.key.is_some());
         images.sort_by(|a, b| (a.created_at, &a.id).cmp(&(b.created_at, &b.id)));
         Ok(images)
+    }
+
+    /// The image with what its copies say themselves. A copy that is gone is left out; one whose region does not answer
+    /// stays as it is recorded.
+    async fn whole(&self, region: &Region, ami: &Ami) -> Image {
+        let mut image = read::image(&region.name, ami);
+        let all = tags::map(ami.tags());
+        for (name, id) in read::copies(&all) {
+            let found = async { self.aws.region(Some(name)).await?.image(id).await };
+            match found.await {
+                Ok(Some(copy)) if read::is_there(&copy) => {
+                    image.artifacts.insert(name.to_owned(), read::artifact(&copy));
+                }
+                Ok(_) => {
+                    image.artifacts.remove(name);
+                }
+                Err(error) => tracing::warn!(copy = id, region = name, %error, "a copy cannot be read"),
+            }
+        }
+        image
     }
 
     /// An image as it is in this moment, for a change.
@@ -63,7 +91,7 @@ impl AwsImages {
 #[async_trait]
 impl ImageBackend for AwsImages {
     async fn find(&self, key: &CacheKey) -> Result<Vec<Image>, BackendError> {
-        let ours = self.ours().await.map_err(|error| error.into_backend("looking for the image"))?;
+        let ours = self.ours(false).await.map_err(|error| error.into_backend("looking for the image"))?;
         Ok(ours.into_iter().filter(|image| image.key.as_ref() == Some(key)).collect())
     }
 
@@ -71,11 +99,14 @@ impl ImageBackend for AwsImages {
         let failed = |error: AwsError| error.into_backend(format!("reading image {id}"));
         let region = self.region().await.map_err(failed)?;
         let ami = region.image(id).await.map_err(failed)?.filter(read::is_there);
-        ami.map(|ami| read::image(&region.name, &ami)).ok_or_else(|| not_found(id))
+        match ami {
+            Some(ami) => Ok(self.whole(&region, &ami).await),
+            None => Err(not_found(id)),
+        }
     }
 
     async fn list(&self) -> Result<Vec<Image>, BackendError> {
-        self.ours().await.map_err(|error| error.into_backend("listing images"))
+        self.ours(true).await.map_err(|error| error.into_backend("listing images"))
     }
 
     async fn inputs(&self, _id: &str) -> Result<Value, BackendError> {
@@ -102,10 +133,18 @@ impl ImageBackend for AwsImages {
         id: &str,
         holder: Option<&Holder>,
         retain: bool,
+        copies: &Copies,
     ) -> Result<Released, BackendError> {
         let doing = format!("deleting image {id}");
         let failed = |error: AwsError| error.into_backend(doing.as_str());
-        let (region, ami) = self.fresh(id, &doing).await?;
+        let (region, ami) = match self.fresh(id, &doing).await {
+            Err(error) if error.is_not_found() && !copies.is_empty() && !retain => {
+                let origin = format!("{}/{id}", self.region().await.map_err(failed)?.name);
+                let left = delete::copies(&self.aws, &origin, copies).await.map_err(failed)?;
+                return Ok(Released::Deleted { left });
+            }
+            other => other?,
+        };
         let mut others = read::holders(&ami);
         if let Some(holder) = holder {
             others.retain(|other| other != holder);
@@ -117,10 +156,13 @@ impl ImageBackend for AwsImages {
         if !others.is_empty() {
             return Ok(Released::Held { others: others.len() });
         }
+        if read::is_copy(&ami) {
+            return Err(BackendError::failed(doing, IsCopy { id: id.to_owned() }));
+        }
         if !tags::map(ami.tags()).contains_key(tags::KEY) {
             return Err(BackendError::failed(doing, NotOurs { id: id.to_owned() }));
         }
-        let left = delete::everywhere(&self.aws, &region, &ami).await.map_err(failed)?;
+        let left = delete::everywhere(&self.aws, &region, &ami, copies).await.map_err(failed)?;
         Ok(Released::Deleted { left })
     }
 
@@ -128,25 +170,76 @@ impl ImageBackend for AwsImages {
         let doing = format!("changing image {id}");
         let (region, ami) = self.fresh(id, &doing).await?;
         let changed = async {
-            let mut set: Vec<(String, String)> = change.set_tags.clone().into_iter().collect();
-            let channel = |name: &String| format!("{}{name}", tags::CHANNEL);
-            set.extend(change.add_channels.iter().map(|name| (channel(name), "promoted".to_owned())));
-            let mut removed: Vec<String> = change.remove_tags.iter().cloned().collect();
-            removed.extend(change.remove_channels.iter().map(channel));
-            tag(&region, id, set).await?;
-            untag(&region, id, removed).await?;
-            match &change.description {
-                Some(text) => describe(&region, &ami, text.as_deref().unwrap_or_default()).await,
-                None => Ok(()),
+            change_labels(&region, &ami, change).await?;
+            let all = tags::map(ami.tags());
+            for (name, id) in read::copies(&all) {
+                let region = self.aws.region(Some(name)).await?;
+                if let Some(copy) = region.fresh_image(id).await?.filter(read::is_there) {
+                    change_labels(&region, &copy, change).await?;
+                }
             }
+            Ok(())
         };
-        changed.await.map_err(|error| error.into_backend(doing.as_str()))?;
-        self.fresh(id, &doing).await.map(drop)
+        changed.await.map_err(|error: AwsError| error.into_backend(doing.as_str()))?;
+        Ok(())
+    }
+
+    async fn distribute(
+        &self,
+        id: &str,
+        from: &Distribution,
+        to: &Distribution,
+        cancel: &CancellationToken,
+    ) -> Result<Vec<Undistributed>, BackendError> {
+        let (home, ami) = self.fresh(id, &format!("distributing image {id}")).await?;
+        let task = distribute::Task { aws: &self.aws, home: &home, ami: &ami, from, to, cancel };
+        Ok(task.run().await)
+    }
+
+    async fn shared(&self, id: &str) -> Result<Share, BackendError> {
+        let failed = |error: AwsError| error.into_backend(format!("reading image {id}"));
+        let region = self.region().await.map_err(failed)?;
+        match share::seen(&region, id).await {
+            Err(error) if error.is_gone() => Err(not_found(id)),
+            seen => seen.map_err(failed),
+        }
     }
 
     async fn remember(&self, _id: &str, _inputs: Value) -> Result<(), BackendError> {
         Ok(())
     }
+}
+
+/// Its image is in another region, with what is to be known of it.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "image {id} is a copy of one in another region, which is deleted with its copies\nManage that one instead"
+)]
+struct IsCopy {
+    id: String,
+}
+
+/// Changes what an AMI does not have already.
+async fn change_labels(region: &Region, ami: &Ami, change: &LabelChange) -> Result<(), AwsError> {
+    let (id, seen) = (ami.image_id().unwrap_or_default(), tags::map(ami.tags()));
+    let channel = |name: &String| format!("{}{name}", tags::CHANNEL);
+    let channels = change.add_channels.iter().map(|name| (channel(name), "promoted".to_owned()));
+    let mut set: Vec<(String, String)> = change.set_tags.clone().into_iter().chain(channels).collect();
+    set.retain(|(key, value)| seen.get(key) != Some(value));
+    let mut removed: Vec<String> = change.remove_tags.iter().cloned().collect();
+    removed.extend(change.remove_channels.iter().map(channel));
+    removed.retain(|key| seen.contains_key(key));
+    let text = change.description.as_ref().map(|text| text.as_deref().unwrap_or_default());
+    let text = text.filter(|text| *text != ami.description().unwrap_or_default());
+    if set.is_empty() && removed.is_empty() && text.is_none() {
+        return Ok(());
+    }
+    tag(region, id, set).await?;
+    untag(region, id, removed).await?;
+    if let Some(text) = text {
+        describe(region, ami, text).await?;
+    }
+    region.fresh_image(id).await.map(drop)
 }
 
 /// Somebody took our tag away, or it was never ours: deleting it could hit another's work.

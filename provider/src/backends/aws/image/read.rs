@@ -20,18 +20,25 @@ pub(super) fn is_there(ami: &Ami) -> bool {
 pub(super) fn image(region: &str, ami: &Ami) -> Image {
     let all = tags::map(ami.tags());
     let id = ami.image_id().unwrap_or_default().to_owned();
-    let own = Artifact { image_id: id.clone(), snapshot_ids: snapshots(ami) };
+    let own = artifact(ami);
     let mut artifacts = BTreeMap::from([(region.to_owned(), own)]);
     artifacts.extend(copies(&all).map(|(region, id)| {
         // A copy's snapshots are known where it is.
-        (region.to_owned(), Artifact { image_id: id.to_owned(), snapshot_ids: Vec::new() })
+        (
+            region.to_owned(),
+            Artifact { image_id: id.to_owned(), snapshot_ids: Vec::new(), deprecated_at: None },
+        )
     }));
-    let created = ami.creation_date().and_then(|text| DateTime::parse_from_rfc3339(text).ok());
     let gigabytes = ami.block_device_mappings().iter().filter_map(|mapping| mapping.ebs()?.volume_size());
     Image {
         name: ami.name().unwrap_or_default().to_owned(),
         key: all.get(tags::KEY).and_then(|key| CacheKey::try_from(key.clone()).ok()),
         artifacts,
+        unfinished: all
+            .keys()
+            .filter_map(|key| key.strip_prefix(tags::UNFINISHED))
+            .map(str::to_owned)
+            .collect(),
         labels: Labels {
             description: ami.description().filter(|text| !text.is_empty()).map(str::to_owned),
             channels: all
@@ -46,7 +53,7 @@ pub(super) fn image(region: &str, ami: &Ami) -> Image {
                 .collect(),
         },
         resolved_base: all.get(tags::BASE).cloned(),
-        created_at: created.map_or(DateTime::<Utc>::UNIX_EPOCH, |time| time.to_utc()),
+        created_at: created_at(ami),
         build_seconds: all.get(tags::BUILD_SECONDS).and_then(|text| text.parse().ok()),
         size_bytes: gigabytes.map(|size| u64::try_from(size).unwrap_or_default() << 30).sum(),
         log_path: None,
@@ -55,9 +62,38 @@ pub(super) fn image(region: &str, ami: &Ami) -> Image {
     }
 }
 
-/// Copies in other regions: region and id.
+/// An AMI as one region's part of an image.
+pub(super) fn artifact(ami: &Ami) -> Artifact {
+    Artifact {
+        image_id: ami.image_id().unwrap_or_default().to_owned(),
+        snapshot_ids: snapshots(ami),
+        deprecated_at: deprecated_at(ami),
+    }
+}
+
+/// When it was finished.
+pub(super) fn created_at(ami: &Ami) -> DateTime<Utc> {
+    time(ami.creation_date()).unwrap_or(DateTime::<Utc>::UNIX_EPOCH)
+}
+
+/// When it ages.
+pub(super) fn deprecated_at(ami: &Ami) -> Option<DateTime<Utc>> {
+    time(ami.deprecation_time())
+}
+
+fn time(text: Option<&str>) -> Option<DateTime<Utc>> {
+    DateTime::parse_from_rfc3339(text?).ok().map(|time| time.to_utc())
+}
+
+/// Copies in other regions: region and id. A copy itself says of which image with a tag that begins alike.
 pub(super) fn copies(tags: &BTreeMap<String, String>) -> impl Iterator<Item = (&str, &str)> {
-    tags.iter().filter_map(|(key, id)| Some((key.strip_prefix(tags::COPY)?, id.as_str())))
+    let copies = tags.iter().filter(|(key, _)| key.as_str() != tags::COPY_OF);
+    copies.filter_map(|(key, id)| Some((key.strip_prefix(tags::COPY)?, id.as_str())))
+}
+
+/// Whether it is a copy, whose image is elsewhere.
+pub(super) fn is_copy(ami: &Ami) -> bool {
+    ami.tags().iter().any(|tag| tag.key() == Some(tags::COPY_OF))
 }
 
 /// The snapshots that belong to an AMI.
@@ -104,6 +140,8 @@ mod tests {
                 ("sindri_channel_production", "promoted"),
                 ("sindri_holder_0123abcd", "held"),
                 ("sindri_copy_eu-central-1", "ami-2"),
+                ("sindri_copy_of", "us-east-1/ami-3"),
+                ("sindri_unfinished_eu-central-1", "copying"),
                 ("team", "web"),
                 ("aws:x", "y"),
             ]),
@@ -116,6 +154,8 @@ mod tests {
         assert_eq!(image.created_at.to_rfc3339(), "2026-01-02T03:04:05+00:00");
         assert_eq!(image.artifacts["us-west-2"].snapshot_ids, ["snap-1"]);
         assert_eq!(image.artifacts["eu-central-1"].image_id, "ami-2");
+        assert_eq!(image.artifacts.len(), 2);
+        assert_eq!(image.unfinished.into_iter().collect::<Vec<_>>(), ["eu-central-1"]);
     }
 
     #[test]

@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 
 use tfplugin::{Attr, Diagnostics, Model, Path};
 
+use super::validate_tags;
 use super::words::{cidrs, imdsv2, volume_type, word};
+use crate::backends::aws::settings;
 use crate::backends::aws::vm::{AwsVmSpec, RootVolume};
-use crate::backends::aws::{settings, tags};
 use crate::domain::rules::positive;
 
 /// What an instance has when the user does not say.
@@ -112,11 +113,7 @@ impl AwsVmModel {
         user_data: &Attr<String>,
         diags: &mut Diagnostics,
     ) {
-        for (key, value) in tags.known().into_iter().flatten() {
-            if let Err(why) = tags::check(key, value) {
-                diags.error(Path::from("tags").key(key), "Invalid tag", format!("In this tag {why}."));
-            }
-        }
+        validate_tags(tags, diags);
         if user_data.known().is_some_and(|text| text.len() > MOST_USER_DATA) {
             let text = format!(
                 "EC2 takes {MOST_USER_DATA} bytes. Let a short script fetch the rest, or put it into the image."

@@ -78,12 +78,13 @@ impl Metadata {
     }
 
     pub(super) fn into_image(self, id: &str, disk: DiskFile) -> Image {
-        let artifact = Artifact { image_id: id.to_owned(), snapshot_ids: Vec::new() };
+        let artifact = Artifact { image_id: id.to_owned(), snapshot_ids: Vec::new(), deprecated_at: None };
         Image {
             id: id.to_owned(),
             name: self.name,
             key: Some(self.cache_key),
             artifacts: BTreeMap::from([(super::super::REGION.to_owned(), artifact)]),
+            unfinished: Default::default(),
             labels: self.labels,
             resolved_base: Some(self.resolved_base),
             created_at: self.created_at,

@@ -8,10 +8,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use tfplugin::{Attr, Model, Timeouts};
 
-pub use request::{CONTENT, ImageRequest, Settings};
+pub use request::{ImageRequest, Settings, content};
 pub use state::Origin;
 pub use step::{StepModel, UploadModel};
 
+use crate::backends::aws::model::AwsImageModel;
 use crate::backends::qemu::model::QemuImageModel;
 use crate::domain::names;
 use crate::domain::rules::one_of;
@@ -54,6 +55,9 @@ pub struct ImageModel {
     /// Builds the image on this computer with QEMU: no cloud, no Packer, no KVM needed.
     #[attr(optional)]
     pub qemu: Attr<QemuImageModel>,
+    /// Builds the image on AWS with Packer, as an AMI.
+    #[attr(optional)]
+    pub aws: Attr<AwsImageModel>,
     /// Environment variables of all steps.
     #[attr(optional)]
     pub environment: Attr<BTreeMap<String, String>>,
@@ -85,7 +89,7 @@ pub struct ImageModel {
     /// The same as `image_id`.
     #[attr(computed, keep_prior)]
     pub id: Attr<String>,
-    /// Where the image is: `"qemu"`.
+    /// Where the image is: `"qemu"` or `"aws"`.
     #[attr(computed, keep_prior)]
     pub cloud: Attr<String>,
     /// The region; `"local"` for an image on this computer.
@@ -133,7 +137,7 @@ pub struct ImageModel {
     /// SHA-256 of the disk's file, in lower-case hex.
     #[attr(computed, keep_prior)]
     pub sha256: Attr<String>,
-    /// Which local store has the image: state made on another host must not be mistaken for a lost image.
+    /// Which local store has the image: state made on another host must not be mistaken for a lost image. Null in a cloud.
     #[attr(computed, keep_prior)]
     pub store_id: Attr<String>,
 }

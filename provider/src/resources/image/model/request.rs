@@ -6,9 +6,10 @@ use std::time::Duration;
 use tfplugin::{Diagnostics, Path};
 
 use super::{ImageModel, step};
-use crate::backends::Target;
+use crate::backends::aws::model::{AwsImageModel, CONTENT as AWS_CONTENT, validate_tags};
+use crate::backends::{Target, aws, qemu};
 use crate::domain::cache_key::{CacheKey, KeyInputs};
-use crate::domain::{Check, ImageSpec, Labels, OnError, Security};
+use crate::domain::{Check, Distribution, ImageSpec, Labels, OnError, Security};
 use crate::resources::diagnose;
 
 /// An image as asked for, with the key under which it is found.
@@ -33,10 +34,12 @@ pub struct Settings {
     pub retain: bool,
     /// What can change in place.
     pub labels: Labels,
+    /// Where else it is, who may use it, when it ages.
+    pub distribution: Distribution,
 }
 
-/// The attributes that describe an image's content: the cache key depends on them.
-pub const CONTENT: &[&str] = &[
+/// The attributes that describe an image's content: the cache key depends on them. Of `aws`, only some do.
+const CONTENT: &[&str] = &[
     "name_prefix",
     "triggers",
     "qemu",
@@ -46,6 +49,12 @@ pub const CONTENT: &[&str] = &[
     "security",
     "verify",
 ];
+
+/// Where content is described.
+pub fn content() -> impl Iterator<Item = Path> {
+    let aws = AWS_CONTENT.iter().map(|name| Path::from("aws").attr(*name));
+    CONTENT.iter().map(|name| Path::from(*name)).chain(aws)
+}
 
 /// Those of them that make no sense for an image that exists already.
 const NOT_FOR_EXISTING: &[&str] = &[
@@ -67,16 +76,18 @@ impl ImageModel {
     /// Checks what can be said before values are known.
     pub fn validate(&self, config: &tfplugin::Value, diags: &mut Diagnostics) {
         let root = Path::root();
-        match &self.qemu {
-            tfplugin::Attr::Null => diags.error(
-                root.clone(),
-                "No backend",
-                "Set exactly one backend: `qemu = { … }` builds the image on this computer.",
-            ),
-            tfplugin::Attr::Unknown => {}
-            tfplugin::Attr::Known(qemu) => {
-                qemu.validate(&self.existing_image_id, &root.attr("qemu"), diags);
-            }
+        let set = [!self.qemu.is_null(), !self.aws.is_null()].into_iter().filter(|set| *set).count();
+        if set == 0 || (set > 1 && self.qemu.is_known() && self.aws.is_known()) {
+            let summary = if set == 0 { "No backend" } else { "Two backends" };
+            let text =
+                "Set exactly one: `qemu = { … }` builds the image on this computer, `aws = { … }` on EC2.";
+            diags.error(root.clone(), summary, text);
+        }
+        if let Some(qemu) = self.qemu.known() {
+            qemu.validate(&self.existing_image_id, &root.attr("qemu"), diags);
+        }
+        if let Some(aws) = self.aws.known() {
+            self.validate_aws(aws, diags);
         }
         if self.existing_image_id.is_null() {
             if self.name_prefix.is_null() {
@@ -100,11 +111,40 @@ impl ImageModel {
         }
     }
 
-    /// The image that is asked for. `self` is the plan, whose content must be known; `config` has the secrets.
+    fn validate_aws(&self, aws: &AwsImageModel, diags: &mut Diagnostics) {
+        let at = Path::from("aws");
+        if self.existing_image_id.is_known() {
+            aws.validate_existing(&at, diags);
+            return;
+        }
+        aws.validate(&at, diags);
+        AwsImageModel::validate_object(&self.description, &self.channels, diags);
+        validate_tags(&self.tags, diags);
+        let public = aws.share.known().is_some_and(|share| share.public.known() == Some(&true));
+        let off = |value: &tfplugin::Attr<bool>| value.known() == Some(&false);
+        if let Some(security) = self.security.known()
+            && public
+            && (off(&security.clean_sensitive_data) || off(&security.remove_ssh_host_keys))
+        {
+            let text = "Everybody can read what is in a public image: leave `security.clean_sensitive_data` and `security.remove_ssh_host_keys` on.";
+            diags.error(at.attr("share").attr("public"), "Public image is not cleaned", text);
+        }
+    }
+
+    /// The backend's name in state, by what is configured.
+    pub fn configured_cloud(&self) -> &'static str {
+        if self.aws.is_null() { qemu::CLOUD } else { aws::CLOUD }
+    }
+
+    /// The image that is asked for. `self` is the plan, whose content must be known; `config` has the secrets; `region` is
+    /// where it is or is to be, for a cloud that has some.
     /// None, and at least one error in `diags`, when something is wrong with it.
-    pub fn request(&self, config: &Self, diags: &mut Diagnostics) -> Option<ImageRequest> {
+    pub fn request(&self, config: &Self, region: &str, diags: &mut Diagnostics) -> Option<ImageRequest> {
         let root = Path::root();
-        let qemu = self.qemu.known()?.spec(&root.attr("qemu"), diags);
+        let target = match self.aws.known() {
+            Some(aws) => Some(Target::Aws(aws.spec(region))),
+            None => self.qemu.known()?.spec(&root.attr("qemu"), diags).map(Target::Qemu),
+        };
         let steps: Vec<_> = self
             .provision
             .known()
@@ -128,7 +168,7 @@ impl ImageModel {
                 OnError::Cleanup
             },
         };
-        let target = Target::Qemu(qemu?);
+        let target = target?;
         let problems = target.problems(&spec);
         for (attribute, problem) in &problems {
             diags.error(diagnose::attribute_path(attribute), "Impossible image", problem);
@@ -200,6 +240,7 @@ impl ImageModel {
                 tags,
                 channels: self.channels.clone().unwrap_or_default(),
             },
+            distribution: self.aws.known().map(AwsImageModel::distribution).unwrap_or_default(),
         }
     }
 }

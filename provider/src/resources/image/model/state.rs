@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use tfplugin::Attr;
 
 use super::{ArtifactModel, ImageModel};
-use crate::domain::Image;
+use crate::backends::aws::model::AwsImageModel;
+use crate::backends::{aws, qemu};
+use crate::domain::{Copies, Image, Share};
 
 /// Where an image came from, from the point of view of the resource.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,6 +52,41 @@ impl ImageModel {
         self.path = disk.map(|disk| disk.path.display().to_string()).into();
         self.format = disk.map(|disk| disk.format.clone()).into();
         self.sha256 = disk.map(|disk| disk.sha256.clone()).into();
+    }
+
+    /// Fills in what became of the image's distribution.
+    pub fn observe_distribution(&mut self, image: &Image, shared: Option<&Share>) {
+        let home = self.region.clone().unwrap_or_default();
+        if let Attr::Known(aws) = &mut self.aws {
+            aws.observe(image, &home, shared);
+        }
+    }
+
+    /// Whether the configuration says who may use the image.
+    pub fn manages_sharing(&self) -> bool {
+        self.aws.known().is_some_and(|aws| aws.share.is_known())
+    }
+
+    /// Copies in other regions that state knows of.
+    pub fn copies(&self) -> Copies {
+        let home = self.region.known_deref();
+        let all = self.artifacts.known().into_iter().flatten();
+        all.filter(|(region, _)| Some(region.as_str()) != home)
+            .filter_map(|(region, artifact)| Some((region.clone(), artifact.image_id.known()?.clone())))
+            .collect()
+    }
+
+    /// An image of a cloud, as far as it tells itself what was asked for.
+    pub fn imported(image: &Image, cloud: &str, region: &str) -> Self {
+        let key = image.key.as_ref().and_then(|key| key.as_str().get(..12));
+        let prefix = key.and_then(|key| image.name.rsplit_once(&format!("-{key}-")));
+        let mut model =
+            Self { name_prefix: prefix.map(|(prefix, _)| prefix.to_owned()).into(), ..Self::default() };
+        match cloud {
+            aws::CLOUD => model.aws = Attr::Known(AwsImageModel::imported(image, region)),
+            _ => debug_assert_eq!(cloud, qemu::CLOUD),
+        }
+        model
     }
 
     /// Fills in the labels of an image that is imported: all of them, but for tags that its builder did not write.

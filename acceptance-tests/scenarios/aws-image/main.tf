@@ -1,0 +1,58 @@
+# Images on EC2 whose settings a scenario can turn. They are there already: nothing is built.
+terraform {
+  required_providers {
+    sindri = {
+      source = "sindri/sindri"
+    }
+  }
+}
+
+variable "images" { default = 1 }
+variable "marker" { default = "one" }
+variable "default_tags" {
+  type    = map(string)
+  default = {}
+}
+variable "description" { default = null }
+variable "max_age" { default = null }
+variable "retain_on_destroy" { default = false }
+variable "tags" {
+  type    = map(string)
+  default = null
+}
+variable "channels" {
+  type    = set(string)
+  default = null
+}
+variable "aws" {
+  type = object({
+    region          = optional(string)
+    instance_type   = optional(string)
+    volume_size_gb  = optional(number)
+    encrypt_boot    = optional(bool, false)
+    ami_regions     = optional(set(string))
+    deprecate_after = optional(string)
+    share = optional(object({
+      account_ids       = optional(set(string))
+      organization_arns = optional(set(string))
+      public            = optional(bool)
+    }))
+  })
+  default = { encrypt_boot = false }
+}
+
+provider "sindri" {
+  default_tags = var.default_tags
+}
+
+resource "sindri_image" "it" {
+  count             = var.images
+  name_prefix       = "it-${count.index}"
+  description       = var.description
+  tags              = var.tags
+  channels          = var.channels
+  max_age           = var.max_age
+  retain_on_destroy = var.retain_on_destroy
+  aws               = var.aws
+  provision         = [{ inline = ["echo ${var.marker} > /etc/marker"] }]
+}

@@ -1,0 +1,484 @@
+//! `sindri_image` on AWS: found, adopted, copied, shared, aged, imported, deleted. Against the rig's EC2, where
+//! complete images are registered by somebody else: nothing is built here.
+
+use acceptance_tests::{Cli, Fault, Host, Moto, Severity, Workspace, each_cli};
+use anyhow::{Context, Result, ensure};
+use serde_json::{Value, json};
+
+const IMAGE: &str = "sindri_image.it[0]";
+const HOME: &str = "us-west-2";
+const THERE: &str = "eu-central-1";
+const FAR: &str = "ap-south-1";
+const FRIEND: &str = "111111111111";
+const OTHER: &str = "222222222222";
+const DENIED: Fault<'_> =
+    Fault::Error { status: 403, code: "UnauthorizedOperation", message: "You may not." };
+
+/// An EC2, and a workspace that uses it.
+fn scenario(host: &Host, cli: Cli) -> Result<(Moto, Workspace)> {
+    let moto = Moto::start()?;
+    let mut workspace = host.workspace(cli, "aws-image")?;
+    moto.serve(&mut workspace);
+    Ok((moto, workspace))
+}
+
+/// What `aws` holds; the images of the rig are not encrypted.
+fn aws(more: Value) -> Value {
+    let mut aws = json!({ "encrypt_boot": false });
+    if let (Some(all), Value::Object(more)) = (aws.as_object_mut(), more) {
+        all.extend(more);
+    }
+    json!({ "aws": aws })
+}
+
+fn set_aws(workspace: &Workspace, more: Value) -> Result<()> {
+    workspace.variables(&aws(more))
+}
+
+/// Registers a complete image of what is planned, as a build leaves it.
+fn built(moto: &Moto, workspace: &Workspace) -> Result<String> {
+    let plan = workspace.plan()?;
+    let planned = plan.change(IMAGE).context("nothing planned")?;
+    assert_eq!(planned.after_unknown["image_id"], true, "{plan}");
+    let key = planned.after["cache_key"].as_str().context("no key")?;
+    let name = format!("it-0-{}-0a1b2c", &key[..12]);
+    register(moto, &name, &[("sindri_key", key), ("sindri_base", "ami-base")])
+}
+
+fn register(moto: &Moto, name: &str, tags: &[(&str, &str)]) -> Result<String> {
+    let mut parameters =
+        vec![("Name".to_owned(), name), ("TagSpecification.1.ResourceType".to_owned(), "image")];
+    for (number, (key, value)) in (1..).zip(tags) {
+        parameters.push((format!("TagSpecification.1.Tag.{number}.Key"), key));
+        parameters.push((format!("TagSpecification.1.Tag.{number}.Value"), value));
+    }
+    let parameters: Vec<(&str, &str)> =
+        parameters.iter().map(|(name, value)| (name.as_str(), *value)).collect();
+    let answer = moto.ec2("RegisterImage", &parameters)?;
+    let (_, rest) = answer.split_once("<imageId>").context("no id")?;
+    Ok(rest.split('<').next().context("no id")?.to_owned())
+}
+
+fn described(moto: &Moto, region: &str, id: &str) -> Result<String> {
+    moto.ec2_in(region, "DescribeImages", &[("Filter.1.Name", "image-id"), ("Filter.1.Value.1", id)])
+}
+
+fn permissions(moto: &Moto, region: &str, id: &str) -> Result<String> {
+    moto.ec2_in(region, "DescribeImageAttribute", &[("ImageId", id), ("Attribute", "launchPermission")])
+}
+
+/// The id of the copy that state knows of.
+fn copy(workspace: &Workspace, region: &str) -> Result<String> {
+    let image = workspace.resource(IMAGE)?;
+    let id = image["artifacts"][region]["image_id"].as_str();
+    id.map(str::to_owned).with_context(|| format!("no copy in {region}: {image}"))
+}
+
+fn nothing_left(moto: &Moto) -> Result<()> {
+    let mut left = moto.inventory()?;
+    left.retain(|_, ids| !ids.is_empty());
+    ensure!(left.is_empty(), "left behind: {left:?}");
+    Ok(())
+}
+
+fn wrote(moto: &Moto) -> Result<Vec<String>> {
+    let requests = moto.requests()?.into_keys();
+    Ok(requests.filter(|action| !action.starts_with("Describe") && action != "GetCallerIdentity").collect())
+}
+
+#[test]
+fn a_plan_shows_the_ami_and_its_last_holder_deletes_it() -> Result<()> {
+    each_cli(|cli| {
+        let host = Host::new()?;
+        let (moto, workspace) = scenario(&host, cli)?;
+        workspace.variables(&json!({
+            "tags": { "team": "a" }, "channels": ["development"], "description": "it", "default_tags": { "by": "sindri" },
+        }))?;
+        let id = built(&moto, &workspace)?;
+        let plan = workspace.plan()?;
+        let planned = plan.change(IMAGE).context("nothing planned")?;
+        assert_eq!((&planned.after["image_id"], &planned.after["origin"]), (&json!(id), &json!("cached")));
+        assert_eq!((&planned.after["cloud"], &planned.after["region"]), (&json!("aws"), &json!(HOME)));
+        workspace.apply()?;
+        workspace.converged()?;
+        let image = workspace.resource(IMAGE)?;
+        ensure!(image["store_id"].is_null() && image["resolved_base"] == "ami-base", "{image}");
+        ensure!(image["artifacts"][HOME]["snapshot_ids"][0].is_string(), "{image}");
+        let told = described(&moto, HOME, &id)?;
+        for part in ["<key>team</key>", "<key>by</key>", "sindri_channel_development", "sindri_holder_"] {
+            ensure!(told.contains(part), "no {part} in {told}");
+        }
+
+        let mut other = host.workspace(cli, "aws-image")?;
+        moto.serve(&mut other);
+        other.apply()?;
+        assert_eq!(other.text(IMAGE, "image_id")?, id);
+        workspace.converged()?;
+        let held = workspace.destroy()?;
+        ensure!(held.warnings().iter().any(|one| one.mentions("still need it")), "{held}");
+        other.converged()?;
+        other.destroy()?;
+        nothing_left(&moto)
+    })
+}
+
+#[test]
+fn copies_shares_and_ages_come_and_go() -> Result<()> {
+    each_cli(|cli| {
+        let host = Host::new()?;
+        let (moto, workspace) = scenario(&host, cli)?;
+        let id = built(&moto, &workspace)?;
+        set_aws(
+            &workspace,
+            json!({ "ami_regions": [THERE], "share": { "account_ids": [FRIEND] }, "deprecate_after": "2160h" }),
+        )?;
+        // The answer is lost, and there is one copy all the same.
+        moto.fault("CopyImage", 1, Fault::Drop)?;
+        workspace.apply()?;
+        workspace.converged()?;
+        assert_eq!(moto.inventory()?["images"].len(), 2);
+        let there = copy(&workspace, THERE)?;
+        for (region, id) in [(HOME, &id), (THERE, &there)] {
+            ensure!(described(&moto, region, id)?.contains("<deprecationTime>2"), "no age in {region}");
+            ensure!(permissions(&moto, region, id)?.contains(FRIEND), "not shared in {region}");
+        }
+        let told = described(&moto, THERE, &there)?;
+        ensure!(told.contains("sindri_copy_of") && !told.contains("sindri_holder"), "{told}");
+        ensure!(!described(&moto, HOME, &id)?.contains("sindri_unfinished"), "a mark stays");
+
+        // What others share stays theirs.
+        let theirs = [("ImageId", id.as_str()), ("LaunchPermission.Add.1.UserId", "333333333333")];
+        moto.ec2("ModifyImageAttribute", &theirs)?;
+        workspace.converged()?;
+        set_aws(
+            &workspace,
+            json!({ "ami_regions": [THERE, FAR], "share": { "account_ids": [OTHER], "public": true } }),
+        )?;
+        let plan = workspace.plan()?;
+        assert_eq!(plan.action(IMAGE), "update", "{plan}");
+        assert_eq!(plan.change(IMAGE).context("none")?.after_unknown["artifacts"], true);
+        workspace.apply()?;
+        workspace.converged()?;
+        for (region, id) in [(HOME, id.clone()), (THERE, there), (FAR, copy(&workspace, FAR)?)] {
+            ensure!(!described(&moto, region, &id)?.contains("<deprecationTime>2"), "still ages in {region}");
+            let shared = permissions(&moto, region, &id)?;
+            ensure!(
+                shared.contains(OTHER) && shared.contains("<group>all") && !shared.contains(FRIEND),
+                "{shared}"
+            );
+            assert_eq!(shared.contains("333333333333"), region == HOME, "{shared}");
+        }
+
+        set_aws(&workspace, json!({ "instance_type": "m5.large" }))?;
+        workspace.apply()?;
+        workspace.converged()?;
+        assert_eq!(moto.inventory()?["images"], [id.as_str()]);
+        assert_eq!(moto.inventory()?["snapshots"].len(), 1);
+        let shared = permissions(&moto, HOME, &id)?;
+        ensure!(
+            shared.contains("333333333333") && !shared.contains(OTHER) && !shared.contains("all"),
+            "{shared}"
+        );
+
+        // The builder's attributes are recorded, and nobody is asked for anything.
+        set_aws(&workspace, json!({ "instance_type": "t3.large" }))?;
+        moto.forget_requests()?;
+        workspace.apply()?;
+        ensure!(wrote(&moto)?.is_empty(), "{:?}", moto.requests()?);
+        set_aws(&workspace, json!({ "volume_size_gb": 20 }))?;
+        assert_eq!(workspace.plan()?.action(IMAGE), "replace");
+        set_aws(&workspace, json!({ "region": THERE }))?;
+        assert_eq!(workspace.plan()?.action(IMAGE), "replace");
+        set_aws(&workspace, json!({ "region": HOME }))?;
+        assert_eq!(workspace.plan()?.action(IMAGE), "update");
+        workspace.destroy()?;
+        nothing_left(&moto)
+    })
+}
+
+#[test]
+fn what_fails_in_one_region_is_tried_again_in_place() -> Result<()> {
+    each_cli(|cli| {
+        let host = Host::new()?;
+        let (moto, workspace) = scenario(&host, cli)?;
+        let id = built(&moto, &workspace)?;
+        set_aws(&workspace, json!({ "ami_regions": [THERE, FAR], "share": { "account_ids": [FRIEND] } }))?;
+        moto.fault_after("CopyImage", 1, 1, DENIED)?;
+        let told = workspace.apply()?;
+        let warnings = told.warnings();
+        let about =
+            |one: &&acceptance_tests::Diagnostic| one.mentions("ec2:CopyImage") && one.code.contains("aws");
+        ensure!(warnings.iter().any(|one| about(&one)), "{told}");
+        assert_eq!(moto.inventory()?["images"].len(), 2);
+        let plan = workspace.plan()?;
+        assert_eq!(plan.action(IMAGE), "update", "the image is not tainted: {plan}");
+        workspace.apply()?;
+        workspace.converged()?;
+        assert_eq!(workspace.text(IMAGE, "image_id")?, id);
+
+        // At home it works, in the first copy it does not.
+        set_aws(
+            &workspace,
+            json!({ "ami_regions": [THERE, FAR], "share": { "account_ids": [FRIEND, OTHER] } }),
+        )?;
+        moto.fault_after("ModifyImageAttribute", 1, 1, DENIED)?;
+        let errors = workspace.apply_with(&[])?.fails()?;
+        ensure!(errors.iter().any(|one| one.mentions("ec2:ModifyImageAttribute")), "{errors:?}");
+        let plan = workspace.plan()?;
+        assert_eq!(plan.action(IMAGE), "update", "{plan}");
+        workspace.apply()?;
+        workspace.converged()?;
+        for region in [THERE, FAR] {
+            ensure!(
+                permissions(&moto, region, &copy(&workspace, region)?)?.contains(OTHER),
+                "not in {region}"
+            );
+        }
+
+        set_aws(&workspace, json!({ "ami_regions": [THERE, FAR], "share": { "public": true } }))?;
+        let blocked = Fault::Error {
+            status: 400,
+            code: "OperationNotPermitted",
+            message: "You can't publicly share this image because block public access for AMIs is enabled.",
+        };
+        moto.fault_after("ModifyImageAttribute", 1, 1, blocked)?;
+        let errors = workspace.apply_with(&[])?.fails()?;
+        ensure!(
+            errors.iter().any(|one| one.mentions("blocks public sharing") && one.mentions(HOME)),
+            "{errors:?}"
+        );
+        workspace.apply()?;
+        workspace.converged()?;
+        workspace.destroy()?;
+        nothing_left(&moto)
+    })
+}
+
+#[test]
+fn drift_is_noticed_and_mended() -> Result<()> {
+    each_cli(|cli| {
+        let host = Host::new()?;
+        let (moto, workspace) = scenario(&host, cli)?;
+        let id = built(&moto, &workspace)?;
+        let mut variables = aws(
+            json!({ "ami_regions": [THERE], "share": { "account_ids": [FRIEND] }, "deprecate_after": "2160h" }),
+        );
+        variables["tags"] = json!({ "team": "a" });
+        variables["channels"] = json!(["production"]);
+        workspace.variables(&variables)?;
+        workspace.apply()?;
+        workspace.converged()?;
+        let there = copy(&workspace, THERE)?;
+        let image = [("ImageId", id.as_str())];
+        let tag = |value| [("ResourceId.1", id.as_str()), ("Tag.1.Key", "team"), ("Tag.1.Value", value)];
+        let channel = [("ResourceId.1", id.as_str()), ("Tag.1.Key", "sindri_channel_production")];
+        let stranger = [("ImageId", id.as_str()), ("LaunchPermission.Add.1.Group", "all")];
+        let friend = [("ImageId", id.as_str()), ("LaunchPermission.Remove.1.UserId", FRIEND)];
+        let of_copy = [("ImageId", there.as_str())];
+        type Drift<'a> = (&'a str, &'a str, &'a [(&'a str, &'a str)]);
+        let drifts: [Drift<'_>; 7] = [
+            (HOME, "CreateTags", &tag("b")),
+            (HOME, "DeleteTags", &channel),
+            (HOME, "DisableImageDeprecation", &image),
+            (HOME, "ModifyImageAttribute", &stranger),
+            (HOME, "ModifyImageAttribute", &friend),
+            (THERE, "DisableImageDeprecation", &of_copy),
+            (THERE, "DeregisterImage", &of_copy),
+        ];
+        for (region, action, parameters) in drifts {
+            moto.ec2_in(region, action, parameters)?;
+            let plan = workspace.plan()?;
+            assert_eq!(plan.action(IMAGE), "update", "{action} in {region}: {plan}");
+            workspace.apply()?;
+            workspace.converged().with_context(|| format!("after {action} in {region}"))?;
+        }
+        assert_eq!(workspace.text(IMAGE, "image_id")?, id);
+        let there = copy(&workspace, THERE)?;
+
+        // The image is gone, its copy is not: it is not forgotten.
+        moto.ec2("DeregisterImage", &image)?;
+        let plan = workspace.plan()?;
+        assert_eq!(plan.action(IMAGE), "replace", "{plan}");
+        workspace.destroy()?;
+        ensure!(!moto.inventory()?["images"].contains(&there), "the copy stays");
+        Ok(())
+    })
+}
+
+#[test]
+fn an_imported_image_stays_as_it_is() -> Result<()> {
+    each_cli(|cli| {
+        let host = Host::new()?;
+        let (moto, workspace) = scenario(&host, cli)?;
+        let id = built(&moto, &workspace)?;
+        let mut variables = aws(
+            json!({ "ami_regions": [THERE], "share": { "account_ids": [FRIEND] }, "deprecate_after": "2160h" }),
+        );
+        variables["tags"] = json!({ "team": "a" });
+        variables["channels"] = json!(["production"]);
+        variables["description"] = json!("what it is");
+        workspace.variables(&variables)?;
+        workspace.apply()?;
+        workspace.forget(IMAGE)?;
+        workspace.import(IMAGE, &format!("aws/{HOME}/{id}"))?.succeeds()?;
+        moto.forget_requests()?;
+        let plan = workspace.plan()?;
+        assert_eq!(plan.action(IMAGE), "update", "{plan}");
+        workspace.apply()?;
+        ensure!(wrote(&moto)?.is_empty(), "recording inputs changed something: {:?}", moto.requests()?);
+        workspace.converged()?;
+        let image = workspace.resource(IMAGE)?;
+        assert_eq!((&image["image_id"], &image["origin"]), (&json!(id), &json!("imported")));
+
+        for (wrong, why) in [
+            ("aws/us-west-2/ami-0123456789abcdef0".to_owned(), "there is no image"),
+            (format!("aws/{id}"), "not what can be imported"),
+        ] {
+            workspace.forget(IMAGE)?;
+            let refused = workspace.import(IMAGE, &wrong)?;
+            let said = format!("{} {}", refused.stdout, refused.stderr).to_lowercase();
+            let flat = said.split_whitespace().filter(|word| *word != "│").collect::<Vec<_>>().join(" ");
+            ensure!(!refused.success && flat.contains(why), "{wrong}: {refused}");
+            workspace.import(IMAGE, &format!("aws/{HOME}/{id}"))?.succeeds()?;
+        }
+        workspace.destroy()?;
+        nothing_left(&moto)?;
+
+        // An image that nobody built with this provider is managed, and never deleted.
+        let foreign = register(&moto, "foreign", &[("team", "a")])?;
+        workspace.import(IMAGE, &format!("aws/{HOME}/{foreign}"))?.succeeds()?;
+        workspace.variables(&json!({ "tags": { "team": "a" } }))?;
+        assert_eq!(workspace.plan()?.action(IMAGE), "update");
+        workspace.apply()?;
+        workspace.converged()?;
+        let errors = workspace.run(&["destroy", "-json", "-auto-approve"])?.fails()?;
+        ensure!(errors.iter().any(|one| one.mentions("sindri_key")), "{errors:?}");
+        assert_eq!(moto.inventory()?["images"], [foreign.as_str()]);
+        workspace.forget(IMAGE)
+    })
+}
+
+/// A configuration that adopts images by their ids.
+fn adopting(workspace: &Workspace, ids: &[String], more: &str) -> Result<()> {
+    let ids = json!(ids);
+    workspace.write(
+        "main.tf",
+        &format!(
+            "terraform {{\n  required_providers {{ sindri = {{ source = \"sindri/sindri\" }} }}\n}}\nresource \"sindri_image\" \"it\" {{\n  for_each          = toset({ids})\n  existing_image_id = each.key\n  aws               = {{ {more} }}\n}}\n"
+        ),
+    )
+}
+
+#[test]
+fn an_adopted_image_is_left_as_it_is() -> Result<()> {
+    each_cli(|cli| {
+        let host = Host::new()?;
+        let (moto, workspace) = scenario(&host, cli)?;
+        let id = register(&moto, "theirs", &[("team", "a")])?;
+        adopting(&workspace, std::slice::from_ref(&id), "")?;
+        workspace.apply()?;
+        workspace.converged()?;
+        let image = workspace.resource(&format!("sindri_image.it[{id:?}]"))?;
+        assert_eq!((&image["origin"], &image["region"]), (&json!("existing"), &json!(HOME)));
+        adopting(&workspace, std::slice::from_ref(&id), "region = \"eu-central-1\"")?;
+        let errors = workspace.apply_with(&[])?.fails()?;
+        ensure!(errors.iter().any(|one| one.mentions("there is no image")), "{errors:?}");
+        adopting(&workspace, std::slice::from_ref(&id), "deprecate_after = \"1h\"")?;
+        let errors = workspace.plan_fails()?;
+        ensure!(
+            errors.iter().any(|one| one.mentions("Conflicting") && one.code.contains("aws")),
+            "{errors:?}"
+        );
+        workspace.destroy()?;
+        assert_eq!(moto.inventory()?["images"], [id.as_str()]);
+        ensure!(!described(&moto, HOME, &id)?.contains("sindri"), "it was touched");
+        Ok(())
+    })
+}
+
+#[test]
+fn a_thousand_images_are_read_with_few_requests() -> Result<()> {
+    let host = Host::new()?;
+    let (moto, workspace) = scenario(&host, Cli::Tofu)?;
+    let key = "0".repeat(63);
+    let ids: Vec<String> = (0..1000)
+        .map(|number| register(&moto, &format!("many-{number}"), &[("sindri_key", key.as_str())]))
+        .collect::<Result<_>>()?;
+    adopting(&workspace, &ids, "")?;
+    workspace.apply()?;
+    moto.forget_requests()?;
+    workspace.plan()?;
+    let requests = moto.requests()?;
+    ensure!(requests.values().sum::<u64>() <= 10, "{requests:?}");
+    Ok(())
+}
+
+#[test]
+fn sharing_costs_one_request_an_image_where_it_is_managed() -> Result<()> {
+    let host = Host::new()?;
+    let (moto, workspace) = scenario(&host, Cli::Tofu)?;
+    let mut variables = aws(json!({ "share": { "account_ids": [FRIEND] } }));
+    variables["images"] = json!(5);
+    workspace.variables(&variables)?;
+    let plan = workspace.plan()?;
+    for change in &plan.changes {
+        let key = change.after["cache_key"].as_str().context("no key")?;
+        register(&moto, &format!("many-{key}"), &[("sindri_key", key)])?;
+    }
+    workspace.apply()?;
+    moto.forget_requests()?;
+    workspace.plan()?;
+    let requests = moto.requests()?;
+    assert_eq!(requests.get("DescribeImageAttribute"), Some(&5), "{requests:?}");
+    ensure!(requests["DescribeImages"] <= 3, "{requests:?}");
+    workspace.destroy()?;
+    nothing_left(&moto)
+}
+
+#[test]
+fn nobody_asks_aws_about_images_of_this_computer() -> Result<()> {
+    let host = Host::new()?;
+    let (moto, workspace) = scenario(&host, Cli::Tofu)?;
+    workspace.write(
+        "main.tf",
+        "terraform {\n  required_providers { sindri = { source = \"sindri/sindri\" } }\n}\nresource \"sindri_image\" \"it\" {\n  name_prefix = \"it\"\n  qemu        = { base = { bootstrap = { suite = \"bookworm\" } } }\n}\n",
+    )?;
+    assert_eq!(workspace.plan()?.action("sindri_image.it"), "create");
+    ensure!(moto.requests()?.is_empty(), "{:?}", moto.requests()?);
+    Ok(())
+}
+
+#[test]
+fn mistakes_are_named() -> Result<()> {
+    each_cli(|cli| {
+        let host = Host::new()?;
+        let (moto, mut workspace) = scenario(&host, cli)?;
+        let fails = |workspace: &Workspace, more: Value, words: &[&str]| -> Result<()> {
+            set_aws(workspace, more)?;
+            let errors = workspace.plan_fails()?;
+            ensure!(errors.iter().all(|one| one.severity == Severity::Error), "{errors:?}");
+            let told = |word: &&str| errors.iter().any(|one| one.mentions(word) || one.code.contains(*word));
+            ensure!(words.iter().all(told), "{words:?} not in {errors:?}");
+            Ok(())
+        };
+        fails(&workspace, json!({ "region": "us-west-2a" }), &["no region"])?;
+        fails(
+            &workspace,
+            json!({ "encrypt_boot": true, "share": { "public": true } }),
+            &["encrypted image public"],
+        )?;
+        fails(
+            &workspace,
+            json!({ "encrypt_boot": true, "share": { "account_ids": [FRIEND] } }),
+            &["kms_key_id"],
+        )?;
+        fails(&workspace, json!({ "share": { "account_ids": ["1"] } }), &["12 digits"])?;
+        moto.fault("DescribeImages", 1, DENIED)?;
+        fails(&workspace, json!({}), &["ec2:DescribeImages", "policy"])?;
+        workspace
+            .env("AWS_ACCESS_KEY_ID", "")
+            .env("AWS_SECRET_ACCESS_KEY", "")
+            .env("AWS_EC2_METADATA_DISABLED", "true");
+        fails(&workspace, json!({}), &["no AWS credentials"])
+    })
+}

@@ -1,0 +1,187 @@
+//! Brings an AMI to other regions and accounts, and lets it age. Each region is on its own: what fails in one stops no
+//! other, and what is left is found by the next plan.
+
+use std::sync::Arc;
+
+use aws_sdk_ec2::primitives::DateTime as SdkTime;
+use aws_sdk_ec2::types::Image as Ami;
+use chrono::{DateTime, TimeDelta, Utc};
+use tokio_util::sync::CancellationToken;
+
+use super::{copy, delete, read, share};
+use crate::backends::aws::region::Region;
+use crate::backends::aws::{Aws, AwsError, tags};
+use crate::domain::backend::causes;
+use crate::domain::distribution::{ages_as, deprecation};
+use crate::domain::{Copies, Distribution, Undistributed};
+
+const REGIONS: &str = "aws.ami_regions";
+const DEPRECATE: &str = "aws.deprecate_after";
+
+/// One image on its way from one distribution to another.
+pub(super) struct Task<'a> {
+    pub(super) aws: &'a Aws,
+    pub(super) home: &'a Arc<Region>,
+    pub(super) ami: &'a Ami,
+    pub(super) from: &'a Distribution,
+    pub(super) to: &'a Distribution,
+    pub(super) cancel: &'a CancellationToken,
+}
+
+/// Where the image is.
+struct Place {
+    region: Arc<Region>,
+    id: String,
+    /// Nothing of what is asked for was done here yet.
+    fresh: bool,
+}
+
+impl Task<'_> {
+    /// Does it. Returns what did not work.
+    pub(super) async fn run(&self) -> Vec<Undistributed> {
+        let all = tags::map(self.ami.tags());
+        let mut recorded: Copies =
+            read::copies(&all).map(|(region, id)| (region.to_owned(), id.to_owned())).collect();
+        let mut problems = Vec::new();
+        for region in self.from.regions.difference(&self.to.regions) {
+            let Some(id) = recorded.remove(region) else { continue };
+            problems.extend(self.remove(region, &id).await.err().map(|error| told(REGIONS, region, &error)));
+        }
+        for place in self.places(recorded, &mut problems).await {
+            let unready = if place.fresh {
+                copy::wait(&place.region, &place.id, self.cancel).await.err()
+            } else {
+                None
+            };
+            if let Some(error) = unready {
+                problems.push(told(REGIONS, &place.region.name, &error));
+                continue;
+            }
+            let is_home = place.region.name == self.home.name;
+            let left = self.settle(&place).await;
+            if !is_home {
+                let marked = self.mark(&place, &all, left.is_empty()).await;
+                problems.extend(marked.err().map(|error| told(REGIONS, &place.region.name, &error)));
+            }
+            problems.extend(left);
+        }
+        let id = self.ami.image_id().unwrap_or_default();
+        if let Err(error) = self.home.fresh_image(id).await {
+            problems.push(told(REGIONS, &self.home.name, &error));
+        }
+        problems
+    }
+
+    /// Where the image is to be shared and to age: at home, in the regions asked for, where all copies are begun before one
+    /// is waited for, and in copies that others asked for.
+    async fn places(&self, recorded: Copies, problems: &mut Vec<Undistributed>) -> Vec<Place> {
+        let home = Place {
+            region: Arc::clone(self.home),
+            id: self.ami.image_id().unwrap_or_default().to_owned(),
+            fresh: false,
+        };
+        let mut places = vec![home];
+        for name in self.to.regions.iter().filter(|name| **name != self.home.name) {
+            let fresh = !self.from.regions.contains(name) || !recorded.contains_key(name);
+            if !fresh && !self.changes() {
+                continue;
+            }
+            match copy::ensure(self.aws, self.home, self.ami, name, recorded.get(name).map(String::as_str))
+                .await
+            {
+                Ok((region, id)) => places.push(Place { region, id, fresh }),
+                Err(error) => problems.push(told(REGIONS, name, &error)),
+            }
+        }
+        let others =
+            recorded.into_iter().filter(|(name, _)| !self.to.regions.contains(name) && self.changes());
+        for (name, id) in others {
+            match self.aws.region(Some(&name)).await {
+                Ok(region) => places.push(Place { region, id, fresh: false }),
+                Err(error) => problems.push(told(REGIONS, &name, &error)),
+            }
+        }
+        places
+    }
+
+    fn changes(&self) -> bool {
+        self.from.share != self.to.share || self.from.deprecate_after != self.to.deprecate_after
+    }
+
+    /// Shares and ages the image in one place.
+    async fn settle(&self, place: &Place) -> Vec<Undistributed> {
+        let mut problems = Vec::new();
+        let nothing = Distribution::default();
+        let from = if place.fresh { &nothing } else { self.from };
+        if from.share != self.to.share {
+            let (from, to) = (from.share.as_ref(), self.to.share.as_ref());
+            problems.extend(share::bring(&place.region, &place.id, from, to).await);
+        }
+        if from.deprecate_after != self.to.deprecate_after {
+            let aged = self.age(place).await;
+            problems.extend(aged.err().map(|error| told(DEPRECATE, &place.region.name, &error)));
+        }
+        problems
+    }
+
+    async fn age(&self, place: &Place) -> Result<(), AwsError> {
+        let Some(now) = place.region.image(&place.id).await? else { return Ok(()) };
+        let seen = read::deprecated_at(&now);
+        let due = self.to.deprecate_after.and_then(|after| deprecation(read::created_at(self.ami), after));
+        let ec2 = &place.region.ec2;
+        match due {
+            Some(due) if !ages_as(due, seen, Utc::now()) => {
+                let done = ec2
+                    .enable_image_deprecation()
+                    .image_id(&place.id)
+                    .deprecate_at(not_past(due))
+                    .send()
+                    .await;
+                done.map(drop).map_err(|error| AwsError::of("EnableImageDeprecation", error))?;
+            }
+            None if seen.is_some() => {
+                let done = ec2.disable_image_deprecation().image_id(&place.id).send().await;
+                done.map(drop).map_err(|error| AwsError::of("DisableImageDeprecation", error))?;
+            }
+            _ => return Ok(()),
+        }
+        place.region.fresh_image(&place.id).await.map(drop)
+    }
+
+    /// Notes on the home image whether something is left to do for a copy.
+    async fn mark(
+        &self,
+        place: &Place,
+        before: &std::collections::BTreeMap<String, String>,
+        finished: bool,
+    ) -> Result<(), AwsError> {
+        let (id, key) =
+            (self.ami.image_id().unwrap_or_default(), format!("{}{}", tags::UNFINISHED, place.region.name));
+        match (finished, place.fresh || before.contains_key(&key)) {
+            (true, true) => super::untag(self.home, id, vec![key]).await,
+            (false, _) => super::tag(self.home, id, vec![(key, "sharing".to_owned())]).await,
+            (true, false) => Ok(()),
+        }
+    }
+
+    /// Removes a copy with its snapshots, and then its record.
+    async fn remove(&self, name: &str, id: &str) -> Result<(), AwsError> {
+        let region = self.aws.region(Some(name)).await?;
+        if let Some(copy) = region.fresh_image(id).await? {
+            for left in delete::one(&region, &copy).await? {
+                tracing::warn!(copy = id, left, "something of a copy stays");
+            }
+        }
+        let keys = vec![format!("{}{name}", tags::COPY), format!("{}{name}", tags::UNFINISHED)];
+        super::untag(self.home, self.ami.image_id().unwrap_or_default(), keys).await
+    }
+}
+
+/// EC2 takes no time in the past: then the image ages at once.
+fn not_past(due: DateTime<Utc>) -> SdkTime {
+    SdkTime::from_secs(due.max(Utc::now() + TimeDelta::minutes(2)).timestamp())
+}
+
+fn told(attribute: &str, region: &str, error: &(dyn std::error::Error + 'static)) -> Undistributed {
+    Undistributed { attribute: attribute.to_owned(), problem: format!("In {region}: {}", causes(error)) }
+}
