@@ -30,6 +30,9 @@ install: build ## put the provider where a development override finds it, and sa
 
 test: ## everything: install what tests need, lint, unit tests, real builds and guests, acceptance
 	scripts/install.sh test
+	@# On a new machine Rust's compiler leaves a core idle for minutes: tools are built meanwhile. Whoever needs one waits
+	@# for it, or builds it and tells why it cannot.
+	@scripts/tools.sh tests >/dev/null &
 	$(MAKE) lint unit builds acceptance
 
 lint: ## formatting, clippy, licences, module edges, scripts, generated files
