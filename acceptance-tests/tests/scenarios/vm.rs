@@ -250,6 +250,8 @@ fn user_data_are_written_once_and_secrets_stay_secret() -> Result<()> {
         let arguments = host.inventory()?.processes.join("\n");
         assert!(arguments.contains("qemu-system") && !arguments.contains(CANARY), "{arguments}");
         let id = workspace.text(VM, "id")?;
+        let seed = fs::read(host.data_dir().join("vms").join(&id).join("seed.img"))?;
+        ensure!(String::from_utf8_lossy(&seed).contains(CANARY), "the host handed over no user data");
 
         let mut raised = variables.clone();
         raised["user_data_wo_version"] = json!(2);
