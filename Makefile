@@ -30,6 +30,9 @@ install: build ## put the provider where a development override finds it, and sa
 
 test: ## everything: install what tests need, lint, unit tests, real builds and guests, acceptance
 	scripts/install.sh test
+	@# On a new machine Rust's compiler leaves a core idle for minutes: tools are built meanwhile. Whoever needs one waits
+	@# for it, or builds it and tells why it cannot.
+	@scripts/tools.sh tests >/dev/null &
 	$(MAKE) lint unit builds acceptance
 
 lint: ## formatting, clippy, licences, module edges, scripts, generated files
@@ -37,6 +40,7 @@ lint: ## formatting, clippy, licences, module edges, scripts, generated files
 	shellcheck scripts/*.sh .ci/run
 	$(XTASK) tidy
 	$(CARGO) clippy --workspace --all-targets --all-features --quiet -- -D warnings
+	$(CARGO) clippy --package terraform-provider-sindri --test builds --quiet -- -D warnings
 	"$$(scripts/tools.sh cargo-deny)" --log-level error check licenses bans sources
 	$(XTASK) docs --check
 
@@ -45,17 +49,13 @@ unit: ## unit, property and in-process tests
 	$(CARGO) test --package acceptance-tests --quiet --lib --test harness
 
 builds: ## images built and guests booted by the provider's own rooms
-	$(CARGO) test --package terraform-provider-sindri --features builds --no-fail-fast \
-		--test aws_images --test aws_build --test packer --test image_tree --test guest_boot --test image_guest --test vm_lifecycle -- --test-threads=$(THREADS)
+	$(CARGO) test --package terraform-provider-sindri --test builds -- --test-threads=$(THREADS)
 
 acceptance: ## scenarios under real OpenTofu and, where it is on PATH, real Terraform
 	@scripts/tools.sh tofu
 	@scripts/tools.sh moto
 	@command -v terraform || echo "terraform is not on PATH: the scenarios run under OpenTofu only"
-	$(CARGO) test --package acceptance-tests --no-fail-fast \
-		--test lookup --test bad_input --test cancel --test image --test image_base --test image_boot \
-		--test image_packer --test image_cache --test examples --test vm \
-		--test rig --test aws_vm --test aws_lookup --test aws_image -- --test-threads=$(THREADS)
+	$(CARGO) test --package acceptance-tests --test scenarios -- --test-threads=$(THREADS)
 
 soak: ## what needs long repetition: kills, cancels, races by the hundred; SHARE=10 for a tenth
 	SINDRI_SOAK_SHARE=$(SHARE) $(CARGO) test --package acceptance-tests --features soak --test soak -- \

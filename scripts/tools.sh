@@ -4,6 +4,7 @@
 #   scripts/tools.sh tofu | packer | cargo-deny | peer     build if need be, print the path
 #   scripts/tools.sh packer-plugin-amazon                  the same; the folder beside it is for PACKER_PLUGIN_PATH
 #   scripts/tools.sh moto                                  the same; a Python that has the EC2 emulator
+#   scripts/tools.sh tests                                 all that tests need, those that are needed first, first
 #   scripts/tools.sh where TOOL                            print where a built one would be
 #
 # Built tools live outside the checkout, in $XDG_CACHE_HOME/sindri-dev/NAME-VERSION/. A build
@@ -84,7 +85,11 @@ if [ "${1:-}" = where ]; then
     echo "$cache/$2-$(version "$2")/$2"
     exit
 fi
-tool=${1:?"usage: scripts/tools.sh tofu|packer|packer-plugin-amazon|cargo-deny|peer|moto, or where TOOL"}
+if [ "${1:-}" = tests ]; then
+    for tool in cargo-deny tofu moto packer packer-plugin-amazon; do "$0" "$tool"; done
+    exit
+fi
+tool=${1:?"usage: scripts/tools.sh tofu|packer|packer-plugin-amazon|cargo-deny|peer|moto, or tests, or where TOOL"}
 version=$(version "$tool")
 case $tool in
     # Only what a user would have installed is taken from PATH. A packer there may be of another

@@ -1,4 +1,4 @@
-//! The same promises as in `cancel.rs` and `image_cache.rs`, by the dozen and at random moments.
+//! The same promises as in `scenarios/cancel.rs` and `scenarios/image_cache.rs`, by the dozen and at random moments.
 //! Takes hours; `make soak` runs it, `make soak SHARE=10` a tenth of the rounds.
 #![cfg(feature = "soak")]
 

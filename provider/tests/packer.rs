@@ -1,4 +1,5 @@
-//! The Packer room against a scripted Packer that hangs, fails, lies, dies and tells secrets, and against the real one.
+//! The Packer room against a scripted Packer that hangs, fails, lies, dies and tells secrets. The real one is met in
+//! `builds/packer.rs`.
 
 #![allow(clippy::unwrap_used, reason = "tests, and what supports them")]
 
@@ -273,58 +274,4 @@ async fn plugins_are_got_once_unless_that_is_not_wanted() {
     packer.program = bench.script("echo no network; exit 1");
     let error = packer.init(&job, "qemu 3", &lock).await.unwrap_err().to_string();
     assert!(error.contains("no network") && error.contains("plugin_dir"), "{error}");
-}
-
-/// The real Packers on this machine: Debian's on `PATH`, and the one that the tools script builds, which takes minutes.
-#[cfg(feature = "builds")]
-fn real() -> Vec<PathBuf> {
-    let script = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../scripts/tools.sh");
-    let built = std::process::Command::new(script).arg("packer").output().unwrap();
-    assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
-    let built = PathBuf::from(String::from_utf8(built.stdout).unwrap().trim());
-    let search = sindri::process::search_path();
-    let distribution = std::env::split_paths(&search).map(|dir| dir.join("packer")).find(|it| it.is_file());
-    distribution.into_iter().chain([built]).collect()
-}
-
-/// Values that would be code in HCL, in Go's templates, or in a shell.
-#[cfg(feature = "builds")]
-const HOSTILE: &str = "a ${var.other} %{ if true }x%{ endif } {{ .Path }} {{`x`}} {{{{ \" ' \\ \\n $(touch canary) `touch canary`\n# second line\té";
-
-#[cfg(feature = "builds")]
-#[tokio::test]
-async fn a_real_packer_takes_hostile_values_as_they_are() {
-    const TEMPLATE: &str = r#"variable "content" {
-  type = string
-}
-
-variable "secret" {
-  type      = string
-  sensitive = true
-}
-
-source "file" "image" {
-  content = "${var.content}|${var.secret}"
-  target  = "result"
-}
-
-build {
-  sources = ["source.file.image"]
-}
-"#;
-    for program in real() {
-        let bench = Bench::new();
-        let packer = locate(program.clone(), Duration::from_secs(20)).await.unwrap();
-        let (folder, runner) = (bench.folder(), runner());
-        let mut variables = Variables::default();
-        variables.set("content", HOSTILE);
-        variables.set_secret("secret", SECRET);
-        folder.write(TEMPLATE, &variables).unwrap();
-        let job = bench.job(&folder, &runner);
-        packer.validate(&job).await.unwrap();
-        let report = packer.build(&job, |_, _| {}).await.unwrap();
-        let file = report.single_artifact().unwrap().file(bench.dir.path(), "result").unwrap();
-        assert_eq!(fs::read_to_string(file).unwrap(), format!("{HOSTILE}|{SECRET}"), "{}", program.display());
-        assert!(!bench.path("canary").exists());
-    }
 }

@@ -224,7 +224,7 @@ mod tests {
             ("provider/src/resources/image/mod.rs", "use tonic::Status;", "tonic"),
             ("provider/src/provision/step.rs", "use tfplugin::Attr;", "tfplugin"),
             ("proto/src/value/mod.rs", "impl prost::Message for V {}", "prost"),
-            ("acceptance-tests/tests/image.rs", "use sindri::domain::Image;", "sindri"),
+            ("acceptance-tests/tests/scenarios/image.rs", "use sindri::domain::Image;", "sindri"),
         ] {
             let found = found(file, source);
             assert!(

@@ -28,8 +28,6 @@ pub(super) const COPY: &str = "sindri_copy_";
 pub(super) const UNFINISHED: &str = "sindri_unfinished_";
 /// Which image a copy is one of: region and id.
 pub(super) const COPY_OF: &str = "sindri_copy_of";
-/// Which build made an image.
-const BUILD: &str = "sindri_build";
 /// The machine's name, where people see it.
 pub(super) const NAME: &str = "Name";
 

@@ -11,6 +11,7 @@ use crate::backends::aws::image::{Interface, delete};
 use crate::backends::aws::region::{Region, filter, is_gone};
 use crate::backends::aws::vm::surroundings;
 use crate::backends::aws::{Aws, AwsError, tags};
+use crate::domain::Copies;
 use crate::ssh::LoginCommand;
 
 /// How long a builder may take to end.
@@ -32,7 +33,7 @@ pub(super) async fn remove(
         images.extend(region.fresh_image(id).await?);
     }
     for ami in &images {
-        delete::everywhere(aws, region, ami).await?;
+        delete::everywhere(aws, region, ami, &Copies::new()).await?;
     }
     let left = instances(region, build).await?;
     for id in left.iter().filter_map(Instance::instance_id) {

@@ -1,21 +1,17 @@
 //! Images on EC2: found, listed, held, relabelled, released with all their copies. Against the rig's EC2, which
 //! another client fills.
 
-#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "tests, and what supports them")]
-
-#[path = "support/moto.rs"]
-mod moto;
-
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use aws_sdk_ec2::Client;
 use aws_sdk_ec2::config::Region;
 use aws_sdk_ec2::types::{ResourceType, Tag, TagSpecification};
-use moto::under_moto;
 use sindri::backends::aws::{Aws, AwsSettings};
 use sindri::domain::backend::Released;
 use sindri::domain::{CacheKey, Copies, Holder, ImageBackend, LabelChange};
+
+use crate::support::moto::under_moto;
 
 const HOME: &str = "us-west-2";
 

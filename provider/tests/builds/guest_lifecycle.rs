@@ -1,12 +1,5 @@
 //! Machines on this computer, from a real image: launched, looked at, stopped, changed, destroyed.
 
-#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "tests, and what supports them")]
-
-#[path = "support/debian.rs"]
-mod debian;
-#[path = "support/image.rs"]
-mod image;
-
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::net::TcpListener;
@@ -32,6 +25,8 @@ use sindri::process::Secret;
 use sindri::ssh::LoginCommand;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
+
+use crate::support::{debian, image};
 
 /// A store with one image in it.
 struct House {

@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 /// Set for the child.
 const INSIDE: &str = "SINDRI_TEST_INSIDE_MOTO";
 
-/// Runs the body of the test with this name where AWS is the emulator.
+/// Runs the body of the test with this name, which no other test's name contains, where AWS is the emulator.
 pub(crate) fn under_moto(test: &str, body: impl AsyncFnOnce()) {
     if std::env::var_os(INSIDE).is_some() {
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
@@ -28,7 +28,7 @@ pub(crate) fn under_moto(test: &str, body: impl AsyncFnOnce()) {
     BufReader::new(moto.stdout.take().unwrap()).read_line(&mut line).unwrap();
     let told: serde_json::Value = serde_json::from_str(&line).unwrap();
     let run = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", test, "--nocapture"])
+        .args([test, "--nocapture"])
         .env(INSIDE, "1")
         .env("AWS_ENDPOINT_URL", told["url"].as_str().unwrap())
         .env("AWS_ACCESS_KEY_ID", "test")

@@ -1,12 +1,5 @@
 //! Real guests, from a real image: up, commands, files, a restart, the end.
 
-#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "tests, and what supports them")]
-
-#[path = "support/debian.rs"]
-mod debian;
-#[path = "support/image.rs"]
-mod image;
-
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::Command;
@@ -23,6 +16,8 @@ use sindri::process::{BuildLog, Limits, Redactor, Secret};
 use sindri::ssh::{self, Exec, Input, KnownHost, Login};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
+
+use crate::support::{debian, image};
 
 fn emulator(choice: AcceleratorChoice) -> Emulator {
     Emulator::find(Arch::host().unwrap(), choice).unwrap()

@@ -1,6 +1,5 @@
 //! One small Debian for all tests with real guests: built once by the image builder, and again when anything
 //! that shapes it has changed.
-#![allow(clippy::unwrap_used)] // Helpers of tests fail as tests do.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -13,7 +12,7 @@ use uuid::Uuid;
 
 use super::image;
 
-/// The disk, in qcow2. Tests of several programs may ask at once.
+/// The disk, in qcow2. Several tests may ask at once.
 pub(crate) async fn disk() -> PathBuf {
     let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join("debian");
     fs::create_dir_all(&dir).unwrap();

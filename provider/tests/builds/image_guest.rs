@@ -1,16 +1,12 @@
 //! A real image whose steps run in a booted guest, then booted again for its checks.
 
-#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "tests, and what supports them")]
-
 use std::time::Duration;
-
-#[path = "support/image.rs"]
-mod support;
 
 use sindri::backends::qemu::image::{BuildError, remove_partial};
 use sindri::backends::qemu::{Base, Engine, ImageSource};
 use sindri::domain::{Action, Check, OnError};
-use support::{CANARY, Inside, Site, assert_clean, bookworm, host, image, inline, step};
+
+use crate::support::image::{CANARY, Inside, Site, assert_clean, bookworm, host, image, inline, step};
 
 fn check(name: &str, command: &str) -> Check {
     Check { name: name.into(), command: command.into() }

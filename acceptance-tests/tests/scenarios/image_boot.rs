@@ -9,7 +9,7 @@ use serde_json::json;
 
 #[test]
 fn steps_run_in_a_booted_guest_across_a_reboot() -> Result<()> {
-    each_cli(|cli| {
+    either_cli(|cli| {
         let host = Host::new()?;
         let workspace = host.workspace(cli, "qemu-booted")?;
         workspace.apply()?;

@@ -418,7 +418,7 @@ fn a_machine_that_does_not_answer_shows_its_console() -> Result<()> {
     let (moto, workspace, image) = scenario(&host, Cli::Tofu, "aws-vm-settings")?;
     let silent = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
     let ssh = json!({ "host": "127.0.0.1", "port": silent.local_addr()?.port() });
-    workspace.variables(&with(&image, json!({ "wait_for": "ssh", "ssh": ssh, "create_timeout": "30s" })))?;
+    workspace.variables(&with(&image, json!({ "wait_for": "ssh", "ssh": ssh, "create_timeout": "15s" })))?;
     let errors = workspace.apply_with(&[])?.fails()?;
     ensure!(
         errors.iter().any(|error| error.mentions("console ends with") && error.mentions("login:")),

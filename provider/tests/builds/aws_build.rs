@@ -1,15 +1,6 @@
 //! Images built on EC2 by real Packers, against the rig's EC2. Behind its instances is a guest of our own, so that steps run
 //! for real.
 
-#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "tests, and what supports them")]
-
-#[path = "support/debian.rs"]
-mod debian;
-#[path = "support/image.rs"]
-mod image;
-#[path = "support/moto.rs"]
-mod moto;
-
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -21,7 +12,6 @@ use std::time::Duration;
 use aws_sdk_ec2::Client;
 use aws_sdk_ec2::primitives::Blob;
 use chrono::Utc;
-use moto::under_moto;
 use serde_json::Value;
 use sindri::backends::aws::image::{AwsImageSpec, Builder, Interface, Login, Source, Tools, Volume};
 use sindri::backends::aws::{Aws, AwsSettings};
@@ -38,6 +28,9 @@ use sindri::process::{Limits, Secret};
 use sindri::ssh::{self, Exec, Input, KnownHost, Session};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
+
+use crate::support::moto::under_moto;
+use crate::support::{debian, image};
 
 const REGION: &str = "us-west-2";
 const PAIR: &str = "of-the-user";

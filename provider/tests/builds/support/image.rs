@@ -1,5 +1,4 @@
 //! What the tests of image builds share: one cache, so that one layer serves them all.
-#![allow(dead_code, unreachable_pub)] // Each test program uses a part of it.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -14,9 +13,9 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 /// A secret that must be found nowhere.
-pub const CANARY: &str = "canary-7f3a9c\"$(touch /canary)";
+pub(crate) const CANARY: &str = "canary-7f3a9c\"$(touch /canary)";
 
-pub fn host() -> Host {
+pub(crate) fn host() -> Host {
     Host {
         runner: Runner::new(env!("CARGO_BIN_EXE_terraform-provider-sindri")),
         cache_dir: Path::new(env!("CARGO_TARGET_TMPDIR")).join("cache"),
@@ -26,15 +25,15 @@ pub fn host() -> Host {
     }
 }
 
-pub fn step(action: Action) -> Step {
+pub(crate) fn step(action: Action) -> Step {
     Step { action, environment: Environment::default(), user: None, timeout: None }
 }
 
-pub fn inline(lines: &[&str]) -> Step {
+pub(crate) fn inline(lines: &[&str]) -> Step {
     step(Action::Inline(lines.iter().map(|line| (*line).to_owned()).collect()))
 }
 
-pub fn image(steps: Vec<Step>) -> ImageSpec {
+pub(crate) fn image(steps: Vec<Step>) -> ImageSpec {
     ImageSpec {
         name_prefix: "test".into(),
         environment: Environment {
@@ -49,7 +48,7 @@ pub fn image(steps: Vec<Step>) -> ImageSpec {
 }
 
 /// A small Debian of the host's architecture.
-pub fn bookworm() -> QemuImageSpec {
+pub(crate) fn bookworm() -> QemuImageSpec {
     let bootstrap =
         Bootstrap { suite: "bookworm".into(), mirror: None, snapshot: None, packages: Vec::new() };
     QemuImageSpec {
@@ -67,14 +66,14 @@ pub fn bookworm() -> QemuImageSpec {
 }
 
 /// A folder for builds, with a log.
-pub struct Site {
-    pub dir: tempfile::TempDir,
-    pub log: BuildLog,
-    pub cancel: CancellationToken,
+pub(crate) struct Site {
+    pub(crate) dir: tempfile::TempDir,
+    pub(crate) log: BuildLog,
+    pub(crate) cancel: CancellationToken,
 }
 
 impl Site {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let redactor = Redactor::new([&Secret::new(CANARY)]);
         let log = BuildLog::create(&dir.path().join("logs"), "test", "1", redactor).unwrap();
@@ -82,7 +81,11 @@ impl Site {
     }
 
     /// Builds, and checks what holds for every build: nothing stays but a finished image.
-    pub async fn build(&self, spec: &ImageSpec, qemu: &QemuImageSpec) -> Result<BuiltImage, BuildError> {
+    pub(crate) async fn build(
+        &self,
+        spec: &ImageSpec,
+        qemu: &QemuImageSpec,
+    ) -> Result<BuiltImage, BuildError> {
         let (id, host) = (Uuid::new_v4(), host());
         let work_dir = self.dir.path().join(id.to_string());
         let (log, cancel) = (&self.log, &self.cancel);
@@ -107,19 +110,19 @@ impl Site {
         println!("{}", self.log_text());
     }
 
-    pub fn log_text(&self) -> String {
+    pub(crate) fn log_text(&self) -> String {
         std::fs::read_to_string(self.log.path()).unwrap()
     }
 }
 
 /// A finished disk, to be looked into without booting it.
-pub struct Inside {
+pub(crate) struct Inside {
     dir: tempfile::TempDir,
 }
 
 impl Inside {
     /// Unpacks the disk; its two partitions are where the builder's layout puts them.
-    pub fn of(image: &BuiltImage) -> Self {
+    pub(crate) fn of(image: &BuiltImage) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let raw = dir.path().join("disk.raw");
         let (disk, raw) = (image.disk.to_str().unwrap(), raw.to_str().unwrap());
@@ -132,35 +135,35 @@ impl Inside {
         Self { dir }
     }
 
-    pub fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
 
     /// A file of the root file system.
-    pub fn cat(&self, path: &str) -> String {
+    pub(crate) fn cat(&self, path: &str) -> String {
         self.debugfs(&format!("cat {path}"))
     }
 
     /// The names in a folder of the root file system; empty when there is none.
-    pub fn list(&self, path: &str) -> Vec<String> {
+    pub(crate) fn list(&self, path: &str) -> Vec<String> {
         let listing = self.debugfs(&format!("ls -p {path}"));
         let names = listing.lines().filter_map(|line| line.split('/').nth(5));
         names.filter(|name| !matches!(*name, "" | "." | "..")).map(str::to_owned).collect()
     }
 
-    pub fn debugfs(&self, request: &str) -> String {
+    pub(crate) fn debugfs(&self, request: &str) -> String {
         run("debugfs", &["-R", request, self.path("root.ext4").to_str().unwrap()])
     }
 
     /// Whether the text stands anywhere on the disk, in a file or in a block that was one's.
-    pub fn contains(&self, needle: &str) -> bool {
+    pub(crate) fn contains(&self, needle: &str) -> bool {
         let disk = self.path("disk.raw");
         let found = Command::new("grep").args(["-qaF", "--", needle]).arg(disk).status().unwrap();
         found.success()
     }
 }
 
-pub fn run(program: &str, args: &[&str]) -> String {
+pub(crate) fn run(program: &str, args: &[&str]) -> String {
     let output = Command::new(program).args(args).output();
     let output = output.unwrap_or_else(|error| panic!("{program}: {error}"));
     let error = String::from_utf8_lossy(&output.stderr);
@@ -170,7 +173,7 @@ pub fn run(program: &str, args: &[&str]) -> String {
 }
 
 /// What an image must not carry.
-pub fn assert_clean(inside: &Inside) {
+pub(crate) fn assert_clean(inside: &Inside) {
     assert_eq!(inside.cat("/etc/machine-id"), "");
     let folders = [
         "/var/lib/cloud",

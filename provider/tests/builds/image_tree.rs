@@ -1,16 +1,12 @@
 //! Real images from a real bootstrap, their steps run in the tree.
 
-#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "tests, and what supports them")]
-
-#[path = "support/image.rs"]
-mod support;
-
 use std::time::{Duration, Instant};
 
 use sindri::backends::qemu::image::BuildError;
 use sindri::backends::qemu::{Base, Bootstrap, DiskFormat, ImageSource, Network};
 use sindri::domain::Action;
-use support::{CANARY, Inside, Site, assert_clean, bookworm, image, inline, run, step};
+
+use crate::support::image::{CANARY, Inside, Site, assert_clean, bookworm, image, inline, run, step};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_image_holds_what_the_steps_made_and_nothing_of_the_build() {

@@ -1,0 +1,16 @@
+//! What a user does, under real programs. One program, so that all processors have work until its last test.
+
+mod aws_image;
+mod aws_lookup;
+mod aws_vm;
+mod bad_input;
+mod cancel;
+mod examples;
+mod image;
+mod image_base;
+mod image_boot;
+mod image_cache;
+mod image_packer;
+mod lookup;
+mod rig;
+mod vm;

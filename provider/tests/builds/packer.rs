@@ -1,0 +1,79 @@
+//! The Packer room against the real Packers. `tests/packer.rs` has one that misbehaves.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use sindri::packer::{Folder, Job, Settings, Variables};
+use sindri::process::{BuildLog, Limits, Redactor, Secret};
+use tokio_util::sync::CancellationToken;
+
+use crate::support::image;
+
+/// Those of this machine: Debian's on `PATH`, and the one that the tools script builds.
+fn real() -> Vec<PathBuf> {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scripts/tools.sh");
+    let built = std::process::Command::new(script).arg("packer").output().unwrap();
+    assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
+    let built = PathBuf::from(String::from_utf8(built.stdout).unwrap().trim());
+    let search = sindri::process::search_path();
+    let distribution = std::env::split_paths(&search).map(|dir| dir.join("packer")).find(|it| it.is_file());
+    distribution.into_iter().chain([built]).collect()
+}
+
+/// Values that would be code in HCL, in Go's templates, or in a shell.
+const HOSTILE: &str = "a ${var.other} %{ if true }x%{ endif } {{ .Path }} {{`x`}} {{{{ \" ' \\ \\n $(touch canary) `touch canary`\n# second line\té";
+const SECRET: &str = "p@ss \"word\" {{x}}\nsecond line of it";
+
+const TEMPLATE: &str = r#"variable "content" {
+  type = string
+}
+
+variable "secret" {
+  type      = string
+  sensitive = true
+}
+
+source "file" "image" {
+  content = "${var.content}|${var.secret}"
+  target  = "result"
+}
+
+build {
+  sources = ["source.file.image"]
+}
+"#;
+
+#[tokio::test]
+async fn a_real_packer_takes_hostile_values_as_they_are() {
+    for program in real() {
+        let dir = tempfile::tempdir().unwrap();
+        let redactor = Redactor::new([&Secret::new(SECRET)]);
+        let log = BuildLog::create(&dir.path().join("logs"), "t", "1", redactor).unwrap();
+        let (runner, cancel) = (image::host().runner, CancellationToken::new());
+        let settings = Settings { binary: Some(program.clone()), ..Settings::default() };
+        let limits = Limits { cancel: cancel.clone(), timeout: Some(Duration::from_secs(20)) };
+        let packer = settings.locate(&runner, &limits).await.unwrap();
+
+        let folder = Folder::create(&dir.path().join("work")).unwrap();
+        let mut variables = Variables::default();
+        variables.set("content", HOSTILE);
+        variables.set_secret("secret", SECRET);
+        folder.write(TEMPLATE, &variables).unwrap();
+        let grace = Duration::from_secs(30);
+        let job = Job {
+            folder: &folder,
+            cwd: dir.path(),
+            runner: &runner,
+            log: &log,
+            cancel: &cancel,
+            grace,
+            keep: false,
+        };
+        packer.validate(&job).await.unwrap();
+        let report = packer.build(&job, |_, _| {}).await.unwrap();
+        let file = report.single_artifact().unwrap().file(dir.path(), "result").unwrap();
+        assert_eq!(fs::read_to_string(file).unwrap(), format!("{HOSTILE}|{SECRET}"), "{}", program.display());
+        assert!(!dir.path().join("canary").exists());
+    }
+}

@@ -1,0 +1,5 @@
+//! What these tests share.
+
+pub(crate) mod debian;
+pub(crate) mod image;
+pub(crate) mod moto;
