@@ -63,7 +63,7 @@ impl Bench {
 
     fn job<'a>(&'a self, folder: &'a Folder, runner: &'a Runner) -> Job<'a> {
         let grace = Duration::from_secs(30);
-        Job { folder, cwd: self.dir.path(), runner, log: &self.log, cancel: &self.cancel, grace }
+        Job { folder, cwd: self.dir.path(), runner, log: &self.log, cancel: &self.cancel, grace, then: None }
     }
 
     async fn build(&self, packer: &Packer) -> Result<Report, PackerError> {

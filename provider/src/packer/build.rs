@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 use super::command::{self, Call};
 use super::output::Record;
 use super::{Folder, Packer, PackerError, Report, Said, init};
-use crate::process::{BuildLog, Ending, Following, Limits, Runner};
+use crate::process::{BuildLog, Ending, Following, HandOver, Limits, Runner};
 
 /// How long a validation may take.
 const VALIDATION: Duration = Duration::from_secs(60);
@@ -28,6 +28,9 @@ pub struct Job<'a> {
     pub cancel: &'a CancellationToken,
     /// How long that may take before all is killed.
     pub grace: Duration,
+    /// What is to be done after Packer when we are not there any more: it may have been killed, too, or failed to clean
+    /// up.
+    pub then: Option<HandOver<'a>>,
 }
 
 impl Packer {
@@ -70,7 +73,7 @@ impl Packer {
         let (template, tmp, output) = (job.folder.template(), job.folder.tmp(), job.folder.file("output"));
         let call = Call { template: &template, tmp: &tmp, cwd: job.cwd };
         let ending = Ending { grace: job.grace, alone: true };
-        let following = Following { output: &output, ending };
+        let following = Following { output: &output, ending, then: job.then };
         let mut report = Report::default();
         let line = |line: &str| match Record::parse(line) {
             Some(record) => {

@@ -110,7 +110,7 @@ async fn run(
     let variables = template::variables(values, parts).ok_or_else(not_text)?;
     let folder = Folder::create(&dir.join(FOLDER)).map_err(BuildError::packer)?;
     let Build { host, log, cancel, .. } = build;
-    let job = Job { folder: &folder, cwd: dir, runner: &host.runner, log, cancel, grace: GRACE };
+    let job = Job { folder: &folder, cwd: dir, runner: &host.runner, log, cancel, grace: GRACE, then: None };
     let own_plugins = host.packer.plugin_dir.is_some() || host.packer.skip_init;
     let mut tries = Plugins::to_try(packer.version).iter().peekable();
     while let Some(plugins) = tries.next() {
