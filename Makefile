@@ -46,7 +46,7 @@ unit: ## unit, property and in-process tests
 
 builds: ## images built and guests booted by the provider's own rooms
 	$(CARGO) test --package terraform-provider-sindri --features builds --no-fail-fast \
-		--test aws_images --test packer --test image_tree --test guest_boot --test image_guest --test vm_lifecycle -- --test-threads=$(THREADS)
+		--test aws_images --test aws_sweep --test packer --test image_tree --test guest_boot --test image_guest --test vm_lifecycle -- --test-threads=$(THREADS)
 
 acceptance: ## scenarios under real OpenTofu and, where it is on PATH, real Terraform
 	@scripts/tools.sh tofu

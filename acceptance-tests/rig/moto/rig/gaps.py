@@ -28,6 +28,7 @@ def close():
     AmisResponse.disable_image_deprecation = disable_deprecation
     General.get_console_output = console_output
     Ami.deprecation_time = None
+    Ami.get_filter_value = by_snapshot(Ami.get_filter_value)
     # moto writes every image with "standard": what an EBS image says matters to who launches it.
     Ami.root_device_type = property(lambda self: "ebs", lambda self, value: None)
 
@@ -82,6 +83,18 @@ def with_tags(create_image):
         return ami
 
     return made
+
+
+def by_snapshot(get_filter_value):
+    """Images by the snapshot that they are made of."""
+
+    @functools.wraps(get_filter_value)
+    def value(self, filter_name, method_name=None):
+        if filter_name == "block-device-mapping.snapshot-id":
+            return self.ebs_snapshot.id
+        return get_filter_value(self, filter_name, method_name)
+
+    return value
 
 
 def tag_image(response, ami):

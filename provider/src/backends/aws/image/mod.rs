@@ -4,6 +4,8 @@
 mod delete;
 mod read;
 
+pub(super) use read::{copies as copies_of, holders as holders_of, snapshots as snapshots_of};
+
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -157,7 +159,7 @@ fn not_found(id: &str) -> BackendError {
     BackendError::NotFound { kind: "image", id: id.to_owned() }
 }
 
-async fn tag(region: &Region, id: &str, set: Vec<(String, String)>) -> Result<(), AwsError> {
+pub(super) async fn tag(region: &Region, id: &str, set: Vec<(String, String)>) -> Result<(), AwsError> {
     if set.is_empty() {
         return Ok(());
     }
@@ -166,7 +168,7 @@ async fn tag(region: &Region, id: &str, set: Vec<(String, String)>) -> Result<()
     done.map(drop).map_err(|error| AwsError::of("CreateTags", error))
 }
 
-async fn untag(region: &Region, id: &str, keys: Vec<String>) -> Result<(), AwsError> {
+pub(super) async fn untag(region: &Region, id: &str, keys: Vec<String>) -> Result<(), AwsError> {
     if keys.is_empty() {
         return Ok(());
     }

@@ -56,18 +56,20 @@ pub(super) fn image(region: &str, ami: &Ami) -> Image {
 }
 
 /// Copies in other regions: region and id.
-pub(super) fn copies(tags: &BTreeMap<String, String>) -> impl Iterator<Item = (&str, &str)> {
+pub(in crate::backends::aws) fn copies(
+    tags: &BTreeMap<String, String>,
+) -> impl Iterator<Item = (&str, &str)> {
     tags.iter().filter_map(|(key, id)| Some((key.strip_prefix(tags::COPY)?, id.as_str())))
 }
 
 /// The snapshots that belong to an AMI.
-pub(super) fn snapshots(ami: &Ami) -> Vec<String> {
+pub(in crate::backends::aws) fn snapshots(ami: &Ami) -> Vec<String> {
     let mappings = ami.block_device_mappings().iter();
     mappings.filter_map(|mapping| mapping.ebs()?.snapshot_id().map(str::to_owned)).collect()
 }
 
 /// Who claims an AMI.
-pub(super) fn holders(ami: &Ami) -> Vec<Holder> {
+pub(in crate::backends::aws) fn holders(ami: &Ami) -> Vec<Holder> {
     let keys = ami.tags().iter().filter_map(|tag| tag.key());
     keys.filter_map(|key| Holder::parse(key.strip_prefix(tags::HOLDER)?)).collect()
 }
