@@ -57,6 +57,12 @@ class Rig(unittest.TestCase):
         self.assertEqual(caught.exception.response["Error"]["Code"], code)
         return caught.exception.response
 
+    def test_a_key_pair_is_deleted_by_its_id(self):
+        pairs = [self.ec2.create_key_pair(KeyName=name)["KeyPairId"] for name in ("by-id", "other")]
+        self.ec2.delete_key_pair(KeyPairId=pairs[0])
+        found = self.ec2.describe_key_pairs(Filters=[{"Name": "key-pair-id", "Values": pairs}])["KeyPairs"]
+        self.assertEqual([pair["KeyName"] for pair in found], ["other"])
+
     def test_images_are_found_by_their_snapshot(self):
         images = [self.register(name) for name in ("by-snapshot", "by-other-snapshot")]
         described = self.ec2.describe_images(ImageIds=images[:1])["Images"][0]

@@ -32,11 +32,14 @@ impl Aws {
         cancel: &CancellationToken,
     ) -> Result<Vec<Swept>, SweepError> {
         let mut swept = Vec::new();
-        for record in self.journal().abandoned()? {
+        let mut abandoned = self.journal().abandoned()?;
+        // The others are free at once for whoever else looks for them.
+        abandoned.retain(|record| {
             let entry = record.entry();
-            if entry.cloud != CLOUD || region.is_some_and(|region| region != entry.region) {
-                continue;
-            }
+            entry.cloud == CLOUD && region.is_none_or(|region| region == entry.region)
+        });
+        for record in abandoned {
+            let entry = record.entry();
             let (build, at) = (entry.build.to_string(), entry.region.clone());
             match self.settle(record, how, cancel).await {
                 Ok(settled) => swept.extend(settled),
