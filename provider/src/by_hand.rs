@@ -2,24 +2,27 @@
 //!
 //! Everything else is the host's business.
 
+mod sweep;
+
 use std::ffi::OsString;
 use std::io::{self, Write};
+use std::path::Path;
 use std::process::ExitCode;
 
 use tfplugin::{CancellationToken, Diagnostics};
 
 use crate::backends::aws::{self, Aws};
-use crate::backends::qemu::sweep::Sweep;
 use crate::backends::{Backends, qemu};
 use crate::domain::prerequisite::satisfied;
 use crate::provider::ProviderModel;
-use crate::resources::diagnose;
 
 const USAGE: &str = "\
 terraform-provider-sindri is started by OpenTofu or Terraform. By hand it can do this:
 
   terraform-provider-sindri doctor             what is needed here, and is it there; AWS too, where it is set up
-  terraform-provider-sindri sweep [--dry-run]  remove what killed builds left, and kept guests
+  terraform-provider-sindri sweep [--dry-run] [--region REGION]...
+                                               remove what killed builds left, and kept guests; in AWS, too, where it
+                                               is set up: of builds of this computer, and what is past its deadline
   terraform-provider-sindri -debug             wait for a host to attach, for debugging
   terraform-provider-sindri --version
 
@@ -28,16 +31,14 @@ terraform-provider-sindri is started by OpenTofu or Terraform. By hand it can do
 
 /// Does what a person asked for. Prints to standard output.
 pub fn run(command: &str, args: impl Iterator<Item = OsString>) -> ExitCode {
-    let args: Vec<String> = args.map(|arg| arg.to_string_lossy().into_owned()).collect();
+    let args: Vec<OsString> = args.collect();
     let done = match command {
         "--version" | "version" => {
             print(&format!("terraform-provider-sindri {}\n", env!("CARGO_PKG_VERSION")))
         }
         "--help" | "-h" | "help" => print(USAGE),
-        "doctor" => backends(&args).and_then(|backends| doctor(&backends)),
-        "sweep" => {
-            backends(&args).and_then(|backends| sweep(&backends, args.iter().any(|arg| arg == "--dry-run")))
-        }
+        "doctor" => data_dir(&args).and_then(backends).and_then(|backends| doctor(&backends)),
+        "sweep" => sweep(&args),
         other => Err(format!("{other:?} is not known.\n\n{USAGE}")),
     };
     match done {
@@ -54,10 +55,16 @@ fn print(text: &str) -> Result<ExitCode, String> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn backends(args: &[String]) -> Result<Backends, String> {
+/// The folder that the arguments name.
+fn data_dir(args: &[OsString]) -> Result<Option<&Path>, String> {
+    let Some(at) = args.iter().position(|arg| arg == "--data-dir") else { return Ok(None) };
+    let dir = args.get(at + 1).ok_or("--data-dir needs a folder")?;
+    Ok(Some(Path::new(dir)))
+}
+
+fn backends(data_dir: Option<&Path>) -> Result<Backends, String> {
     let mut model = ProviderModel::default();
-    if let Some(at) = args.iter().position(|arg| arg == "--data-dir") {
-        let dir = args.get(at + 1).ok_or("--data-dir needs a folder")?;
+    if let Some(dir) = data_dir {
         let dir = std::path::absolute(dir).map_err(|error| error.to_string())?;
         model.data_dir = dir.display().to_string().into();
     }
@@ -88,13 +95,15 @@ fn doctor(backends: &Backends) -> Result<ExitCode, String> {
     Ok(if sound { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn sweep(backends: &Backends, dry_run: bool) -> Result<ExitCode, String> {
-    let swept = runtime()?
-        .block_on(backends.local.sweep(if dry_run { Sweep::DryRun } else { Sweep::Everything }))
-        .map_err(|error| diagnose::chain(&error))?;
-    let verb = if dry_run { "would remove" } else { "removed" };
-    let lines: String = swept.iter().map(|path| format!("{verb} {}\n", path.display())).collect();
-    print(if lines.is_empty() { "nothing to remove\n" } else { &lines })
+fn sweep(args: &[OsString]) -> Result<ExitCode, String> {
+    let asked = sweep::Asked::read(args)?;
+    let dir = data_dir(args)?;
+    let backends = backends(asked.data_dir().or(dir))?;
+    let done = runtime()?.block_on(sweep::sweep(&backends, &asked))?;
+    let is_clean = done.lines.is_empty() && done.failures.is_empty();
+    let lines: String = done.lines.iter().map(|line| format!("{line}\n")).collect();
+    let printed = print(if is_clean { "nothing to remove\n" } else { &lines })?;
+    if done.failures.is_empty() { Ok(printed) } else { Err(done.failures.join("\n")) }
 }
 
 fn runtime() -> Result<tokio::runtime::Runtime, String> {

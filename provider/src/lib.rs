@@ -8,6 +8,7 @@ pub mod by_hand;
 pub mod data_sources;
 pub mod domain;
 pub mod functions;
+pub mod journal;
 pub mod packer;
 pub mod process;
 pub mod provider;

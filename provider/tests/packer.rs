@@ -64,7 +64,16 @@ impl Bench {
 
     fn job<'a>(&'a self, folder: &'a Folder, runner: &'a Runner) -> Job<'a> {
         let grace = Duration::from_secs(30);
-        Job { folder, cwd: self.dir.path(), runner, log: &self.log, cancel: &self.cancel, grace, keep: false }
+        Job {
+            folder,
+            cwd: self.dir.path(),
+            runner,
+            log: &self.log,
+            cancel: &self.cancel,
+            grace,
+            keep: false,
+            then: None,
+        }
     }
 
     async fn build(&self, packer: &Packer) -> Result<Report, PackerError> {

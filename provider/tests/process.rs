@@ -109,7 +109,7 @@ async fn a_dropped_run_ends_the_program() {
 }
 
 fn following(output: &std::path::Path, ending: Ending) -> Following<'_> {
-    Following { output, ending }
+    Following { output, ending, then: None }
 }
 
 #[tokio::test]

@@ -57,6 +57,20 @@ class Rig(unittest.TestCase):
         self.assertEqual(caught.exception.response["Error"]["Code"], code)
         return caught.exception.response
 
+    def test_a_key_pair_is_deleted_by_its_id(self):
+        pairs = [self.ec2.create_key_pair(KeyName=name)["KeyPairId"] for name in ("by-id", "other")]
+        self.ec2.delete_key_pair(KeyPairId=pairs[0])
+        found = self.ec2.describe_key_pairs(Filters=[{"Name": "key-pair-id", "Values": pairs}])["KeyPairs"]
+        self.assertEqual([pair["KeyName"] for pair in found], ["other"])
+
+    def test_images_are_found_by_their_snapshot(self):
+        images = [self.register(name) for name in ("by-snapshot", "by-other-snapshot")]
+        described = self.ec2.describe_images(ImageIds=images[:1])["Images"][0]
+        snapshot = described["BlockDeviceMappings"][0]["Ebs"]["SnapshotId"]
+        wanted = [{"Name": "block-device-mapping.snapshot-id", "Values": [snapshot, "snap-0"]}]
+        found = self.ec2.describe_images(Owners=["self"], Filters=wanted)["Images"]
+        self.assertEqual([image["ImageId"] for image in found], images[:1])
+
     def test_a_registered_image_keeps_what_was_said_of_it(self):
         tags = [{"ResourceType": "image", "Tags": [{"Key": "sindri_key", "Value": "k1"}]}]
         image = self.register("kept", TagSpecifications=tags)

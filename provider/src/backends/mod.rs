@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use aws::Aws;
 use aws::image::{AwsImageSpec, Tools};
+use aws::sweep::{How, SweepError, Swept};
 use aws::vm::AwsVmSpec;
 use qemu::vm::QemuVmSpec;
 use qemu::{Local, QemuImageSpec, UnreadableBase};
@@ -15,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::domain::prerequisite::Prerequisite;
 use crate::domain::{ImageBackend, ImageBuilder, ImageSpec, VmBackend, VmLauncher};
+use crate::journal::Record;
 
 /// Who makes an image, and what only that backend needs to know for it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -99,6 +101,26 @@ impl Backends {
         match cloud {
             aws::CLOUD => self.aws.prerequisites(region).await,
             _ => self.local.prerequisites(cancel).await,
+        }
+    }
+
+    /// Ends what a build began that nobody works on any more.
+    ///
+    /// # Errors
+    /// When something of it stays; so does its entry.
+    pub async fn settle(
+        &self,
+        record: Record,
+        how: How,
+        cancel: &CancellationToken,
+    ) -> Result<Vec<Swept>, SweepError> {
+        match record.entry().cloud.as_str() {
+            aws::CLOUD => self.aws.settle(record, how, cancel).await,
+            _ => Err(SweepError::UnknownAccess {
+                build: record.entry().build.to_string(),
+                region: record.entry().region.clone(),
+                path: record.path().display().to_string(),
+            }),
         }
     }
 

@@ -120,7 +120,8 @@ impl LabelChange {
 }
 
 /// One managing resource's claim on an image: 8 hex digits, made at random when the resource is created.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct Holder(String);
 
 impl Holder {
@@ -133,6 +134,20 @@ impl Holder {
     pub fn parse(text: &str) -> Option<Self> {
         let hex = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
         (text.len() == 8 && text.bytes().all(hex)).then(|| Self(text.to_owned()))
+    }
+}
+
+impl TryFrom<String> for Holder {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        Self::parse(&text).ok_or_else(|| format!("{text:?} is no holder: 8 lower-case hex digits"))
+    }
+}
+
+impl From<Holder> for String {
+    fn from(holder: Holder) -> Self {
+        holder.0
     }
 }
 

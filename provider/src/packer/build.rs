@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 use super::command::{self, Call};
 use super::output::Record;
 use super::{Folder, Packer, PackerError, Report, Said, init};
-use crate::process::{BuildLog, Ending, Following, Limits, Runner};
+use crate::process::{BuildLog, Ending, Following, HandOver, Limits, Runner};
 
 /// How long a validation may take.
 const VALIDATION: Duration = Duration::from_secs(60);
@@ -30,6 +30,9 @@ pub struct Job<'a> {
     pub grace: Duration,
     /// Whether Packer leaves everything as it is when the build fails.
     pub keep: bool,
+    /// What is to be done after Packer when we are not there any more: it may have been killed, too, or failed to clean
+    /// up.
+    pub then: Option<HandOver<'a>>,
 }
 
 impl Packer {
@@ -72,7 +75,7 @@ impl Packer {
         let (template, tmp, output) = (job.folder.template(), job.folder.tmp(), job.folder.file("output"));
         let call = Call { template: &template, tmp: &tmp, cwd: job.cwd };
         let ending = Ending { grace: job.grace, alone: true };
-        let following = Following { output: &output, ending };
+        let following = Following { output: &output, ending, then: job.then };
         let mut report = Report::default();
         let line = |line: &str| match Record::parse(line) {
             Some(record) => {

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use rustix::fs::FallocateFlags;
 
+use super::hand_over::HandOver;
 use super::run::{code, find};
 use super::supervise::Ending;
 use super::{Command, Limits, ProcessError, Runner};
@@ -29,6 +30,8 @@ pub struct Following<'a> {
     pub output: &'a Path,
     /// How it is ended when cancelled, too late, or left alone by us.
     pub ending: Ending,
+    /// What is to be done after it when we are not there any more.
+    pub then: Option<HandOver<'a>>,
 }
 
 impl Runner {
@@ -48,7 +51,7 @@ impl Runner {
         find(command)?;
         let start = |source| ProcessError::Start { program: program.clone(), source };
         let mut tail = Tail::open(following.output).map_err(start)?;
-        let mut supervised = self.supervised(command, following.ending);
+        let mut supervised = self.supervised(command, following.ending, following.then);
         let output = tail.writer().map_err(start)?;
         supervised.stdout(output.try_clone().map_err(start)?).stderr(output);
         let mut child = supervised.spawn().map_err(start)?;

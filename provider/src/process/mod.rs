@@ -6,6 +6,8 @@
 mod command;
 pub mod enter;
 mod follow;
+mod hand_over;
+pub mod lock;
 mod log;
 mod output;
 pub mod private;
@@ -15,6 +17,7 @@ pub mod supervise;
 
 pub use command::Command;
 pub use follow::Following;
+pub use hand_over::HandOver;
 pub use log::BuildLog;
 pub use output::{Output, Stream};
 pub use redact::{Redactor, Secret};

@@ -21,6 +21,14 @@ pub fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
     replace(path, |file| file.write_all(bytes))
 }
 
+/// Makes sure that names in a folder, new and removed, are on the disk.
+///
+/// # Errors
+/// What the file system says.
+pub fn sync_dir(dir: &Path) -> io::Result<()> {
+    File::open(dir)?.sync_all()
+}
+
 /// Copies a file (0600), complete or not there.
 ///
 /// # Errors

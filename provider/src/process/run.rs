@@ -12,6 +12,7 @@ use tokio::net::unix::pipe;
 use tokio_util::sync::CancellationToken;
 
 use super::command::PASSED;
+use super::hand_over::{self, HandOver};
 use super::supervise::Ending;
 use super::{BuildLog, Command, Output, Stream};
 
@@ -126,7 +127,7 @@ impl Runner {
         find(command)?;
         let start = |source| ProcessError::Start { program: program.clone(), source };
         let (writer, reader) = io::pipe().map_err(start).map(|(reader, writer)| (writer, reader))?;
-        let mut supervised = self.supervised(command, Ending::default());
+        let mut supervised = self.supervised(command, Ending::default(), None);
         supervised.stdout(writer.try_clone().map_err(start)?).stderr(writer);
         let mut child = supervised.spawn().map_err(start)?;
         // It holds our copies of the pipe's end, which must be gone for the pipe to end.
@@ -169,10 +170,19 @@ impl Runner {
     }
 
     /// The command under our supervisor, whose lifeline is its standard input.
-    pub(super) fn supervised(&self, command: &Command, ending: Ending) -> tokio::process::Command {
+    pub(super) fn supervised(
+        &self,
+        command: &Command,
+        ending: Ending,
+        then: Option<HandOver<'_>>,
+    ) -> tokio::process::Command {
         let mut child = tokio::process::Command::new(&self.supervisor);
-        child.arg("supervise").args(ending.args()).arg("--").arg(&command.program).args(&command.args);
+        child.arg("supervise").args(ending.args()).args(then.iter().flat_map(hand_over::args));
+        child.arg("--").arg(&command.program).args(&command.args);
         surround(&mut child, command);
+        if let Some(then) = then {
+            then.give_to(&mut child);
+        }
         child.stdin(Stdio::piped());
         child
     }

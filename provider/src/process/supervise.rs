@@ -1,10 +1,12 @@
-//! `terraform-provider-sindri supervise [--grace SECONDS] [--alone] -- PROGRAM ARGS…`: a parent for programs
-//! that must not outlive us.
+//! `terraform-provider-sindri supervise [--grace SECONDS] [--alone] [--then FILE --lock FD] -- PROGRAM ARGS…`: a
+//! parent for programs that must not outlive us.
 //!
 //! Standard input is a pipe whose other end the provider holds. When it closes (the provider cancelled,
 //! crashed or was killed) the program and its process group get SIGTERM, a grace period, and then all that
 //! descends from it SIGKILL. With `--alone` SIGTERM goes to the program only, for one that ends what it has
 //! started in an order of its own. A program that ends by itself leaves no descendants behind either.
+//!
+//! With `--then FILE --lock FD` somebody has to clean up after the program: see [`super::hand_over`].
 
 use std::ffi::OsString;
 use std::io::{self, Read};
@@ -16,6 +18,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal};
+
+use super::hand_over::Heir;
 
 /// What a program has between SIGTERM and SIGKILL when nobody says otherwise.
 const GRACE: Duration = Duration::from_secs(5);
@@ -50,15 +54,27 @@ impl Ending {
         }
         args
     }
+}
 
-    /// Reads them, and the `--`. None when they are not what [`Ending::args`] makes.
+/// What the supervisor is told before the program.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Orders {
+    ending: Ending,
+    heir: Option<Heir>,
+}
+
+impl Orders {
+    /// Reads them, and the `--`. None when they are not what [`Ending::args`] and [`args`](super::hand_over::args) make.
     fn read(args: &mut impl Iterator<Item = OsString>) -> Option<Self> {
-        let mut ending = Self::default();
+        let mut orders = Self::default();
         loop {
             match args.next()?.to_str()? {
-                "--" => return Some(ending),
-                "--alone" => ending.alone = true,
-                "--grace" => ending.grace = Duration::from_secs(args.next()?.to_str()?.parse().ok()?),
+                "--" => return Some(orders),
+                "--alone" => orders.ending.alone = true,
+                "--grace" => {
+                    orders.ending.grace = Duration::from_secs(args.next()?.to_str()?.parse().ok()?);
+                }
+                "--then" => orders.heir = Some(Heir::read(args)?),
                 _ => return None,
             }
         }
@@ -69,7 +85,7 @@ impl Ending {
 /// 128 + n after signal n, 127 when it cannot be started.
 pub fn main(args: impl IntoIterator<Item = OsString>) -> i32 {
     let mut args = args.into_iter();
-    let Some(ending) = Ending::read(&mut args) else { return 127 };
+    let Some(Orders { ending, heir }) = Orders::read(&mut args) else { return 127 };
     let Some(program) = args.next() else { return 127 };
     // Orphans of the tree become our children, so that they can be found and ended.
     if rustix::process::set_child_subreaper(Some(rustix::process::getpid())).is_err() {
@@ -77,12 +93,20 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> i32 {
     }
     let mut command = Command::new(program);
     command.args(args).stdin(Stdio::null());
+    if heir.as_ref().is_some_and(|heir| heir.keep_from(&mut command).is_err()) {
+        return 127;
+    }
     in_own_session(&mut command);
     die_with_parent(&mut command);
     let Ok(mut child) = command.spawn() else { return 127 };
     let closed = watch_stdin();
     let code = wait(&mut child, &closed, ending);
     end_descendants();
+    if let Some(heir) = heir
+        && closed.load(Ordering::Acquire)
+    {
+        heir.run();
+    }
     code
 }
 
@@ -186,11 +210,13 @@ mod tests {
         for ending in [Ending::default(), Ending { grace, alone: true }, Ending { grace, alone: false }] {
             let args = ending.args().into_iter().chain(["--".to_owned(), "true".to_owned()]);
             let mut args = args.map(OsString::from);
-            assert_eq!(Ending::read(&mut args), Some(ending));
+            assert_eq!(Orders::read(&mut args), Some(Orders { ending, heir: None }));
             assert_eq!(args.next(), Some("true".into()));
         }
-        for wrong in [&["true"][..], &["--grace", "--"], &["--grace"], &[], &["--alone"]] {
-            assert_eq!(Ending::read(&mut wrong.iter().map(OsString::from)), None, "{wrong:?}");
+        for wrong in
+            [&["true"][..], &["--grace", "--"], &["--grace"], &[], &["--alone"], &["--then", "f", "--"]]
+        {
+            assert_eq!(Orders::read(&mut wrong.iter().map(OsString::from)), None, "{wrong:?}");
         }
     }
 }

@@ -7,6 +7,7 @@
 
 mod aws_build;
 mod aws_images;
+mod aws_sweep;
 mod guest_boot;
 mod guest_lifecycle;
 mod image_guest;

@@ -18,7 +18,7 @@ struct Rule {
     why: &'static str,
 }
 
-const RULES: [Rule; 10] = [
+const RULES: [Rule; 11] = [
     Rule {
         inside: "provider/src/domain",
         forbidden: &[
@@ -66,6 +66,21 @@ const RULES: [Rule; 10] = [
         ],
         except: never,
         why: "running Packer knows nothing of who runs it",
+    },
+    Rule {
+        inside: "provider/src/journal",
+        forbidden: &[
+            "crate::backends",
+            "crate::provision",
+            "crate::packer",
+            "crate::resources",
+            "crate::data_sources",
+            "crate::functions",
+            "crate::provider",
+            "tfplugin",
+        ],
+        except: never,
+        why: "the journal is the same for every cloud",
     },
     Rule {
         inside: "provider/src/ssh",

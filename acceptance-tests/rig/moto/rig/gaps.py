@@ -9,6 +9,7 @@ from moto.ec2.models.amis import Ami, AmiBackend
 from moto.ec2.models.instances import Instance, InstanceBackend
 from moto.ec2.responses.amis import AmisResponse
 from moto.ec2.responses.general import General
+from moto.ec2.responses.key_pairs import KeyPairs
 from moto.ec2.utils import Base64EncodedString
 
 # What GetConsoleOutput shows, by instance; others show that they booted.
@@ -28,8 +29,10 @@ def close():
     AmisResponse.enable_image_deprecation = enable_deprecation
     AmisResponse.disable_image_deprecation = disable_deprecation
     General.get_console_output = console_output
+    KeyPairs.delete_key_pair = delete_by_id_too(KeyPairs.delete_key_pair)
     Ami.deprecation_time = None
     Ami.imds_support = None
+    Ami.get_filter_value = by_snapshot(Ami.get_filter_value)
     # moto writes every image with "standard": what an EBS image says matters to who launches it.
     Ami.root_device_type = property(lambda self: "ebs", lambda self, value: None)
 
@@ -84,6 +87,34 @@ def with_tags(create_image):
         return ami
 
     return made
+
+
+def delete_by_id_too(delete_key_pair):
+    """A key pair is named by its id as well."""
+
+    @functools.wraps(delete_key_pair)
+    def delete(self):
+        wanted = self._get_param("KeyPairId")
+        if wanted is None:
+            return delete_key_pair(self)
+        self.error_on_dryrun()
+        for pair in self.ec2_backend.describe_key_pairs([], {"key-pair-id": [wanted]}):
+            self.ec2_backend.delete_key_pair(pair.key_name)
+        return ActionResult({"Return": True, "KeyPairId": wanted})
+
+    return delete
+
+
+def by_snapshot(get_filter_value):
+    """Images by the snapshot that they are made of."""
+
+    @functools.wraps(get_filter_value)
+    def value(self, filter_name, method_name=None):
+        if filter_name == "block-device-mapping.snapshot-id":
+            return self.ebs_snapshot.id
+        return get_filter_value(self, filter_name, method_name)
+
+    return value
 
 
 def tag_image(response, ami):

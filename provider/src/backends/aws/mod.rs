@@ -10,6 +10,7 @@ mod listing;
 pub mod model;
 mod region;
 mod settings;
+pub mod sweep;
 mod tags;
 pub mod vm;
 

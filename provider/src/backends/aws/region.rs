@@ -8,9 +8,9 @@ use super::listing::{Listing, Source};
 use super::{AwsError, tags};
 
 /// As many values as EC2 takes in one filter.
-const MOST_VALUES: usize = 200;
+pub(super) const MOST_VALUES: usize = 200;
 /// As many objects as EC2 gives on one page.
-const PAGE: i32 = 1000;
+pub(super) const PAGE: i32 = 1000;
 
 /// A region.
 #[derive(Debug)]
@@ -117,7 +117,8 @@ impl Source for Images<'_> {
     }
 }
 
-async fn images(
+/// What a request for images finds, by id.
+pub(super) async fn images(
     asked: aws_sdk_ec2::operation::describe_images::builders::DescribeImagesFluentBuilder,
 ) -> Result<Vec<(String, Image)>, AwsError> {
     let mut pages = asked.into_paginator().send();
@@ -156,7 +157,8 @@ fn by_id(instances: impl IntoIterator<Item = Instance>) -> Vec<(String, Instance
         .collect()
 }
 
-async fn instances(ec2: &Client, filter: Filter) -> Result<Vec<Instance>, AwsError> {
+/// Instances in any state.
+pub(super) async fn instances(ec2: &Client, filter: Filter) -> Result<Vec<Instance>, AwsError> {
     let mut pages = ec2.describe_instances().filters(filter).max_results(PAGE).into_paginator().send();
     let mut found = Vec::new();
     while let Some(page) = pages.next().await {

@@ -1,7 +1,9 @@
 //! What the provider's configuration says about AWS, and what the words in it may be.
 
+use serde::{Deserialize, Serialize};
+
 /// How we come to AWS. What is not set follows the AWS tools' own chain.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AwsSettings {
     /// The region of objects that name none.
     pub region: Option<String>,
@@ -16,7 +18,7 @@ pub struct AwsSettings {
 }
 
 /// A role to take on.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AssumeRole {
     /// The role.
     pub role_arn: String,

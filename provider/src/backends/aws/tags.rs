@@ -10,9 +10,9 @@ pub(super) const KEY: &str = "sindri_key";
 pub(super) const VM: &str = "sindri_vm";
 /// The instance for which a key pair or security group was made.
 pub(super) const INSTANCE: &str = "sindri_instance";
-/// Which build made an image, and all that was made for it: a UUID.
+/// Which build made a thing: a UUID. All that it makes has it.
 pub(super) const BUILD: &str = "sindri_build";
-/// When that build must be over: what still has it later is left over, and anybody's to remove. RFC 3339.
+/// When that build will have ended, whatever becomes of it: a time as RFC 3339 has it. Complete images have none.
 pub(super) const DEADLINE: &str = "sindri_deadline";
 /// What the requested base turned out to be.
 pub(super) const BASE: &str = "sindri_base";

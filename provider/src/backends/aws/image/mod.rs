@@ -12,6 +12,8 @@ mod spec;
 pub use build::{AwsBuilder, Tools};
 pub use spec::{AwsImageSpec, Bastion, Builder, Interface, Login, Source, Volume};
 
+pub(super) use read::{copies as copies_of, holders as holders_of, snapshots as snapshots_of};
+
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -255,7 +257,7 @@ fn not_found(id: &str) -> BackendError {
     BackendError::NotFound { kind: "image", id: id.to_owned() }
 }
 
-async fn tag(region: &Region, id: &str, set: Vec<(String, String)>) -> Result<(), AwsError> {
+pub(super) async fn tag(region: &Region, id: &str, set: Vec<(String, String)>) -> Result<(), AwsError> {
     if set.is_empty() {
         return Ok(());
     }
@@ -264,7 +266,7 @@ async fn tag(region: &Region, id: &str, set: Vec<(String, String)>) -> Result<()
     done.map(drop).map_err(|error| AwsError::of("CreateTags", error))
 }
 
-async fn untag(region: &Region, id: &str, keys: Vec<String>) -> Result<(), AwsError> {
+pub(super) async fn untag(region: &Region, id: &str, keys: Vec<String>) -> Result<(), AwsError> {
     if keys.is_empty() {
         return Ok(());
     }

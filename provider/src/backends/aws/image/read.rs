@@ -86,7 +86,9 @@ fn time(text: Option<&str>) -> Option<DateTime<Utc>> {
 }
 
 /// Copies in other regions: region and id. A copy itself says of which image with a tag that begins alike.
-pub(super) fn copies(tags: &BTreeMap<String, String>) -> impl Iterator<Item = (&str, &str)> {
+pub(in crate::backends::aws) fn copies(
+    tags: &BTreeMap<String, String>,
+) -> impl Iterator<Item = (&str, &str)> {
     let copies = tags.iter().filter(|(key, _)| key.as_str() != tags::COPY_OF);
     copies.filter_map(|(key, id)| Some((key.strip_prefix(tags::COPY)?, id.as_str())))
 }
@@ -97,13 +99,13 @@ pub(super) fn is_copy(ami: &Ami) -> bool {
 }
 
 /// The snapshots that belong to an AMI.
-pub(super) fn snapshots(ami: &Ami) -> Vec<String> {
+pub(in crate::backends::aws) fn snapshots(ami: &Ami) -> Vec<String> {
     let mappings = ami.block_device_mappings().iter();
     mappings.filter_map(|mapping| mapping.ebs()?.snapshot_id().map(str::to_owned)).collect()
 }
 
 /// Who claims an AMI.
-pub(super) fn holders(ami: &Ami) -> Vec<Holder> {
+pub(in crate::backends::aws) fn holders(ami: &Ami) -> Vec<Holder> {
     let keys = ami.tags().iter().filter_map(|tag| tag.key());
     keys.filter_map(|key| Holder::parse(key.strip_prefix(tags::HOLDER)?)).collect()
 }

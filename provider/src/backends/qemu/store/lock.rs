@@ -3,9 +3,8 @@
 //! The kernel releases a lock with the process that holds it, so a crash leaves none behind.
 
 use std::fs::{self, File, OpenOptions};
-use std::io;
-use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::FileExt;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use rustix::fs::FlockOperation;
@@ -13,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Store, StoreError, files, io_error};
 use crate::domain::CacheKey;
+use crate::process::lock::{Taken, open, take};
 use crate::process::private;
 
 /// How often a lock that somebody else holds is tried again.
@@ -117,31 +117,6 @@ impl Drop for KeyLock {
         // Before the lock is released with the file: see `take`.
         let _ = fs::remove_file(&self.path);
     }
-}
-
-fn open(path: &Path) -> io::Result<File> {
-    OpenOptions::new().create(true).truncate(false).read(true).write(true).mode(0o600).open(path)
-}
-
-/// What came of trying to take a lock.
-enum Taken {
-    /// It is ours.
-    Ours,
-    /// Somebody has it.
-    Busy,
-    /// Somebody had it and has removed the file: a lock on a file without a name is worth nothing.
-    Ended,
-}
-
-fn take(file: &File, path: &Path) -> io::Result<Taken> {
-    match rustix::fs::flock(file, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => {}
-        Err(rustix::io::Errno::WOULDBLOCK) => return Ok(Taken::Busy),
-        Err(error) => return Err(error.into()),
-    }
-    let held = file.metadata()?.ino();
-    let named = fs::metadata(path).is_ok_and(|named| named.ino() == held);
-    Ok(if named { Taken::Ours } else { Taken::Ended })
 }
 
 /// Why the build that had the lock failed, if it did.

@@ -94,7 +94,7 @@ async fn hand_over(
     let folder = Folder::create(&dir.join(FOLDER))?;
     let keep = request.spec.on_error == OnError::Keep;
     let (runner, cancel) = (&tools.runner, &request.cancel);
-    let job = Job { folder: &folder, cwd: dir, runner, log, cancel, grace: GRACE, keep };
+    let job = Job { folder: &folder, cwd: dir, runner, log, cancel, grace: GRACE, keep, then: None };
     let own_plugins = tools.packer.plugin_dir.is_some() || tools.packer.skip_init;
     let forms = template::forms(packer.version, own_plugins, &parts)?;
     let (required, lock_dir) = (format!("amazon {PLUGIN}"), &tools.cache_dir);

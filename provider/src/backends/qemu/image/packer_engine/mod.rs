@@ -109,7 +109,16 @@ async fn run(
     let variables = template::variables(values, parts).ok_or_else(not_text)?;
     let folder = Folder::create(&dir.join(FOLDER)).map_err(BuildError::packer)?;
     let Build { host, log, cancel, .. } = build;
-    let job = Job { folder: &folder, cwd: dir, runner: &host.runner, log, cancel, grace: GRACE, keep: false };
+    let job = Job {
+        folder: &folder,
+        cwd: dir,
+        runner: &host.runner,
+        log,
+        cancel,
+        grace: GRACE,
+        keep: false,
+        then: None,
+    };
     let own_plugins = host.packer.plugin_dir.is_some() || host.packer.skip_init;
     let forms = template::forms(packer.version, own_plugins, parts).map_err(BuildError::packer)?;
     let (required, lock_dir) = (format!("qemu {PLUGIN}"), &host.cache_dir);

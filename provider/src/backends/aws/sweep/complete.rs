@@ -1,0 +1,45 @@
+//! Makes an image complete: its tags, the key last, for with the key it is found.
+
+use aws_sdk_ec2::types::Tag;
+
+use crate::backends::aws::image::{copies_of, snapshots_of, tag};
+use crate::backends::aws::{Aws, AwsError, tags};
+use crate::domain::Holder;
+use crate::journal::Entry;
+
+/// Gives the image of an entry its tags, its holder and its key. Then it has no deadline any more, nor have its copies: nobody who
+/// looks for what is overdue looks at them.
+///
+/// # Errors
+/// When AWS refuses: without a key the image is not complete.
+pub(in crate::backends::aws) async fn complete(
+    aws: &Aws,
+    entry: &Entry,
+    image_id: &str,
+    holder: Option<&Holder>,
+) -> Result<(), AwsError> {
+    let region = aws.region(Some(&entry.region)).await?;
+    let mut set: Vec<(String, String)> = entry.tags.clone().into_iter().collect();
+    set.extend(holder.map(|holder| (format!("{}{holder}", tags::HOLDER), "held".to_owned())));
+    tag(&region, image_id, set).await?;
+    tag(&region, image_id, vec![(tags::KEY.to_owned(), entry.key.as_str().to_owned())]).await?;
+    let home = (entry.region.as_str(), image_id);
+    for (region, id) in copies_of(&entry.tags).chain([home]) {
+        if let Err(error) = without_deadline(aws, region, id).await {
+            // Its key protects it just as well, and a copy's own deadline is far off.
+            tracing::warn!(image = id, region, %error, "the deadline of a complete image cannot be taken off");
+        }
+    }
+    Ok(())
+}
+
+async fn without_deadline(aws: &Aws, region: &str, id: &str) -> Result<(), AwsError> {
+    let region = aws.region(Some(region)).await?;
+    let Some(ami) = region.fresh_image(id).await? else { return Ok(()) };
+    let mut objects = snapshots_of(&ami);
+    objects.push(id.to_owned());
+    let deadline = Tag::builder().key(tags::DEADLINE).build();
+    let done = region.ec2.delete_tags().set_resources(Some(objects)).tags(deadline).send().await;
+    done.map_err(|error| AwsError::of("DeleteTags", error))?;
+    region.fresh_image(id).await.map(drop)
+}

@@ -1,0 +1,257 @@
+//! What there is of builds in a region.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use aws_sdk_ec2::types::{
+    Filter, Image as Ami, ImageState, InstanceStateName, Snapshot, SpotInstanceState, Tag, VolumeState,
+};
+use chrono::{DateTime, Utc};
+
+use super::{Kind, Remain};
+use crate::backends::aws::image::snapshots_of;
+use crate::backends::aws::region::{self, Region, filter};
+use crate::backends::aws::{AwsError, tags};
+
+/// One thing with a build's tags.
+#[derive(Debug, Clone)]
+pub(super) struct Thing {
+    pub(super) kind: Kind,
+    pub(super) id: String,
+    pub(super) tags: BTreeMap<String, String>,
+}
+
+impl Thing {
+    fn new(kind: Kind, id: Option<&str>, tags: &[Tag]) -> Option<Self> {
+        Some(Self { kind, id: id?.to_owned(), tags: tags::map(tags) })
+    }
+
+    pub(super) fn remain(&self, region: &Region, build: &str) -> Remain {
+        Remain { kind: self.kind, id: self.id.clone(), region: region.name.clone(), build: build.to_owned() }
+    }
+}
+
+/// One build, and what is known of it beside its tags.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Wanted {
+    /// Its id.
+    pub(super) build: String,
+    /// The image's name, and when the build began: Packer gives an image its tags after it was made.
+    pub(super) named: Option<(String, DateTime<Utc>)>,
+    /// Images that are known to be its own.
+    pub(super) images: BTreeSet<String>,
+    /// Snapshots of such images, which outlast them.
+    pub(super) snapshots: BTreeSet<String>,
+    /// Images that are complete though they do not say so: copies.
+    pub(super) spared: BTreeSet<String>,
+}
+
+/// All that is left of a build. Its images and their snapshots are remembered in `wanted`: they are found again when
+/// one of both is gone.
+pub(super) async fn of_build(region: &Region, wanted: &mut Wanted) -> Result<Vec<Thing>, AwsError> {
+    let tag = filter(&format!("tag:{}", tags::BUILD), [&wanted.build]);
+    let mut found = tagged(region, &tag).await?;
+    let name = format!("sindri-{}", wanted.build);
+    found.extend(key_pairs(region, filter("key-name", [&name])).await?);
+    found.extend(groups(region, filter("group-name", [&name])).await?);
+    for ami in images_of(region, &tag, wanted).await? {
+        wanted.images.extend(ami.image_id().map(str::to_owned));
+        wanted.snapshots.extend(snapshots_of(&ami));
+        found.extend(Thing::new(Kind::Image, ami.image_id(), ami.tags()));
+    }
+    let snapshots = snapshots_of_build(region, tag, wanted).await?;
+    found.extend(unused(region, snapshots, &wanted.images).await?);
+    found.sort_by(|a, b| (a.kind, &a.id).cmp(&(b.kind, &b.id)));
+    found.dedup_by(|a, b| (a.kind, &a.id) == (b.kind, &b.id));
+    Ok(found)
+}
+
+/// All with a deadline, whosever it is, but complete images and their snapshots.
+pub(super) async fn with_deadline(region: &Region) -> Result<Vec<Thing>, AwsError> {
+    let tag = filter("tag-key", [tags::DEADLINE]);
+    let mut found = tagged(region, &tag).await?;
+    let mut removable = BTreeSet::new();
+    for ami in images(region, tag.clone()).await?.iter().filter(|ami| is_incomplete(ami)) {
+        removable.extend(ami.image_id().map(str::to_owned));
+        found.extend(Thing::new(Kind::Image, ami.image_id(), ami.tags()));
+    }
+    let snapshots = snapshots(region, tag).await?;
+    found.extend(unused(region, snapshots, &removable).await?);
+    Ok(found)
+}
+
+/// What is found by tags alone.
+async fn tagged(region: &Region, tag: &Filter) -> Result<Vec<Thing>, AwsError> {
+    let mut found = spot_requests(region, tag.clone()).await?;
+    for instance in region::instances(&region.ec2, tag.clone()).await? {
+        let state = instance.state().and_then(|state| state.name());
+        if state != Some(&InstanceStateName::Terminated) {
+            found.extend(Thing::new(Kind::Instance, instance.instance_id(), instance.tags()));
+        }
+    }
+    found.extend(volumes(region, tag.clone()).await?);
+    found.extend(key_pairs(region, tag.clone()).await?);
+    found.extend(groups(region, tag.clone()).await?);
+    Ok(found)
+}
+
+/// A build's images that are not complete: by tag, by id, and by name when they say nothing of another build.
+async fn images_of(region: &Region, tag: &Filter, wanted: &Wanted) -> Result<Vec<Ami>, AwsError> {
+    let mut found = images(region, tag.clone()).await?;
+    if !wanted.images.is_empty() {
+        found.extend(images(region, filter("image-id", &wanted.images)).await?);
+    }
+    if let Some((name, since)) = &wanted.named {
+        let named = images(region, filter("name", [name])).await?;
+        found.extend(named.into_iter().filter(|ami| is_untagged_since(ami, *since)));
+    }
+    found.retain(|ami| {
+        let is_spared = ami.image_id().is_none_or(|id| wanted.spared.contains(id));
+        is_incomplete(ami) && !is_spared
+    });
+    Ok(found)
+}
+
+fn is_incomplete(ami: &Ami) -> bool {
+    !tags::map(ami.tags()).contains_key(tags::KEY) && ami.state() != Some(&ImageState::Deregistered)
+}
+
+/// Names are unique in a region, but whose an image is, its tags tell, or else that it was made during the build.
+fn is_untagged_since(ami: &Ami, since: DateTime<Utc>) -> bool {
+    let created = ami.creation_date().and_then(|text| DateTime::parse_from_rfc3339(text).ok());
+    ami.tags().iter().all(|tag| tag.key().is_none_or(tags::is_users))
+        && created.is_some_and(|time| time.timestamp() >= since.timestamp())
+}
+
+/// By tag; those of its images; and those that came up for an image that was removed while it was being made.
+async fn snapshots_of_build(
+    region: &Region,
+    tag: Filter,
+    wanted: &Wanted,
+) -> Result<Vec<Snapshot>, AwsError> {
+    let mut found = snapshots(region, tag).await?;
+    if !wanted.snapshots.is_empty() {
+        found.extend(snapshots(region, filter("snapshot-id", &wanted.snapshots)).await?);
+    }
+    if !wanted.images.is_empty() {
+        let descriptions = wanted.images.iter().map(|ami| format!("Created by CreateImage(*) for {ami}*"));
+        found.extend(snapshots(region, filter("description", descriptions)).await?);
+    }
+    Ok(found)
+}
+
+/// Those that no image uses but the removable ones.
+async fn unused(
+    region: &Region,
+    snapshots: Vec<Snapshot>,
+    removable: &BTreeSet<String>,
+) -> Result<Vec<Thing>, AwsError> {
+    let ids: Vec<&str> = snapshots.iter().filter_map(Snapshot::snapshot_id).collect();
+    let mut used = BTreeSet::new();
+    for ids in ids.chunks(region::MOST_VALUES) {
+        let by = filter("block-device-mapping.snapshot-id", ids.iter().copied());
+        let users = images(region, by).await?;
+        let users = users.iter().filter(|ami| ami.image_id().is_none_or(|id| !removable.contains(id)));
+        used.extend(users.flat_map(snapshots_of));
+    }
+    let thing = |it: &Snapshot| Thing::new(Kind::Snapshot, it.snapshot_id(), it.tags());
+    Ok(snapshots.iter().filter_map(thing).filter(|it| !used.contains(&it.id)).collect())
+}
+
+async fn images(region: &Region, by: Filter) -> Result<Vec<Ami>, AwsError> {
+    let asked = region.ec2.describe_images().owners("self").include_disabled(true).include_deprecated(true);
+    let found = region::images(asked.filters(by).max_results(region::PAGE)).await?;
+    Ok(found.into_iter().map(|(_, ami)| ami).collect())
+}
+
+async fn snapshots(region: &Region, by: Filter) -> Result<Vec<Snapshot>, AwsError> {
+    let asked = region.ec2.describe_snapshots().owner_ids("self").filters(by).max_results(region::PAGE);
+    let mut pages = asked.into_paginator().send();
+    let mut found = Vec::new();
+    while let Some(page) = pages.next().await {
+        let page = page.map_err(|error| AwsError::of("DescribeSnapshots", error))?;
+        found.extend(page.snapshots.unwrap_or_default());
+    }
+    Ok(found)
+}
+
+async fn volumes(region: &Region, by: Filter) -> Result<Vec<Thing>, AwsError> {
+    let asked = region.ec2.describe_volumes().filters(by).max_results(region::PAGE);
+    let mut pages = asked.into_paginator().send();
+    let mut found = Vec::new();
+    while let Some(page) = pages.next().await {
+        let page = page.map_err(|error| AwsError::of("DescribeVolumes", error))?;
+        let there = page.volumes().iter().filter(|it| {
+            let state = it.state();
+            !matches!(state, Some(VolumeState::Deleting | VolumeState::Deleted))
+        });
+        found.extend(there.filter_map(|it| Thing::new(Kind::Volume, it.volume_id(), it.tags())));
+    }
+    Ok(found)
+}
+
+async fn key_pairs(region: &Region, by: Filter) -> Result<Vec<Thing>, AwsError> {
+    let found = region.ec2.describe_key_pairs().filters(by).send().await;
+    let found = found.map_err(|error| AwsError::of("DescribeKeyPairs", error))?;
+    let pairs = found.key_pairs().iter();
+    Ok(pairs.filter_map(|it| Thing::new(Kind::KeyPair, it.key_pair_id(), it.tags())).collect())
+}
+
+async fn groups(region: &Region, by: Filter) -> Result<Vec<Thing>, AwsError> {
+    let asked = region.ec2.describe_security_groups().filters(by).max_results(region::PAGE);
+    let mut pages = asked.into_paginator().send();
+    let mut found = Vec::new();
+    while let Some(page) = pages.next().await {
+        let page = page.map_err(|error| AwsError::of("DescribeSecurityGroups", error))?;
+        let groups = page.security_groups().iter();
+        found.extend(groups.filter_map(|it| Thing::new(Kind::SecurityGroup, it.group_id(), it.tags())));
+    }
+    Ok(found)
+}
+
+/// Orders that may still become instances. Who may not ask for them has made none.
+async fn spot_requests(region: &Region, by: Filter) -> Result<Vec<Thing>, AwsError> {
+    let open = filter("state", [SpotInstanceState::Open.as_str(), SpotInstanceState::Active.as_str()]);
+    let found = region.ec2.describe_spot_instance_requests().filters(by).filters(open).send().await;
+    match found.map_err(|error| AwsError::of("DescribeSpotInstanceRequests", error)) {
+        Err(AwsError::Denied { .. }) => Ok(Vec::new()),
+        found => {
+            let found = found?;
+            let orders = found.spot_instance_requests().iter();
+            let thing = |it: &aws_sdk_ec2::types::SpotInstanceRequest| {
+                Thing::new(Kind::SpotRequest, it.spot_instance_request_id(), it.tags())
+            };
+            Ok(orders.filter_map(thing).collect())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_image_is_a_builds_by_name_only_when_it_can_be_no_others() {
+        let since = DateTime::parse_from_rfc3339("2026-01-02T03:04:05.9Z").unwrap().to_utc();
+        let during = "2026-01-02T03:04:05.000Z";
+        for (created, tag, ours) in [
+            (during, None, true),
+            (during, Some("Name"), true),
+            (during, Some(tags::BUILD), false),
+            (during, Some(tags::KEY), false),
+            ("2026-01-02T03:04:04.000Z", None, false),
+            ("", None, false),
+        ] {
+            let tag = tag.map(|key| vec![Tag::builder().key(key).value("x").build()]);
+            let ami = Ami::builder().creation_date(created).set_tags(tag).build();
+            assert_eq!(is_untagged_since(&ami, since), ours, "{created} {:?}", ami.tags());
+        }
+    }
+
+    #[test]
+    fn a_key_makes_an_image_complete() {
+        let with = |key: &str| Ami::builder().tags(Tag::builder().key(key).value("x").build()).build();
+        assert!(is_incomplete(&with(tags::BUILD)) && !is_incomplete(&with(tags::KEY)));
+        let gone = Ami::builder().state(ImageState::Deregistered).build();
+        assert!(!is_incomplete(&gone));
+    }
+}

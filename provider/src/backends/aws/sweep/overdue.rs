@@ -1,0 +1,70 @@
+//! Builds whose deadline has passed and that left something.
+
+use std::collections::BTreeMap;
+
+use chrono::{DateTime, Utc};
+use uuid::Uuid;
+
+use super::look::{self, Thing};
+use crate::backends::aws::region::Region;
+use crate::backends::aws::{AwsError, tags};
+
+/// Their ids, with what carries a deadline of theirs.
+pub(super) async fn overdue(
+    region: &Region,
+    now: DateTime<Utc>,
+) -> Result<BTreeMap<Uuid, Vec<Thing>>, AwsError> {
+    Ok(past(look::with_deadline(region).await?, now))
+}
+
+/// The builds among these whose last deadline has passed. What does not read as ours is nobody's.
+fn past(things: Vec<Thing>, now: DateTime<Utc>) -> BTreeMap<Uuid, Vec<Thing>> {
+    let mut builds: BTreeMap<Uuid, (Option<DateTime<Utc>>, Vec<Thing>)> = BTreeMap::new();
+    for thing in things {
+        let Some(build) = thing.tags.get(tags::BUILD).and_then(|text| text.parse().ok()) else { continue };
+        let deadline = thing.tags.get(tags::DEADLINE);
+        let deadline = deadline.and_then(|text| DateTime::parse_from_rfc3339(text).ok());
+        let deadline = deadline.map(|time| time.to_utc());
+        let (last, all) = builds.entry(build).or_insert((Some(DateTime::<Utc>::MIN_UTC), Vec::new()));
+        // One that cannot be read spares the build.
+        *last = last.zip(deadline).map(|(last, deadline)| last.max(deadline));
+        all.push(thing);
+    }
+    let is_past = |last: Option<DateTime<Utc>>| last.is_some_and(|last| last < now);
+    builds.into_iter().filter(|(_, (last, _))| is_past(*last)).map(|(build, (_, all))| (build, all)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Kind;
+    use super::*;
+
+    #[test]
+    fn only_builds_that_must_have_ended_are_overdue() {
+        let (one, other) = (Uuid::new_v4().to_string(), Uuid::new_v4().to_string());
+        let thing = |build: &str, deadline: &str| {
+            let tags = [(tags::BUILD, build), (tags::DEADLINE, deadline)];
+            let tags = tags.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
+            Thing { kind: Kind::Volume, id: "vol-1".into(), tags }
+        };
+        let now = DateTime::parse_from_rfc3339("2026-01-02T03:00:00Z").unwrap().to_utc();
+        let (early, late) = ("2026-01-02T02:59:59+00:00", "2026-01-02T03:00:00Z");
+        for (things, expected) in [
+            (vec![], vec![]),
+            (vec![thing(&one, early)], vec![(&one, 1)]),
+            (vec![thing(&one, late)], vec![]),
+            (vec![thing(&one, early), thing(&one, late)], vec![]),
+            (vec![thing(&one, early), thing(&one, "soon")], vec![]),
+            (vec![thing(&one, early), thing(&other, late), thing(&one, early)], vec![(&one, 2)]),
+            (vec![thing("*", early), thing("", early)], vec![]),
+        ] {
+            let told = format!("{things:?}");
+            let found = past(things, now);
+            let found: Vec<(String, usize)> =
+                found.into_iter().map(|(build, things)| (build.to_string(), things.len())).collect();
+            let expected: Vec<(String, usize)> =
+                expected.into_iter().map(|(build, count)| (build.clone(), count)).collect();
+            assert_eq!(found, expected, "{told}");
+        }
+    }
+}

@@ -1,0 +1,187 @@
+//! Finishes or removes what builds began that nobody works on any more.
+
+use std::collections::BTreeSet;
+
+use aws_sdk_ec2::types::ImageState;
+use chrono::{DateTime, TimeDelta, Utc};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use super::look::{self, Wanted};
+use super::overdue::overdue;
+use super::remove::{RESTLESS, remove};
+use super::{Access, How, Kind, Remain, SweepError, Swept, complete};
+use crate::backends::aws::image::{copies_of, holders_of, untag};
+use crate::backends::aws::region::Region;
+use crate::backends::aws::{Aws, AwsError, CLOUD, tags};
+use crate::journal::{Entry, Journal, Phase, Record};
+
+/// After so long nothing of a killed build is under way any more.
+const SETTLED: TimeDelta = TimeDelta::minutes(10);
+
+impl Aws {
+    /// Settles what builds of this computer began in AWS that nobody works on: in one region, or in all. What cannot be
+    /// settled is told, and stays in the journal.
+    ///
+    /// # Errors
+    /// When the journal cannot be read, or when cancelled.
+    pub async fn recover(
+        &self,
+        region: Option<&str>,
+        how: How,
+        cancel: &CancellationToken,
+    ) -> Result<Vec<Swept>, SweepError> {
+        let mut swept = Vec::new();
+        let mut abandoned = self.journal().abandoned()?;
+        // The others are free at once for whoever else looks for them.
+        abandoned.retain(|record| {
+            let entry = record.entry();
+            entry.cloud == CLOUD && region.is_none_or(|region| region == entry.region)
+        });
+        for record in abandoned {
+            let entry = record.entry();
+            let (build, at) = (entry.build.to_string(), entry.region.clone());
+            match self.settle(record, how, cancel).await {
+                Ok(settled) => swept.extend(settled),
+                Err(SweepError::Cancelled) => return Err(SweepError::Cancelled),
+                Err(why) => swept.push(Swept::Left { build, region: at, why }),
+            }
+        }
+        Ok(swept)
+    }
+
+    /// Settles one build: an image that had passed all checks is made complete, all else is removed. The entry ends when
+    /// there is nothing left of it.
+    ///
+    /// # Errors
+    /// When something stays: so does the entry.
+    pub async fn settle(
+        &self,
+        record: Record,
+        how: How,
+        cancel: &CancellationToken,
+    ) -> Result<Vec<Swept>, SweepError> {
+        let entry = record.entry().clone();
+        let mut swept = Vec::new();
+        if entry.phase != Phase::Begun {
+            let other = self.reaching(&record).await?;
+            let aws = other.as_ref().unwrap_or(self);
+            let completed = complete_accepted(aws, &entry, how).await?;
+            for name in std::iter::once(&entry.region).chain(&entry.copy_regions) {
+                let region = aws.region(Some(name)).await?;
+                let wanted = wanted(&entry, completed.is_some());
+                swept.extend(clear(&region, wanted, restlessness(&entry), how, cancel).await?);
+            }
+            swept.extend(completed.map(Swept::Completed));
+        }
+        if how == How::Really {
+            record.end()?;
+        }
+        Ok(swept)
+    }
+
+    /// Removes what builds left in a region whose deadline has passed, wherever they ran.
+    ///
+    /// # Errors
+    /// When AWS refuses, or when cancelled.
+    pub async fn sweep_overdue(
+        &self,
+        region: Option<&str>,
+        how: How,
+        cancel: &CancellationToken,
+    ) -> Result<Vec<Swept>, SweepError> {
+        let region = self.region(region).await?;
+        let mut swept = Vec::new();
+        for build in self.overdue(&region, Utc::now()).await? {
+            let wanted = Wanted { build: build.to_string(), ..Wanted::default() };
+            swept.extend(clear(&region, wanted, 1, how, cancel).await?);
+        }
+        Ok(swept)
+    }
+
+    /// Builds that are past their deadline and on which nobody works here: clocks differ.
+    async fn overdue(&self, region: &Region, now: DateTime<Utc>) -> Result<Vec<Uuid>, AwsError> {
+        let journal: Journal = self.journal();
+        Ok(overdue(region, now).await?.into_keys().filter(|build| !journal.is_live(*build)).collect())
+    }
+
+    /// AWS as the build came to it, with the same account; `None` when that is how we come to it.
+    async fn reaching(&self, record: &Record) -> Result<Option<Self>, SweepError> {
+        let entry = record.entry();
+        let build = entry.build.to_string();
+        let Ok(access) = serde_json::from_value::<Access>(entry.access.clone()) else {
+            let path = record.path().display().to_string();
+            return Err(SweepError::UnknownAccess { build, region: entry.region.clone(), path });
+        };
+        let is_ours = access.settings == self.settings;
+        let other = (!is_ours).then(|| Self::new(access.settings, self.data_dir.clone()));
+        let here = other.as_ref().unwrap_or(self).account().await?.to_owned();
+        if here != access.account {
+            return Err(SweepError::OtherAccount { build, there: access.account, here });
+        }
+        Ok(other)
+    }
+}
+
+/// An image that passed all checks and that somebody may still ask for.
+async fn complete_accepted(aws: &Aws, entry: &Entry, how: How) -> Result<Option<Remain>, SweepError> {
+    let Phase::Accepted { image_id } = &entry.phase else { return Ok(None) };
+    let region = aws.region(Some(&entry.region)).await?;
+    let Some(ami) = region.fresh_image(image_id).await? else { return Ok(None) };
+    let is_complete = tags::map(ami.tags()).contains_key(tags::KEY);
+    let has_others = holders_of(&ami).iter().any(|holder| *holder != entry.holder);
+    let is_wanted = entry.share || (is_complete && has_others);
+    let is_completed = is_wanted && ami.state() == Some(&ImageState::Available);
+    if how == How::Really {
+        // Whoever would hold it does not know of it.
+        let holder = format!("{}{}", tags::HOLDER, entry.holder);
+        let key = (!is_completed).then(|| tags::KEY.to_owned());
+        match untag(&region, image_id, std::iter::once(holder).chain(key).collect()).await {
+            Err(error) if error.is_gone() => {}
+            other => other?,
+        }
+        if is_completed {
+            complete(aws, entry, image_id, None).await?;
+        }
+    }
+    if !is_completed {
+        return Ok(None);
+    }
+    Ok(Some(Remain {
+        kind: Kind::Image,
+        id: image_id.clone(),
+        region: entry.region.clone(),
+        build: entry.build.to_string(),
+    }))
+}
+
+/// What is to be removed of a build: all, or all but its image and the copies.
+fn wanted(entry: &Entry, is_completed: bool) -> Wanted {
+    let own: BTreeSet<String> = entry.phase.image_id().map(str::to_owned).into_iter().collect();
+    let copies = copies_of(&entry.tags).map(|(_, id)| id.to_owned());
+    let all = own.into_iter().chain(copies).collect();
+    let (images, spared) = if is_completed { (BTreeSet::new(), all) } else { (all, BTreeSet::new()) };
+    let named = Some((entry.name.clone(), entry.started_at));
+    Wanted { build: entry.build.to_string(), named, images, spared, ..Wanted::default() }
+}
+
+fn restlessness(entry: &Entry) -> u32 {
+    if Utc::now() - entry.started_at > SETTLED { 2 } else { RESTLESS }
+}
+
+async fn clear(
+    region: &Region,
+    mut wanted: Wanted,
+    quiet_looks: u32,
+    how: How,
+    cancel: &CancellationToken,
+) -> Result<Vec<Swept>, SweepError> {
+    let remains: Vec<Remain> = match how {
+        How::Really => remove(region, wanted, quiet_looks, cancel).await?.into_iter().collect(),
+        How::DryRun => {
+            let found = look::of_build(region, &mut wanted).await?;
+            found.iter().map(|thing| thing.remain(region, &wanted.build)).collect()
+        }
+    };
+    Ok(remains.into_iter().map(Swept::Removed).collect())
+}

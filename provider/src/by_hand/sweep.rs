@@ -1,0 +1,142 @@
+//! `sweep`: removes what killed builds left, on this computer and in clouds.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+use tokio_util::sync::CancellationToken;
+
+use crate::backends::Backends;
+use crate::backends::aws::sweep::{How, Swept};
+use crate::backends::aws::{Aws, model};
+use crate::backends::qemu::sweep::Sweep;
+use crate::domain::backend::causes;
+use crate::journal::Record;
+use crate::resources::diagnose;
+
+/// What is to be swept.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Asked {
+    dry_run: bool,
+    /// Beside the one that is configured.
+    regions: Vec<String>,
+    /// One entry of a journal and nothing else: what a supervisor asks for.
+    build: Option<PathBuf>,
+}
+
+impl Asked {
+    /// Reads the arguments after `sweep`.
+    ///
+    /// # Errors
+    /// When one of them means nothing.
+    pub(super) fn read(args: &[OsString]) -> Result<Self, String> {
+        let (mut asked, mut args) = (Self::default(), args.iter());
+        while let Some(arg) = args.next() {
+            match arg.to_str() {
+                Some("--dry-run") => asked.dry_run = true,
+                Some("--region") => {
+                    let name = args.next().and_then(|name| name.to_str()).ok_or("--region needs a region")?;
+                    model::region(name)?;
+                    asked.regions.push(name.to_owned());
+                }
+                Some("--build") => {
+                    asked.build = Some(args.next().ok_or("--build needs a file of the journal")?.into());
+                }
+                Some("--data-dir") => drop(args.next()),
+                _ => return Err(format!("{arg:?} means nothing to `sweep`")),
+            }
+        }
+        Ok(asked)
+    }
+
+    /// The folder of the entry that is named.
+    pub(super) fn data_dir(&self) -> Option<&Path> {
+        self.build.as_deref()?.parent()?.parent()
+    }
+}
+
+/// What was done, a line each, and what could not be done.
+#[derive(Debug, Default)]
+pub(super) struct Done {
+    pub(super) lines: Vec<String>,
+    pub(super) failures: Vec<String>,
+}
+
+/// Sweeps.
+///
+/// # Errors
+/// When the local store cannot be read, or the file that is named.
+pub(super) async fn sweep(backends: &Backends, asked: &Asked) -> Result<Done, String> {
+    let (mut done, cancel) = (Done::default(), CancellationToken::new());
+    let verb = if asked.dry_run { "would remove" } else { "removed" };
+    let how = if asked.dry_run { How::DryRun } else { How::Really };
+    if let Some(file) = &asked.build {
+        if let Some(record) = Record::take(file).map_err(|error| causes(&error))? {
+            let settled = backends.settle(record, how, &cancel).await.map_err(|error| causes(&error));
+            done.take(settled, how);
+        }
+        return Ok(done);
+    }
+    let local = if asked.dry_run { Sweep::DryRun } else { Sweep::Everything };
+    let local = backends.local.sweep(local).await.map_err(|error| diagnose::chain(&error))?;
+    done.lines.extend(local.iter().map(|path| format!("{verb} {}", path.display())));
+    let recovered = backends.aws.recover(None, how, &cancel).await;
+    done.take(recovered.map_err(|error| causes(&error)), how);
+    let mut regions: Vec<Option<&str>> = asked.regions.iter().map(|name| Some(name.as_str())).collect();
+    if Aws::is_in_environment() {
+        regions.insert(0, None);
+    }
+    for region in regions {
+        let overdue = backends.aws.sweep_overdue(region, how, &cancel).await;
+        done.take(overdue.map_err(|error| causes(&error)), how);
+    }
+    Ok(done)
+}
+
+impl Done {
+    fn take(&mut self, swept: Result<Vec<Swept>, String>, how: How) {
+        let swept = match swept {
+            Ok(swept) => swept,
+            Err(why) => return self.failures.push(why),
+        };
+        for one in swept {
+            match (one, how) {
+                (Swept::Removed(it), How::Really) => self.lines.push(format!("removed {it}")),
+                (Swept::Removed(it), How::DryRun) => self.lines.push(format!("would remove {it}")),
+                (Swept::Completed(it), How::Really) => self.lines.push(format!("completed {it}")),
+                (Swept::Completed(it), How::DryRun) => self.lines.push(format!("would complete {it}")),
+                (Swept::Left { build, region, why }, _) => {
+                    self.failures.push(format!("build {build} in {region}: {}", causes(&why)));
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn arguments_say_what_to_sweep() {
+        let read = |args: &[&str]| Asked::read(&args.iter().map(OsString::from).collect::<Vec<_>>());
+        let regions = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+        for (args, expected) in [
+            (&[][..], Asked::default()),
+            (&["--dry-run", "--data-dir", "/d"], Asked { dry_run: true, ..Asked::default() }),
+            (
+                &["--region", "us-west-2", "--region", "eu-central-1"],
+                Asked { regions: regions(&["us-west-2", "eu-central-1"]), ..Asked::default() },
+            ),
+            (
+                &["--build", "/d/journal/x.json"],
+                Asked { build: Some("/d/journal/x.json".into()), ..Asked::default() },
+            ),
+        ] {
+            assert_eq!(read(args), Ok(expected), "{args:?}");
+        }
+        assert_eq!(read(&["--build", "/d/journal/x.json"]).unwrap().data_dir(), Some(Path::new("/d")));
+        for wrong in [&["--region"][..], &["--region", "Oregon"], &["--build"], &["--everything"], &["x"]] {
+            assert!(read(wrong).is_err(), "{wrong:?}");
+        }
+    }
+}

@@ -1,0 +1,73 @@
+//! What is written down of a build.
+
+use std::collections::BTreeMap;
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use uuid::Uuid;
+
+use crate::domain::{CacheKey, Holder};
+
+/// A build in a cloud, as somebody else needs to know it to finish it or to remove what it made. Has no secrets.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Entry {
+    /// Its id, which all that it makes carries.
+    pub build: Uuid,
+    /// The cloud, as it stands in state.
+    pub cloud: String,
+    /// The region in which it works.
+    pub region: String,
+    /// Other regions, to which it copies the image.
+    #[serde(default)]
+    pub copy_regions: Vec<String>,
+    /// The image's name.
+    pub name: String,
+    /// The key under which the image will be found.
+    pub key: CacheKey,
+    /// Whether somebody else may have the image. Where not, one that nobody waits for any more is removed.
+    pub share: bool,
+    /// Who would hold it. When somebody else finishes the build, nobody does.
+    pub holder: Holder,
+    /// What the finished image carries beside its key and its holder, in the cloud's words.
+    #[serde(default)]
+    pub tags: BTreeMap<String, String>,
+    /// How the cloud is reached, in the backend's words.
+    pub access: Value,
+    /// When it began.
+    pub started_at: DateTime<Utc>,
+    /// When it will have ended, whatever becomes of it.
+    pub deadline: DateTime<Utc>,
+    /// How far it got.
+    pub phase: Phase,
+}
+
+/// How far a build got.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "name", rename_all = "snake_case")]
+pub enum Phase {
+    /// Nothing is asked for yet.
+    Begun,
+    /// Anything may have been made.
+    Building,
+    /// The image is there; it may still turn out to be unfit.
+    Built {
+        /// Its id.
+        image_id: String,
+    },
+    /// The image is fit, and lacks but its tags.
+    Accepted {
+        /// Its id.
+        image_id: String,
+    },
+}
+
+impl Phase {
+    /// The image, from when it is known.
+    pub fn image_id(&self) -> Option<&str> {
+        match self {
+            Self::Begun | Self::Building => None,
+            Self::Built { image_id } | Self::Accepted { image_id } => Some(image_id),
+        }
+    }
+}

@@ -1,0 +1,279 @@
+//! What builds in a cloud have begun: one file a build, on the disk before anything is asked for, and gone only when
+//! nothing of the build can be lost.
+//!
+//! A build's lock is held as long as somebody works on it, by the provider and by the supervisor of its program. An
+//! entry whose lock is free is abandoned: whoever finds it finishes what was begun. Knows no backend: how a cloud is
+//! reached is in the backend's own words.
+
+mod entry;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeSet;
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::path::{Path, PathBuf};
+
+use uuid::Uuid;
+
+pub use entry::{Entry, Phase};
+
+use crate::process::{lock, private};
+
+/// An entry has a few kilobytes; a file beyond this is none.
+const LONGEST: u64 = 1 << 20;
+
+/// Why the journal cannot be kept. A build must not go on without it.
+#[derive(Debug, thiserror::Error)]
+pub enum JournalError {
+    /// The file system refuses.
+    #[error(
+        "cannot {what} {path}, where what a build makes is written down\nSee that `data_dir` is on a disk with space, and yours"
+    )]
+    Io {
+        /// "read", "write", "lock".
+        what: &'static str,
+        /// The file or folder.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// Two builds with one id.
+    #[error(
+        "build {build} is in the journal already\nRun `terraform-provider-sindri sweep`, then build again"
+    )]
+    Taken {
+        /// The id.
+        build: Uuid,
+    },
+    /// Only an entry of a journal can be worked on.
+    #[error("{path} is no entry of a journal\nName a file `journal/BUILD.json` below `data_dir`")]
+    NoEntry {
+        /// What was named.
+        path: PathBuf,
+    },
+}
+
+/// The journal of one `data_dir`.
+#[derive(Debug, Clone)]
+pub struct Journal {
+    dir: PathBuf,
+}
+
+impl Journal {
+    /// The journal below a folder. Touches nothing.
+    pub fn open(data_dir: &Path) -> Self {
+        Self { dir: data_dir.join("journal") }
+    }
+
+    /// Writes down what is about to be begun. When this returns, it is on the disk.
+    ///
+    /// # Errors
+    /// When it cannot be written: nothing may be asked of the cloud then.
+    pub fn begin(&self, entry: Entry) -> Result<Record, JournalError> {
+        private::create_dir(&self.dir).map_err(failed("make", &self.dir))?;
+        let taken = JournalError::Taken { build: entry.build };
+        let Some(lock) = self.lock(entry.build)? else { return Err(taken) };
+        let path = self.path(entry.build);
+        if path.exists() {
+            return Err(taken);
+        }
+        let record = Record { path, lock_path: self.lock_path(entry.build), entry, lock };
+        record.write()?;
+        if let Some(above) = self.dir.parent() {
+            private::sync_dir(above).map_err(failed("write", above))?;
+        }
+        Ok(record)
+    }
+
+    /// Entries that nobody works on any more, the oldest first. They are ours now, until they are dropped. What is no
+    /// entry is set aside.
+    ///
+    /// # Errors
+    /// When the folder cannot be read.
+    pub fn abandoned(&self) -> Result<Vec<Record>, JournalError> {
+        let mut found = Vec::new();
+        for build in self.builds()? {
+            found.extend(self.adopt(build)?);
+        }
+        found.sort_by_key(|record| (record.entry.started_at, record.entry.build));
+        Ok(found)
+    }
+
+    /// Whether somebody on this computer works on a build.
+    pub fn is_live(&self, build: Uuid) -> bool {
+        let path = self.lock_path(build);
+        path.exists() && !matches!(lock::try_open(&path), Ok(Some(_)))
+    }
+
+    fn builds(&self) -> Result<BTreeSet<Uuid>, JournalError> {
+        let names = match fs::read_dir(&self.dir) {
+            Ok(names) => names,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(BTreeSet::new()),
+            Err(error) => return Err(failed("read", &self.dir)(error)),
+        };
+        let names = names.collect::<io::Result<Vec<_>>>().map_err(failed("read", &self.dir))?;
+        let build = |name: &std::ffi::OsStr| name.to_str()?.split('.').next()?.parse().ok();
+        Ok(names.iter().filter_map(|name| build(&name.file_name())).collect())
+    }
+
+    /// A build's entry, unless somebody works on it or there is none.
+    fn adopt(&self, build: Uuid) -> Result<Option<Record>, JournalError> {
+        let Some(lock) = self.lock(build)? else { return Ok(None) };
+        let (path, lock_path) = (self.path(build), self.lock_path(build));
+        match read(&path, build) {
+            Ok(Some(entry)) => return Ok(Some(Record { path, lock_path, entry, lock })),
+            Ok(None) => {}
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => self.set_aside(&path, &error)?,
+            Err(error) => return Err(failed("read", &path)(error)),
+        }
+        // What a crash left before the entry was there, or after it was gone.
+        self.remove_unfinished(build);
+        let _ = fs::remove_file(&lock_path);
+        Ok(None)
+    }
+
+    fn lock(&self, build: Uuid) -> Result<Option<File>, JournalError> {
+        let path = self.lock_path(build);
+        lock::try_open(&path).map_err(failed("lock", &path))
+    }
+
+    /// A person may still read in it which region to look at; what the build made is found by its deadline.
+    fn set_aside(&self, path: &Path, error: &io::Error) -> Result<(), JournalError> {
+        let aside = self.dir.join("damaged");
+        private::create_dir(&aside).map_err(failed("make", &aside))?;
+        let name = aside.join(path.file_name().unwrap_or_default());
+        fs::rename(path, &name).map_err(failed("write", &name))?;
+        tracing::warn!(file = %name.display(), %error, "a damaged journal entry is set aside: what its build made is removed by `sweep` when the build's deadline has passed");
+        Ok(())
+    }
+
+    fn remove_unfinished(&self, build: Uuid) {
+        let prefix = format!("{build}.json.");
+        for name in fs::read_dir(&self.dir).into_iter().flatten().flatten() {
+            if name.file_name().to_string_lossy().starts_with(&prefix) {
+                let _ = fs::remove_file(name.path());
+            }
+        }
+    }
+
+    fn path(&self, build: Uuid) -> PathBuf {
+        self.dir.join(format!("{build}.json"))
+    }
+
+    /// Beside the entry: writing an entry gives its name to another file, and a lock is on a file, not a name.
+    fn lock_path(&self, build: Uuid) -> PathBuf {
+        self.dir.join(format!("{build}.lock"))
+    }
+}
+
+/// An entry that is ours. Dropping it leaves the entry to whoever comes next.
+#[derive(Debug)]
+pub struct Record {
+    path: PathBuf,
+    lock_path: PathBuf,
+    entry: Entry,
+    lock: File,
+}
+
+impl Record {
+    /// The entry in this file; `None` when it is gone, or somebody works on it.
+    ///
+    /// # Errors
+    /// When the file is not in a journal or cannot be read.
+    pub fn take(file: &Path) -> Result<Option<Self>, JournalError> {
+        let build = file.file_stem().and_then(|stem| stem.to_str()?.parse().ok());
+        let (Some(build), Some(dir)) = (build, file.parent().filter(|dir| dir.ends_with("journal"))) else {
+            return Err(JournalError::NoEntry { path: file.to_owned() });
+        };
+        let journal = Journal { dir: dir.to_owned() };
+        if journal.path(build).exists() { journal.adopt(build) } else { Ok(None) }
+    }
+
+    /// What is written down.
+    pub fn entry(&self) -> &Entry {
+        &self.entry
+    }
+
+    /// The entry's file, to be handed over.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The lock: whoever has a copy of this descriptor works on the build, too.
+    pub fn lock_fd(&self) -> BorrowedFd<'_> {
+        self.lock.as_fd()
+    }
+
+    /// The build got further. When this returns, that is on the disk.
+    ///
+    /// # Errors
+    /// When it cannot be written: the entry stays as it was.
+    pub fn advance(&mut self, phase: Phase) -> Result<(), JournalError> {
+        let before = std::mem::replace(&mut self.entry.phase, phase);
+        self.write().inspect_err(|_| self.entry.phase = before)
+    }
+
+    /// What becomes of the image when it is finished without us has changed.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn label(&mut self, tags: impl IntoIterator<Item = (String, String)>) -> Result<(), JournalError> {
+        self.entry.tags.extend(tags);
+        self.write()
+    }
+
+    /// Nothing of the build can be lost any more.
+    ///
+    /// # Errors
+    /// When the entry cannot be removed: the image must not be handed on then, for it will be taken for abandoned.
+    pub fn end(self) -> Result<(), JournalError> {
+        match fs::remove_file(&self.path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(failed("remove", &self.path)(error));
+            }
+            _ => {}
+        }
+        // The lock's file last, and before the lock is released: nobody has a lock without a name.
+        let _ = fs::remove_file(&self.lock_path);
+        self.sync()
+    }
+
+    fn write(&self) -> Result<(), JournalError> {
+        let write = failed("write", &self.path);
+        let text = serde_json::to_vec_pretty(&self.entry).map_err(|error| write(error.into()))?;
+        private::write(&self.path, &text).map_err(failed("write", &self.path))?;
+        self.sync()
+    }
+
+    fn sync(&self) -> Result<(), JournalError> {
+        let dir = self.path.parent().unwrap_or(Path::new("."));
+        private::sync_dir(dir).map_err(failed("write", dir))
+    }
+}
+
+/// An entry; `None` when there is none, and `InvalidData` when the file is something else.
+fn read(path: &Path, build: Uuid) -> io::Result<Option<Entry>> {
+    let file = match File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let no_entry = |why: String| io::Error::new(io::ErrorKind::InvalidData, why);
+    let mut bytes = Vec::new();
+    if file.take(LONGEST + 1).read_to_end(&mut bytes)? as u64 > LONGEST {
+        return Err(no_entry("it is too long".to_owned()));
+    }
+    let entry: Entry = serde_json::from_slice(&bytes).map_err(|error| no_entry(error.to_string()))?;
+    if entry.build != build {
+        return Err(no_entry(format!("it is of build {}", entry.build)));
+    }
+    Ok(Some(entry))
+}
+
+fn failed(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> JournalError + use<> {
+    let path = path.to_owned();
+    move |source| JournalError::Io { what, path, source }
+}

@@ -1,0 +1,171 @@
+use std::os::unix::fs::PermissionsExt;
+use std::process::{Command, Stdio};
+
+use chrono::{DateTime, TimeDelta, Utc};
+use proptest::prelude::*;
+
+use super::*;
+use crate::domain::{CacheKey, Holder};
+
+fn entry() -> Entry {
+    let started_at = DateTime::<Utc>::UNIX_EPOCH + TimeDelta::days(20_000);
+    Entry {
+        build: Uuid::new_v4(),
+        cloud: "aws".into(),
+        region: "us-west-2".into(),
+        copy_regions: vec!["eu-central-1".into()],
+        name: "web-1".into(),
+        key: CacheKey::try_from("a".repeat(63)).unwrap(),
+        share: true,
+        holder: Holder::random(),
+        tags: [("team".to_owned(), "web".to_owned())].into(),
+        access: serde_json::json!({"profile": "ci"}),
+        started_at,
+        deadline: started_at + TimeDelta::hours(1),
+        phase: Phase::Begun,
+    }
+}
+
+fn files(dir: &Path) -> usize {
+    fs::read_dir(dir.join("journal")).map_or(0, Iterator::count)
+}
+
+#[test]
+fn an_entry_is_there_until_it_is_ended() {
+    let dir = tempfile::tempdir().unwrap();
+    let journal = Journal::open(dir.path());
+    assert!(journal.abandoned().unwrap().is_empty());
+    assert_eq!(files(dir.path()), 0, "looking makes nothing");
+    let (ami, begun) = (|| "ami-1".to_owned(), entry());
+    let mut record = journal.begin(begun.clone()).unwrap();
+    assert!(matches!(journal.begin(begun.clone()), Err(JournalError::Taken { .. })));
+    let phases = [Phase::Building, Phase::Built { image_id: ami() }, Phase::Accepted { image_id: ami() }];
+    for phase in phases {
+        record.advance(phase.clone()).unwrap();
+        assert!(journal.abandoned().unwrap().is_empty() && journal.is_live(begun.build));
+        assert!(Record::take(record.path()).unwrap().is_none());
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        assert_eq!((mode(record.path()), mode(&dir.path().join("journal"))), (0o600, 0o700));
+        drop(record);
+        let mut found = journal.abandoned().unwrap();
+        assert_eq!(found.len(), 1);
+        record = found.remove(0);
+        assert_eq!(record.entry(), &Entry { phase, ..begun.clone() });
+    }
+    record.label([("sindri_base".to_owned(), "ami-0".to_owned())]).unwrap();
+    let path = record.path().to_owned();
+    drop(record);
+    let record = Record::take(&path).unwrap().unwrap();
+    assert_eq!(record.entry().tags.len(), 2);
+    record.end().unwrap();
+    assert!(Record::take(&path).unwrap().is_none() && !journal.is_live(begun.build));
+    assert_eq!(files(dir.path()), 0);
+    assert!(matches!(Record::take(&dir.path().join("x.json")), Err(JournalError::NoEntry { .. })));
+}
+
+#[test]
+fn the_lock_is_held_by_whoever_has_its_descriptor() {
+    let dir = tempfile::tempdir().unwrap();
+    let journal = Journal::open(dir.path());
+    let record = journal.begin(entry()).unwrap();
+    let copy = record.lock_fd().try_clone_to_owned().unwrap();
+    drop(record);
+    assert!(journal.abandoned().unwrap().is_empty());
+    drop(copy);
+    assert_eq!(journal.abandoned().unwrap().len(), 1);
+}
+
+#[test]
+fn entries_come_in_the_order_of_their_builds() {
+    let dir = tempfile::tempdir().unwrap();
+    let journal = Journal::open(dir.path());
+    let started_at = entry().started_at;
+    for hours in [3, 1, 2] {
+        let started_at = started_at + TimeDelta::hours(hours);
+        journal.begin(Entry { started_at, ..entry() }).unwrap();
+    }
+    let found = journal.abandoned().unwrap();
+    let hours: Vec<i64> = found.iter().map(|it| (it.entry().started_at - started_at).num_hours()).collect();
+    assert_eq!(hours, [1, 2, 3]);
+}
+
+#[test]
+fn what_a_crash_leaves_beside_an_entry_is_removed() {
+    let dir = tempfile::tempdir().unwrap();
+    let journal = Journal::open(dir.path());
+    private::create_dir(&dir.path().join("journal")).unwrap();
+    let build = Uuid::new_v4();
+    fs::write(journal.lock_path(build), "").unwrap();
+    fs::write(dir.path().join(format!("journal/{build}.json.abc.new")), "{").unwrap();
+    fs::write(dir.path().join("journal/notes.txt"), "of a person").unwrap();
+    assert!(journal.abandoned().unwrap().is_empty());
+    assert_eq!(files(dir.path()), 1, "a person's own file stays");
+}
+
+#[test]
+fn an_entry_of_another_build_is_none() {
+    let dir = tempfile::tempdir().unwrap();
+    let journal = Journal::open(dir.path());
+    let record = journal.begin(entry()).unwrap();
+    let other = journal.path(Uuid::new_v4());
+    fs::rename(record.path(), &other).unwrap();
+    drop(record);
+    assert!(journal.abandoned().unwrap().is_empty());
+    assert!(dir.path().join("journal/damaged").join(other.file_name().unwrap()).exists());
+    assert!(journal.abandoned().unwrap().is_empty());
+}
+
+/// Set for the child of the test below.
+const HOLD: &str = "SINDRI_TEST_HOLD_JOURNAL";
+
+#[test]
+fn a_killed_process_abandons_its_entry() {
+    if let Some(dir) = std::env::var_os(HOLD) {
+        let _record = Journal::open(Path::new(&dir)).begin(entry()).unwrap();
+        println!("\nheld");
+        std::thread::sleep(std::time::Duration::from_secs(60));
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let mut child = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "journal::tests::a_killed_process_abandons_its_entry", "--nocapture"])
+        .env(HOLD, dir.path())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let lines = io::BufRead::lines(io::BufReader::new(child.stdout.take().unwrap()));
+    assert!(lines.map_while(Result::ok).any(|line| line == "held"));
+    let journal = Journal::open(dir.path());
+    assert!(journal.abandoned().unwrap().is_empty());
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert_eq!(journal.abandoned().unwrap().len(), 1);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn hostile_bytes_are_set_aside(bytes in hostile()) {
+        let dir = tempfile::tempdir().unwrap();
+        let journal = Journal::open(dir.path());
+        private::create_dir(&dir.path().join("journal")).unwrap();
+        let build = Uuid::new_v4();
+        fs::write(journal.path(build), &bytes).unwrap();
+        prop_assert!(journal.abandoned().unwrap().is_empty());
+        let aside = dir.path().join(format!("journal/damaged/{build}.json"));
+        prop_assert_eq!(fs::read(aside).unwrap(), bytes);
+        prop_assert_eq!(files(dir.path()), 1);
+    }
+}
+
+/// Anything, and entries that were cut or have one byte changed.
+fn hostile() -> impl Strategy<Value = Vec<u8>> {
+    let whole = || serde_json::to_vec(&entry()).unwrap();
+    let cut = any::<prop::sample::Index>().prop_map(move |at| {
+        let whole = whole();
+        whole[..at.index(whole.len())].to_vec()
+    });
+    let deep = Just(b"[".repeat(200_000));
+    prop_oneof![prop::collection::vec(any::<u8>(), 0..200), cut, deep]
+}

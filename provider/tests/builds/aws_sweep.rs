@@ -1,0 +1,298 @@
+//! What killed builds leave on EC2: found, removed, or finished, and nothing else touched. Against the rig's EC2.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use aws_sdk_ec2::Client;
+use aws_sdk_ec2::config::Region;
+use aws_sdk_ec2::types::{ResourceType, Tag, TagSpecification};
+use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
+use sindri::backends::aws::sweep::{How, Swept, environment};
+use sindri::backends::aws::{Aws, AwsSettings};
+use sindri::domain::{CacheKey, Holder, ImageBackend};
+use sindri::journal::{Entry, Phase};
+use sindri::process::{self, Ending, Following, HandOver, Limits, Runner};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use crate::support::moto::under_moto;
+
+const HOME: &str = "us-west-2";
+const PROVIDER: &str = env!("CARGO_BIN_EXE_terraform-provider-sindri");
+
+fn aws(data_dir: &Path) -> Aws {
+    Aws::new(AwsSettings::default(), data_dir.to_owned())
+}
+
+async fn ec2() -> Client {
+    Client::new(&aws_config::from_env().region(Region::new(HOME)).load().await)
+}
+
+fn tags(kind: ResourceType, tags: &[(&str, &str)]) -> TagSpecification {
+    let tags = tags.iter().map(|(key, value)| Tag::builder().key(*key).value(*value).build()).collect();
+    TagSpecification::builder().resource_type(kind).set_tags(Some(tags)).build()
+}
+
+fn time(hours: i64) -> String {
+    (Utc::now() + TimeDelta::hours(hours)).to_rfc3339_opts(SecondsFormat::Secs, true)
+}
+
+/// An image of nobody's, to launch from.
+async fn base(ec2: &Client) -> String {
+    ec2.register_image().name("base").send().await.unwrap().image_id.unwrap()
+}
+
+/// Instance, volumes, key pair, security group, image and snapshot of a build. Returns the image.
+async fn things(ec2: &Client, base: &str, build: &str, deadline: &str) -> String {
+    let ours = [("sindri_build", build), ("sindri_deadline", deadline)];
+    let name = format!("things-{build}");
+    let pair = ec2.create_key_pair().key_name(&name).tag_specifications(tags(ResourceType::KeyPair, &ours));
+    pair.send().await.unwrap();
+    let group = ec2.create_security_group().group_name(&name).description("test");
+    let group = group.tag_specifications(tags(ResourceType::SecurityGroup, &ours)).send().await.unwrap();
+    let run = ec2
+        .run_instances()
+        .image_id(base)
+        .instance_type("t3.micro".into())
+        .min_count(1)
+        .max_count(1)
+        .key_name(&name)
+        .security_group_ids(group.group_id.unwrap())
+        .tag_specifications(tags(ResourceType::Instance, &ours))
+        .tag_specifications(tags(ResourceType::Volume, &ours));
+    let instance = run.send().await.unwrap().instances.unwrap().remove(0).instance_id.unwrap();
+    let volume = ec2.create_volume().availability_zone("us-west-2a").size(1);
+    volume.tag_specifications(tags(ResourceType::Volume, &ours)).send().await.unwrap();
+    let image = ec2
+        .create_image()
+        .instance_id(instance)
+        .name(&name)
+        .tag_specifications(tags(ResourceType::Image, &ours))
+        .tag_specifications(tags(ResourceType::Snapshot, &ours));
+    image.send().await.unwrap().image_id.unwrap()
+}
+
+/// All that there is, by kind.
+async fn inventory() -> BTreeMap<String, BTreeSet<String>> {
+    let url = format!("{}/_rig/inventory", std::env::var("AWS_ENDPOINT_URL").unwrap());
+    let text = reqwest::get(url).await.unwrap().text().await.unwrap();
+    serde_json::from_str(&text).unwrap()
+}
+
+async fn entry(aws: &Aws, phase: Phase) -> Entry {
+    let build = Uuid::new_v4();
+    Entry {
+        build,
+        cloud: "aws".into(),
+        region: HOME.into(),
+        copy_regions: Vec::new(),
+        name: format!("image-{build}"),
+        key: CacheKey::try_from("a".repeat(63)).unwrap(),
+        share: true,
+        holder: Holder::random(),
+        tags: BTreeMap::from([("sindri_base".to_owned(), "ami-0".to_owned())]),
+        access: aws.access().await.unwrap(),
+        // Long ago: nothing of it is under way any more.
+        started_at: DateTime::from_timestamp((Utc::now() - TimeDelta::hours(1)).timestamp(), 0).unwrap(),
+        deadline: Utc::now() + TimeDelta::hours(1),
+        phase,
+    }
+}
+
+/// What `sweep` of the binary says.
+fn by_hand(data_dir: &Path, args: &[&str]) -> (bool, String) {
+    let done =
+        Command::new(PROVIDER).arg("sweep").args(args).arg("--data-dir").arg(data_dir).output().unwrap();
+    let said = [done.stdout, done.stderr].map(|bytes| String::from_utf8(bytes).unwrap()).concat();
+    (done.status.success(), said)
+}
+
+#[test]
+fn only_what_is_overdue_is_removed_without_a_journal() {
+    under_moto("only_what_is_overdue_is_removed_without_a_journal", async || {
+        let (dir, client) = (tempfile::tempdir().unwrap(), ec2().await);
+        let (base, past) = (base(&client).await, time(-1));
+        things(&client, &base, &Uuid::new_v4().to_string(), &time(1)).await;
+        let complete = things(&client, &base, &Uuid::new_v4().to_string(), &time(1)).await;
+        // A complete image whose deadline was not taken off.
+        let key = [("sindri_key", "a".repeat(63)), ("sindri_deadline", past.clone())];
+        for (key, value) in &key {
+            let tag = Tag::builder().key(*key).value(value).build();
+            client.create_tags().resources(&complete).tags(tag).send().await.unwrap();
+        }
+        let before = inventory().await;
+        let overdue = Uuid::new_v4().to_string();
+        let image = things(&client, &base, &overdue, &past).await;
+        let with_overdue = inventory().await;
+        let (good, said) = by_hand(dir.path(), &["--dry-run"]);
+        assert!(good && said.contains(&format!("would remove image {image} in {HOME}")), "{said}");
+        assert_eq!(inventory().await, with_overdue);
+        let (good, said) = by_hand(dir.path(), &["--region", "eu-central-1"]);
+        assert!(good, "{said}");
+        for kind in ["instance", "volume", "image", "snapshot", "key pair", "security group"] {
+            assert!(said.contains(&format!("removed {kind} ")), "{kind}: {said}");
+        }
+        assert!(said.lines().all(|line| line.ends_with(&format!("in {HOME} of build {overdue}"))), "{said}");
+        assert_eq!(inventory().await, before);
+        assert_eq!(by_hand(dir.path(), &[]), (true, "nothing to remove\n".to_owned()));
+    });
+}
+
+#[test]
+fn abandoned_builds_are_removed_or_finished() {
+    under_moto("abandoned_builds_are_removed_or_finished", async || {
+        let (dir, client, cancel) = (tempfile::tempdir().unwrap(), ec2().await, CancellationToken::new());
+        let (aws, base) = (aws(dir.path()), base(&client).await);
+        let before = inventory().await;
+        let phases: [fn(String) -> (Phase, bool); 5] = [
+            |_| (Phase::Building, true),
+            |image_id| (Phase::Built { image_id }, true),
+            |image_id| (Phase::Accepted { image_id }, false),
+            |_| (Phase::Accepted { image_id: "ami-0123456789abcdef0".into() }, true),
+            |image_id| (Phase::Accepted { image_id }, true),
+        ];
+        let mut completed = Vec::new();
+        for phase in phases {
+            let begun = entry(&aws, Phase::Begun).await;
+            let build = begun.build.to_string();
+            let image = things(&client, &base, &build, &time(1)).await;
+            untagged(&client, &base, &begun).await;
+            let (phase, share) = phase(image.clone());
+            let told = format!("{phase:?} {share}");
+            let record = aws.journal().begin(Entry { phase, share, ..begun }).unwrap();
+            assert!(aws.recover(Some(HOME), How::Really, &cancel).await.unwrap().is_empty(), "it lives");
+            drop(record);
+            assert!(aws.recover(Some("eu-central-1"), How::Really, &cancel).await.unwrap().is_empty());
+            let swept = aws.recover(Some(HOME), How::Really, &cancel).await.unwrap();
+            assert!(!swept.iter().any(|it| matches!(it, Swept::Left { .. })), "{told}: {swept:?}");
+            completed.extend(swept.iter().filter_map(|it| match it {
+                Swept::Completed(it) => Some((told.clone(), it.id.clone(), image.clone())),
+                _ => None,
+            }));
+            assert!(aws.journal().abandoned().unwrap().is_empty(), "{told}");
+            if completed.is_empty() {
+                assert_eq!(inventory().await, before, "{told}");
+            }
+        }
+        let [(told, id, image)] = completed.as_slice() else { panic!("{completed:?}") };
+        assert!(told.contains(image) && id == image, "{told}");
+        let mut after = inventory().await;
+        assert!(after.get_mut("images").unwrap().remove(image));
+        let snapshots = after["snapshots"].difference(&before["snapshots"]).count();
+        assert_eq!((snapshots, &after["instances"]), (1, &before["instances"]));
+        let images = std::sync::Arc::new(aws).images(Some(HOME));
+        let found = images.find(&CacheKey::try_from("a".repeat(63)).unwrap()).await.unwrap();
+        assert_eq!(found.len(), 1);
+        assert_eq!(found[0].resolved_base.as_deref(), Some("ami-0"));
+        assert!(images.holders(image).await.unwrap().is_empty());
+    });
+}
+
+/// What Packer makes before it gives tags: by name they are the build's.
+async fn untagged(client: &Client, base: &str, entry: &Entry) {
+    let name = format!("sindri-{}", entry.build);
+    client.create_key_pair().key_name(&name).send().await.unwrap();
+    client.create_security_group().group_name(&name).description("test").send().await.unwrap();
+    let ours = [("sindri_build", entry.build.to_string())];
+    let ours = ours.each_ref().map(|(key, value)| (*key, value.as_str()));
+    let run =
+        client.run_instances().image_id(base).instance_type("t3.micro".into()).min_count(1).max_count(1);
+    let run = run.tag_specifications(tags(ResourceType::Instance, &ours)).send().await.unwrap();
+    let instance = run.instances.unwrap().remove(0).instance_id.unwrap();
+    client.create_image().instance_id(instance).name(&entry.name).send().await.unwrap();
+}
+
+#[test]
+fn an_entry_that_cannot_be_settled_stays() {
+    under_moto("an_entry_that_cannot_be_settled_stays", async || {
+        let (dir, client) = (tempfile::tempdir().unwrap(), ec2().await);
+        let (aws, base) = (aws(dir.path()), base(&client).await);
+        let begun = entry(&aws, Phase::Building).await;
+        things(&client, &base, &begun.build.to_string(), &time(1)).await;
+        let before = inventory().await;
+        let mut access = begun.access.clone();
+        access["account"] = "999999999999".into();
+        drop(aws.journal().begin(Entry { access, ..begun.clone() }).unwrap());
+        let (good, said) = by_hand(dir.path(), &[]);
+        assert!(!good && said.contains("was made in account 999999999999"), "{said}");
+        assert_eq!(inventory().await, before);
+        let record = aws.journal().abandoned().unwrap().remove(0);
+        record.end().unwrap();
+        // A begun build has asked for nothing, so nothing is asked of AWS for it.
+        let access = serde_json::Value::Null;
+        drop(aws.journal().begin(Entry { access, phase: Phase::Begun, ..begun }).unwrap());
+        assert_eq!(by_hand(dir.path(), &[]), (true, "nothing to remove\n".to_owned()));
+        assert!(aws.journal().abandoned().unwrap().is_empty());
+    });
+}
+
+/// Set for the provider of the test below, which is killed.
+const DATA_DIR: &str = "SINDRI_TEST_DATA_DIR";
+
+#[test]
+fn a_killed_providers_supervisor_removes_what_its_build_made() {
+    under_moto("a_killed_providers_supervisor_removes_what_its_build_made", async || {
+        if let Some(dir) = std::env::var_os(DATA_DIR) {
+            return build_for_ever(Path::new(&dir)).await;
+        }
+        let (dir, client) = (tempfile::tempdir().unwrap(), ec2().await);
+        base(&client).await;
+        let before = inventory().await;
+        let mut provider = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "a_killed_providers_supervisor_removes_what_its_build_made", "--nocapture"])
+            .env(DATA_DIR, dir.path())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let lines = BufReader::new(provider.stdout.take().unwrap()).lines();
+        assert!(lines.map_while(Result::ok).any(|line| line == "building"));
+        assert_ne!(inventory().await, before);
+        let journal = aws(dir.path()).journal();
+        provider.kill().unwrap();
+        provider.wait().unwrap();
+        // Its supervisor holds the entry as long as Packer cleans up.
+        assert!(journal.abandoned().unwrap().is_empty());
+        let entries = || std::fs::read_dir(dir.path().join("journal")).unwrap().count();
+        let since = Instant::now();
+        while entries() > 0 {
+            assert!(since.elapsed() < Duration::from_secs(120), "the entry stays");
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        assert_eq!(inventory().await, before);
+        assert!(dir.path().join("cleaned").exists(), "Packer had no time to clean up");
+        let own = std::fs::read_to_string(dir.path().join("environment")).unwrap();
+        assert!(!own.contains("SINDRI_SWEEP_") && !own.contains("AWS_"), "{own}");
+        let open = std::fs::read_to_string(dir.path().join("open")).unwrap();
+        assert!(!open.contains("journal"), "{open}");
+    });
+}
+
+/// A provider with a Packer that hangs.
+async fn build_for_ever(dir: &Path) {
+    let (aws, client) = (aws(dir), ec2().await);
+    let base = client.describe_images().owners("self").send().await.unwrap().images()[0]
+        .image_id()
+        .unwrap()
+        .to_owned();
+    let mut record = aws.journal().begin(entry(&aws, Phase::Begun).await).unwrap();
+    record.advance(Phase::Building).unwrap();
+    things(&client, &base, &record.entry().build.to_string(), &time(1)).await;
+    let script = "env > environment; ls -l /proc/self/fd > open; \
+                  trap 'sleep 1; touch cleaned; exit 1' TERM; echo ready; while :; do sleep 0.1; done";
+    let packer = process::Command::new("sh").args(["-c", script]).cwd(dir);
+    let env = environment();
+    let then = Some(HandOver { file: record.path(), lock: record.lock_fd(), env: &env });
+    let ending = Ending { grace: Duration::from_secs(30), alone: true };
+    let output = dir.join("output");
+    let following = Following { output: &output, ending, then };
+    let limits = Limits::cancelled_by(&CancellationToken::new());
+    let ready = |line: &str| {
+        if line == "ready" {
+            println!("\nbuilding");
+        }
+    };
+    Runner::new(PROVIDER).follow(&packer, &following, &limits, ready).await.unwrap();
+}
