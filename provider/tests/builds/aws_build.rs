@@ -21,7 +21,7 @@ use sindri::backends::qemu::{DiskFormat, Network};
 use sindri::domain::backend::causes;
 use sindri::domain::{
     Action, Arch, BackendError, BuildRequest, Built, CacheKey, Check, Environment, Holder, Image,
-    ImageBackend, ImageBuilder, Labels, Security, Step,
+    ImageBackend, ImageBuilder, Labels, OnError, Security, Step,
 };
 use sindri::packer::Settings;
 use sindri::process::{Limits, Secret};
@@ -156,7 +156,8 @@ impl Account {
         println!("{}", self.log());
         assert!(!self.log().contains(image::CANARY), "a secret in the log");
         let left = fs::read_dir(self.dir.path().join("builds")).map_or(0, Iterator::count);
-        assert_eq!(left, 0, "a build's folder stays");
+        let kept = request.spec.on_error == OnError::Keep;
+        assert_eq!(left, usize::from(kept), "a build's folder stays");
         built.map(|built| match built {
             Built::Fresh(image) => image,
             Built::Shared(_) => panic!("nobody else builds here"),
@@ -187,10 +188,24 @@ fn nothing() -> BTreeMap<String, usize> {
     BTreeMap::new()
 }
 
+/// The newer one with the plugin of today instead of the one in itself: as a version that has none.
+fn with_plugin(account: &Account) -> Settings {
+    let path = account.dir.path().join("bare");
+    let packer = tool("packer");
+    let text = format!(
+        "#!/bin/sh\ncase $1 in version) echo Packer v1.11.2;; *) exec {} \"$@\";; esac\n",
+        packer.display()
+    );
+    fs::write(&path, text).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    let folder = tool("packer-plugin-amazon").parent().unwrap().join("plugins");
+    Settings { binary: Some(path), plugin_dir: Some(folder), skip_init: true }
+}
+
 /// A script that says that it is a Packer, and made this.
 fn liar(account: &Account, artifact: &str) -> Settings {
     let path = account.dir.path().join("liar");
-    let told = format!("echo 1,a.i,artifact,0,builder-id,x; echo 1,a.i,artifact,0,id,{artifact}");
+    let told = format!("echo 1,a.i,artifact,0,builder-id,x; echo '1,a.i,artifact,0,id,{artifact}'");
     let text = format!("#!/bin/sh\ncase $1 in version) echo Packer v1.6.6;; build) {told};; esac\n");
     fs::write(&path, text).unwrap();
     fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
@@ -311,7 +326,7 @@ impl Machine {
         let exec = Exec { command, environment: &none, input: Input::Bytes(SUDO.as_bytes()) };
         let finished = self.session.exec(&exec, None, &within(600)).await.unwrap();
         assert_eq!(finished.code, 0, "{command}: {}", finished.output);
-        finished.output
+        finished.output.trim_end().to_owned()
     }
 }
 
@@ -390,15 +405,35 @@ fn images_are_built_by_real_packers() {
         account.fault(r#"{"action": "None"}"#).await;
         assert_eq!(account.more().await, one());
 
+        keeps_the_builder(&account, &spec).await;
+
         // The plugin of today, and a whole clean-up, after which nobody gets in again.
-        let folder = tool("packer-plugin-amazon").parent().unwrap().join("plugins");
-        let plugin = Settings { plugin_dir: Some(folder), skip_init: true, ..newer() };
+        let plugin = with_plugin(&account);
         let mut request = account.request(Vec::new());
         request.spec.security = Security { clean_sensitive_data: true, remove_ssh_host_keys: true };
         let second = account.build(plugin, spec, &request).await.unwrap();
         assert_ne!(second.id, image.id);
+        assert!(account.log().contains("Packer 1.11.2"), "{}", account.log());
         assert_eq!(machine.run("cat /etc/machine-id; ls /etc/ssh | grep host || true").await, "");
     });
+}
+
+/// A failing step leaves its builder, which then is no longer ours to count.
+async fn keeps_the_builder(account: &Account, spec: &AwsImageSpec) {
+    let mut request = account.request(vec![image::inline(&["exit 3"])]);
+    request.spec.on_error = OnError::Keep;
+    let error = account.build(oldest(), spec.clone(), &request).await.unwrap_err();
+    let told = causes(&error);
+    assert!(told.contains("failed with exit code 3") && told.contains("was left running"), "{told}");
+    assert!(told.contains("builder@127.0.0.1") && told.contains("-i "), "{told}");
+    let build = fs::read_dir(account.dir.path().join("builds")).unwrap().next().unwrap().unwrap();
+    let files: Vec<_> = fs::read_dir(build.path()).unwrap().collect();
+    assert!(files.is_empty(), "steps have secrets in them: {files:?}");
+    fs::remove_dir(build.path()).unwrap();
+    let instance = told.split_whitespace().find(|word| word.starts_with("i-")).unwrap();
+    let found = account.ec2.describe_instances().instance_ids(instance).send().await.unwrap();
+    assert_eq!(found.reservations()[0].instances()[0].state().unwrap().name().unwrap().as_str(), "running");
+    account.ec2.terminate_instances().instance_ids(instance).send().await.unwrap();
 }
 
 fn one() -> BTreeMap<String, usize> {
