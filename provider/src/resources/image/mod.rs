@@ -218,6 +218,12 @@ impl Resource for ImageResource {
                 if problems.is_empty() {
                     take_in(&image, &mut model);
                 } else {
+                    let unshared = problems.iter().any(|one| one.attribute.starts_with("aws.share"));
+                    if let (Attr::Known(now), Attr::Known(before), true) =
+                        (&mut model.aws, &request.prior.aws, unshared)
+                    {
+                        now.keep_shares(before);
+                    }
                     observe(images.as_ref(), &image, &mut model).await?;
                     diags.extend(
                         problems.into_iter().map(|problem| undistributed(problem, Diagnostic::error)),

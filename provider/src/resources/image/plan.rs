@@ -97,12 +97,21 @@ fn plan_place(place: &Place, plan: &mut Plan<ImageModel>) {
     }
 }
 
+/// What not every image has. Where it is null it stays so, and is not "known after apply" with each change.
+const NOT_EVERYWHERE: &[&str] =
+    &["resolved_base", "build_duration", "log_path", "path", "format", "sha256", "store_id"];
+
 /// What a change of where the image is, and of where else it is, means beside the key.
 fn plan_change(place: &Place, prior: &ImageModel, planned: &ImageModel, plan: &mut Plan<ImageModel>) {
     if prior.cloud.is_known() && prior.cloud.known_deref() != Some(place.cloud) {
         plan.require_replace(place.cloud);
     } else if prior.region.is_known() && prior.region.known_deref() != Some(place.region.as_str()) {
         plan.require_replace(Path::from(place.cloud).attr("region"));
+    }
+    for name in NOT_EVERYWHERE {
+        if plan.prior(*name).is_some_and(Value::is_null) {
+            plan.keep(*name);
+        }
     }
     let copied = |model: &ImageModel| model.aws.known().map(|aws| aws.ami_regions.clone());
     let set = |regions: Option<Attr<BTreeSet<String>>>| match regions.unwrap_or(Attr::Null) {

@@ -13,7 +13,7 @@ use crate::backends::aws::region::Region;
 use crate::backends::aws::{Aws, AwsError, tags};
 use crate::domain::backend::causes;
 use crate::domain::distribution::{ages_as, deprecation};
-use crate::domain::{Copies, Distribution, Undistributed};
+use crate::domain::{Copies, Distribution, Share, Undistributed};
 
 const REGIONS: &str = "aws.ami_regions";
 const DEPRECATE: &str = "aws.deprecate_after";
@@ -58,10 +58,14 @@ impl Task<'_> {
                 continue;
             }
             let is_home = place.region.name == self.home.name;
-            let left = self.settle(&place).await;
+            let marked = all.contains_key(&format!("{}{}", tags::UNFINISHED, place.region.name));
+            // As long as a copy is shared with somebody, home is, too: there, the next plan sees it.
+            let shared = problems.iter().any(share::is_about);
+            let from = if is_home && shared { None } else { self.from.share.as_ref() };
+            let left = self.settle(&place, from, marked).await;
             if !is_home {
-                let marked = self.mark(&place, &all, left.is_empty()).await;
-                problems.extend(marked.err().map(|error| told(REGIONS, &place.region.name, &error)));
+                let done = self.mark(&place, marked, left.is_empty()).await;
+                problems.extend(done.err().map(|error| told(REGIONS, &place.region.name, &error)));
             }
             problems.extend(left);
         }
@@ -72,15 +76,15 @@ impl Task<'_> {
         problems
     }
 
-    /// Where the image is to be shared and to age: at home, in the regions asked for, where all copies are begun before one
-    /// is waited for, and in copies that others asked for.
+    /// Where the image is to be shared and to age: in the regions asked for, where all copies are begun before one is waited
+    /// for, in copies that others asked for, and at home.
     async fn places(&self, recorded: Copies, problems: &mut Vec<Undistributed>) -> Vec<Place> {
         let home = Place {
             region: Arc::clone(self.home),
             id: self.ami.image_id().unwrap_or_default().to_owned(),
             fresh: false,
         };
-        let mut places = vec![home];
+        let mut places = Vec::new();
         for name in self.to.regions.iter().filter(|name| **name != self.home.name) {
             let fresh = !self.from.regions.contains(name) || !recorded.contains_key(name);
             if !fresh && !self.changes() {
@@ -101,6 +105,7 @@ impl Task<'_> {
                 Err(error) => problems.push(told(REGIONS, &name, &error)),
             }
         }
+        places.push(home);
         places
     }
 
@@ -108,16 +113,20 @@ impl Task<'_> {
         self.from.share != self.to.share || self.from.deprecate_after != self.to.deprecate_after
     }
 
-    /// Shares and ages the image in one place.
-    async fn settle(&self, place: &Place) -> Vec<Undistributed> {
+    /// Shares and ages the image in one place. `shared` is what was asked for before.
+    async fn settle(&self, place: &Place, shared: Option<&Share>, marked: bool) -> Vec<Undistributed> {
         let mut problems = Vec::new();
-        let nothing = Distribution::default();
-        let from = if place.fresh { &nothing } else { self.from };
-        if from.share != self.to.share {
-            let (from, to) = (from.share.as_ref(), self.to.share.as_ref());
-            problems.extend(share::bring(&place.region, &place.id, from, to).await);
+        let (from, to) = (self.from, self.to);
+        let managed = shared.is_some() || to.share.is_some();
+        if managed && (place.fresh || marked || from.share != to.share) {
+            problems.extend(share::bring(&place.region, &place.id, shared, to.share.as_ref()).await);
         }
-        if from.deprecate_after != self.to.deprecate_after {
+        let ages = if place.fresh {
+            to.deprecate_after.is_some()
+        } else {
+            from.deprecate_after != to.deprecate_after
+        };
+        if ages || marked {
             let aged = self.age(place).await;
             problems.extend(aged.err().map(|error| told(DEPRECATE, &place.region.name, &error)));
         }
@@ -149,15 +158,10 @@ impl Task<'_> {
     }
 
     /// Notes on the home image whether something is left to do for a copy.
-    async fn mark(
-        &self,
-        place: &Place,
-        before: &std::collections::BTreeMap<String, String>,
-        finished: bool,
-    ) -> Result<(), AwsError> {
+    async fn mark(&self, place: &Place, marked: bool, finished: bool) -> Result<(), AwsError> {
         let (id, key) =
             (self.ami.image_id().unwrap_or_default(), format!("{}{}", tags::UNFINISHED, place.region.name));
-        match (finished, place.fresh || before.contains_key(&key)) {
+        match (finished, place.fresh || marked) {
             (true, true) => super::untag(self.home, id, vec![key]).await,
             (false, _) => super::tag(self.home, id, vec![(key, "sharing".to_owned())]).await,
             (true, false) => Ok(()),

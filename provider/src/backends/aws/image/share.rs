@@ -14,6 +14,11 @@ use crate::domain::{Share, ShareChange, Undistributed};
 const SHARE: &str = "aws.share";
 const PUBLIC: &str = "aws.share.public";
 
+/// Whether something that was not done is about sharing.
+pub(super) fn is_about(problem: &Undistributed) -> bool {
+    problem.attribute.starts_with(SHARE)
+}
+
 /// How it is shared now.
 pub(super) async fn seen(region: &Region, id: &str) -> Result<Share, AwsError> {
     let asked = region.ec2.describe_image_attribute().image_id(id);

@@ -231,6 +231,25 @@ impl AwsImageModel {
         }
     }
 
+    /// Keeps what was asked for before beside what is asked for now: not everything of it could be taken back.
+    pub fn keep_shares(&mut self, prior: &Self) {
+        let Some(before) = prior.share.known() else { return };
+        let Attr::Known(now) = &mut self.share else {
+            self.share = Attr::Known(before.clone());
+            return;
+        };
+        for (now, before) in [
+            (&mut now.account_ids, &before.account_ids),
+            (&mut now.organization_arns, &before.organization_arns),
+        ] {
+            if let Some(before) = before.known() {
+                let mut all = now.clone().unwrap_or_default();
+                all.extend(before.iter().cloned());
+                *now = Attr::Known(all);
+            }
+        }
+    }
+
     /// Takes in what became of the distribution, so that a change from outside shows, and what failed is tried again.
     pub fn observe(&mut self, image: &Image, home: &str, shared: Option<&Share>) {
         let due = self.distribution().deprecate_after.and_then(|after| deprecation(image.created_at, after));
