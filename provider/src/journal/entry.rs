@@ -18,9 +18,6 @@ pub struct Entry {
     pub cloud: String,
     /// The region in which it works.
     pub region: String,
-    /// Other regions, to which it copies the image.
-    #[serde(default)]
-    pub copy_regions: Vec<String>,
     /// The image's name.
     pub name: String,
     /// The key under which the image will be found.
@@ -60,13 +57,15 @@ pub enum Phase {
         /// Its id.
         image_id: String,
     },
+    /// It failed, and its builder stays for a look until somebody sweeps.
+    Kept,
 }
 
 impl Phase {
     /// The image, from when it is known.
     pub fn image_id(&self) -> Option<&str> {
         match self {
-            Self::Begun | Self::Building => None,
+            Self::Begun | Self::Building | Self::Kept => None,
             Self::Built { image_id } | Self::Accepted { image_id } => Some(image_id),
         }
     }

@@ -13,7 +13,6 @@ fn entry() -> Entry {
         build: Uuid::new_v4(),
         cloud: "aws".into(),
         region: "us-west-2".into(),
-        copy_regions: vec!["eu-central-1".into()],
         name: "web-1".into(),
         key: CacheKey::try_from("a".repeat(63)).unwrap(),
         share: true,

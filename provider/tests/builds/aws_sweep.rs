@@ -88,7 +88,6 @@ async fn entry(aws: &Aws, phase: Phase) -> Entry {
         build,
         cloud: "aws".into(),
         region: HOME.into(),
-        copy_regions: Vec::new(),
         name: format!("image-{build}"),
         key: CacheKey::try_from("a".repeat(63)).unwrap(),
         share: true,

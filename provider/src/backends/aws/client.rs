@@ -53,6 +53,11 @@ impl Aws {
         }
     }
 
+    /// A build's own folder: its key, its steps, what Packer is given.
+    pub(super) fn build_dir(&self, build: uuid::Uuid) -> PathBuf {
+        self.data_dir.join("builds").join(build.to_string())
+    }
+
     /// The region that the configuration names for objects that name none.
     pub fn configured_region(&self) -> Option<&str> {
         self.settings.region.as_deref()

@@ -12,7 +12,7 @@ mod spec;
 pub use build::{AwsBuilder, Tools};
 pub use spec::{AwsImageSpec, Bastion, Builder, Interface, Login, Source, Volume};
 
-pub(super) use read::{copies as copies_of, holders as holders_of, snapshots as snapshots_of};
+pub(super) use read::{holders as holders_of, snapshots as snapshots_of};
 
 use std::sync::Arc;
 

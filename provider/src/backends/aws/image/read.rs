@@ -86,9 +86,7 @@ fn time(text: Option<&str>) -> Option<DateTime<Utc>> {
 }
 
 /// Copies in other regions: region and id. A copy itself says of which image with a tag that begins alike.
-pub(in crate::backends::aws) fn copies(
-    tags: &BTreeMap<String, String>,
-) -> impl Iterator<Item = (&str, &str)> {
+pub(super) fn copies(tags: &BTreeMap<String, String>) -> impl Iterator<Item = (&str, &str)> {
     let copies = tags.iter().filter(|(key, _)| key.as_str() != tags::COPY_OF);
     copies.filter_map(|(key, id)| Some((key.strip_prefix(tags::COPY)?, id.as_str())))
 }

@@ -2,13 +2,14 @@
 
 use aws_sdk_ec2::types::Tag;
 
-use crate::backends::aws::image::{copies_of, snapshots_of, tag};
+use crate::backends::aws::image::{snapshots_of, tag};
+use crate::backends::aws::region::Region;
 use crate::backends::aws::{Aws, AwsError, tags};
 use crate::domain::Holder;
 use crate::journal::Entry;
 
-/// Gives the image of an entry its tags, its holder and its key. Then it has no deadline any more, nor have its copies: nobody who
-/// looks for what is overdue looks at them.
+/// Gives the image of an entry its tags, its holder and its key. Then it has no deadline any more: nobody who looks for
+/// what is overdue looks at it.
 ///
 /// # Errors
 /// When AWS refuses: without a key the image is not complete.
@@ -23,18 +24,14 @@ pub(in crate::backends::aws) async fn complete(
     set.extend(holder.map(|holder| (format!("{}{holder}", tags::HOLDER), "held".to_owned())));
     tag(&region, image_id, set).await?;
     tag(&region, image_id, vec![(tags::KEY.to_owned(), entry.key.as_str().to_owned())]).await?;
-    let home = (entry.region.as_str(), image_id);
-    for (region, id) in copies_of(&entry.tags).chain([home]) {
-        if let Err(error) = without_deadline(aws, region, id).await {
-            // Its key protects it just as well, and a copy's own deadline is far off.
-            tracing::warn!(image = id, region, %error, "the deadline of a complete image cannot be taken off");
-        }
+    if let Err(error) = without_deadline(&region, image_id).await {
+        // Its key protects it just as well.
+        tracing::warn!(image = image_id, %error, "the deadline of a complete image cannot be taken off");
     }
     Ok(())
 }
 
-async fn without_deadline(aws: &Aws, region: &str, id: &str) -> Result<(), AwsError> {
-    let region = aws.region(Some(region)).await?;
+async fn without_deadline(region: &Region, id: &str) -> Result<(), AwsError> {
     let Some(ami) = region.fresh_image(id).await? else { return Ok(()) };
     let mut objects = snapshots_of(&ami);
     objects.push(id.to_owned());

@@ -41,7 +41,7 @@ pub(super) struct Wanted {
     pub(super) images: BTreeSet<String>,
     /// Snapshots of such images, which outlast them.
     pub(super) snapshots: BTreeSet<String>,
-    /// Images that are complete though they do not say so: copies.
+    /// Images that are not to be removed, though they may not say yet that they are complete.
     pub(super) spared: BTreeSet<String>,
 }
 

@@ -11,7 +11,7 @@ use super::look::{self, Wanted};
 use super::overdue::overdue;
 use super::remove::{RESTLESS, remove};
 use super::{Access, How, Kind, Remain, SweepError, Swept, complete};
-use crate::backends::aws::image::{copies_of, holders_of, untag};
+use crate::backends::aws::image::{holders_of, untag};
 use crate::backends::aws::region::Region;
 use crate::backends::aws::{Aws, AwsError, CLOUD, tags};
 use crate::journal::{Entry, Journal, Phase, Record};
@@ -20,8 +20,8 @@ use crate::journal::{Entry, Journal, Phase, Record};
 const SETTLED: TimeDelta = TimeDelta::minutes(10);
 
 impl Aws {
-    /// Settles what builds of this computer began in AWS that nobody works on: in one region, or in all. What cannot be
-    /// settled is told, and stays in the journal.
+    /// Settles what builds of this computer began in AWS that nobody works on: in one region, or in all and with builders
+    /// that are kept for a look. What cannot be settled is told, and stays in the journal.
     ///
     /// # Errors
     /// When the journal cannot be read, or when cancelled.
@@ -36,7 +36,8 @@ impl Aws {
         // The others are free at once for whoever else looks for them.
         abandoned.retain(|record| {
             let entry = record.entry();
-            entry.cloud == CLOUD && region.is_none_or(|region| region == entry.region)
+            let is_meant = region.is_none_or(|region| region == entry.region && entry.phase != Phase::Kept);
+            entry.cloud == CLOUD && is_meant
         });
         for record in abandoned {
             let entry = record.entry();
@@ -67,17 +68,27 @@ impl Aws {
             let other = self.reaching(&record).await?;
             let aws = other.as_ref().unwrap_or(self);
             let completed = complete_accepted(aws, &entry, how).await?;
-            for name in std::iter::once(&entry.region).chain(&entry.copy_regions) {
-                let region = aws.region(Some(name)).await?;
-                let wanted = wanted(&entry, completed.is_some());
-                swept.extend(clear(&region, wanted, restlessness(&entry), how, cancel).await?);
-            }
+            let region = aws.region(Some(&entry.region)).await?;
+            let wanted = wanted(&entry, completed.is_some());
+            swept.extend(clear(&region, wanted, restlessness(&entry), how, cancel).await?);
             swept.extend(completed.map(Swept::Completed));
         }
         if how == How::Really {
+            self.remove_dir(entry.build);
             record.end()?;
         }
         Ok(swept)
+    }
+
+    /// What a killed build had on this computer: its key, and steps with secrets in them.
+    fn remove_dir(&self, build: Uuid) {
+        let dir = self.build_dir(build);
+        match std::fs::remove_dir_all(&dir) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                tracing::warn!(folder = %dir.display(), %error, "a build's folder cannot be removed");
+            }
+            _ => {}
+        }
     }
 
     /// Removes what builds left in a region whose deadline has passed, wherever they ran.
@@ -155,12 +166,10 @@ async fn complete_accepted(aws: &Aws, entry: &Entry, how: How) -> Result<Option<
     }))
 }
 
-/// What is to be removed of a build: all, or all but its image and the copies.
+/// What is to be removed of a build: all, or all but its image.
 fn wanted(entry: &Entry, is_completed: bool) -> Wanted {
     let own: BTreeSet<String> = entry.phase.image_id().map(str::to_owned).into_iter().collect();
-    let copies = copies_of(&entry.tags).map(|(_, id)| id.to_owned());
-    let all = own.into_iter().chain(copies).collect();
-    let (images, spared) = if is_completed { (BTreeSet::new(), all) } else { (all, BTreeSet::new()) };
+    let (images, spared) = if is_completed { (BTreeSet::new(), own) } else { (own, BTreeSet::new()) };
     let named = Some((entry.name.clone(), entry.started_at));
     Wanted { build: entry.build.to_string(), named, images, spared, ..Wanted::default() }
 }

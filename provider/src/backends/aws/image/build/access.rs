@@ -80,8 +80,12 @@ impl Access {
         }
         let key_file = build.dir.join("ssh_key");
         let public_key = ssh::generate(&key_file, &format!("sindri-{}", build.id))?;
-        surroundings::import_key(build.region, &build.id, &public_key, &build.tags()).await?;
-        Ok(Self { key_name: surroundings::name(&build.id), key_file, public_key: Some(public_key) })
+        surroundings::import_key(build.region, &build.id.to_string(), &public_key, &build.tags()).await?;
+        Ok(Self {
+            key_name: surroundings::name(&build.id.to_string()),
+            key_file,
+            public_key: Some(public_key),
+        })
     }
 
     /// Removes what was made. What stays has the build's tag.

@@ -3,16 +3,22 @@
 
 use std::collections::BTreeMap;
 
-use aws_sdk_ec2::types::{AttributeValue, Image as Ami, ImdsSupportValues, Tag};
+use aws_sdk_ec2::types::{AttributeValue, Image as Ami, ImdsSupportValues};
 
 use super::{Build, BuildError};
 use crate::backends::aws::image::{describe, read, tag};
 use crate::backends::aws::region::Region;
-use crate::backends::aws::{AwsError, tags};
+use crate::backends::aws::{AwsError, sweep, tags};
 use crate::domain::Image;
+use crate::journal::{Phase, Record};
 
 /// Completes the image, and enters it among those that are known.
-pub(super) async fn complete(build: &Build<'_>, base: &Ami, ami: &Ami) -> Result<Image, BuildError> {
+pub(super) async fn complete(
+    build: &Build<'_>,
+    record: &mut Record,
+    base: &Ami,
+    ami: &Ami,
+) -> Result<Image, BuildError> {
     let Build { region, request, .. } = build;
     let id = ami.image_id().unwrap_or_default();
     build.log.step("Completing the image");
@@ -24,17 +30,16 @@ pub(super) async fn complete(build: &Build<'_>, base: &Ami, ami: &Ami) -> Result
         describe(region, ami, text).await?;
     }
     let seconds = build.started.elapsed().as_secs();
-    tag(region, id, all_tags(build, base, seconds).into_iter().collect()).await?;
-    let snapshots = read::snapshots(ami);
-    for snapshot in &snapshots {
+    for snapshot in &read::snapshots(ami) {
         // Packer's own tags may have come too late for a policy, or not at all.
         tag(region, snapshot, request.labels.tags.clone().into_iter().collect()).await?;
     }
-    no_deadline(region, snapshots.into_iter().chain([id.to_owned()]).collect()).await?;
     if request.cancel.is_cancelled() {
         return Err(BuildError::Cancelled);
     }
-    tag(region, id, vec![(tags::KEY.to_owned(), request.key.as_str().to_owned())]).await?;
+    record.label(all_tags(build, base, seconds))?;
+    record.advance(Phase::Accepted { image_id: id.to_owned() })?;
+    sweep::complete(build.aws, record.entry(), id, Some(&request.holder)).await?;
     let known = region.fresh_image(id).await?;
     let image = read::image(&region.name, known.as_ref().unwrap_or(ami));
     build.log.step(&format!("Image {id} is finished"));
@@ -48,12 +53,11 @@ pub(super) async fn complete(build: &Build<'_>, base: &Ami, ami: &Ami) -> Result
     })
 }
 
-/// All but the key.
+/// All but the holder and the key.
 fn all_tags(build: &Build<'_>, base: &Ami, seconds: u64) -> BTreeMap<String, String> {
     let request = build.request;
     let mut all = request.labels.tags.clone();
     all.extend([
-        (format!("{}{}", tags::HOLDER, request.holder), "held".to_owned()),
         (tags::BASE.to_owned(), base.image_id().unwrap_or_default().to_owned()),
         (tags::BUILD_SECONDS.to_owned(), seconds.to_string()),
     ]);
@@ -68,10 +72,4 @@ async fn require_tokens(region: &Region, id: &str) -> Result<(), AwsError> {
     let value = AttributeValue::builder().value(ImdsSupportValues::V20.as_str()).build();
     let done = region.ec2.modify_image_attribute().image_id(id).imds_support(value).send().await;
     done.map(drop).map_err(|error| AwsError::of("ModifyImageAttribute", error))
-}
-
-async fn no_deadline(region: &Region, ids: Vec<String>) -> Result<(), AwsError> {
-    let tag = Tag::builder().key(tags::DEADLINE).build();
-    let done = region.ec2.delete_tags().set_resources(Some(ids)).tags(tag).send().await;
-    done.map(drop).map_err(|error| AwsError::of("DeleteTags", error))
 }

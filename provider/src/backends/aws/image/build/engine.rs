@@ -10,9 +10,11 @@ use aws_sdk_ec2::types::Image as Ami;
 use super::access::Access;
 use super::template::{self, PLUGIN, Values};
 use super::{Build, BuildError, artifact};
+use crate::backends::aws::sweep;
 use crate::domain::{Environment, OnError};
+use crate::journal::Record;
 use crate::packer::{Folder, Job, Packer, PackerError, Recipe};
-use crate::process::{Limits, private};
+use crate::process::{HandOver, Limits, private};
 use crate::provision;
 use crate::provision::parts::{self, Part, Site, Writer};
 
@@ -52,6 +54,7 @@ pub(super) async fn find(build: &Build<'_>) -> Result<Packer, BuildError> {
 /// Builds. Returns the AMI's id.
 pub(super) async fn run(
     build: &Build<'_>,
+    record: &Record,
     packer: &Packer,
     base: &Ami,
     access: &Access,
@@ -62,7 +65,7 @@ pub(super) async fn run(
     packer.env.extend(environment(build).await?);
     let folder = build.dir.join(PARTS);
     private::create_dir(&folder).map_err(BuildError::io("create", &folder))?;
-    let built = hand_over(build, &packer, base, access, networks).await;
+    let built = hand_over(build, record, &packer, base, access, networks).await;
     // Steps have secrets in them.
     fs::remove_dir_all(&folder).map_err(BuildError::io("remove", &folder))?;
     built
@@ -70,6 +73,7 @@ pub(super) async fn run(
 
 async fn hand_over(
     build: &Build<'_>,
+    record: &Record,
     packer: &Packer,
     base: &Ami,
     access: &Access,
@@ -94,7 +98,9 @@ async fn hand_over(
     let folder = Folder::create(&dir.join(FOLDER))?;
     let keep = request.spec.on_error == OnError::Keep;
     let (runner, cancel) = (&tools.runner, &request.cancel);
-    let job = Job { folder: &folder, cwd: dir, runner, log, cancel, grace: GRACE, keep, then: None };
+    let env = sweep::environment();
+    let then = HandOver { file: record.path(), lock: record.lock_fd(), env: &env };
+    let job = Job { folder: &folder, cwd: dir, runner, log, cancel, grace: GRACE, keep, then: Some(then) };
     let own_plugins = tools.packer.plugin_dir.is_some() || tools.packer.skip_init;
     let forms = template::forms(packer.version, own_plugins, &parts)?;
     let (required, lock_dir) = (format!("amazon {PLUGIN}"), &tools.cache_dir);

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use super::TAIL;
 use crate::backends::aws::AwsError;
 use crate::domain::BackendError;
+use crate::journal::JournalError;
 use crate::packer::PackerError;
 use crate::process::{BuildLog, ProcessError};
 use crate::provision::UploadError;
@@ -26,6 +27,9 @@ pub(super) enum BuildError {
         /// What is wrong and what to do.
         problem: String,
     },
+    /// The journal cannot be kept.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
     /// AWS refused something.
     #[error(transparent)]
     Aws(#[from] AwsError),
@@ -61,7 +65,7 @@ pub(super) enum BuildError {
         problem: String,
     },
     /// The AMI is there, and could not be completed.
-    #[error("the image {image} was made and could not be completed, so it is removed")]
+    #[error("the image {image} was made and could not be completed")]
     Unfinished {
         /// Its id.
         image: String,
@@ -93,14 +97,6 @@ impl BuildError {
     pub(super) fn io(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
         let path = path.to_owned();
         move |source| Self::Io { operation, path, source }
-    }
-
-    /// The AMI that there is nevertheless.
-    pub(super) fn image(&self) -> Option<&str> {
-        match self {
-            Self::Unfinished { image, .. } => Some(image),
-            _ => None,
-        }
     }
 
     /// As resources see it.

@@ -2,7 +2,8 @@
 //!
 //! A build goes through phases, and after each it is known what there may be: *begun* (nothing), *building* (what
 //! carries the build's tag), *built* (an AMI, whose id is known), *accepted* (it is what was asked for), *complete* (it
-//! has its key, and is found by it). Until it is complete, a failure removes all that carries the tag.
+//! has its key, and is found by it). Each is in the journal before it begins, so that a build that is killed is finished or
+//! removed by whoever comes next. Until it is complete, a failure removes all that carries the tag.
 //!
 //! Two processes that build the same key at once are not kept apart: there is no lock on AWS. Each makes an image of its
 //! own, and look-ups take the oldest.
@@ -12,8 +13,8 @@ mod artifact;
 mod complete;
 mod engine;
 mod error;
+mod keep;
 mod name;
-mod remains;
 mod source;
 mod template;
 
@@ -22,23 +23,29 @@ use error::BuildError;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use aws_sdk_ec2::types::Image as Ami;
-use chrono::SecondsFormat;
+use chrono::{SecondsFormat, Utc};
+use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use self::access::Access;
 use super::AwsImageSpec;
 use crate::backends::aws::region::Region;
-use crate::backends::aws::{Aws, tags};
+use crate::backends::aws::sweep::{How, Swept};
+use crate::backends::aws::{Aws, CLOUD, tags};
+use crate::domain::backend::causes;
 use crate::domain::{BackendError, BuildRequest, Built, Image, ImageBackend, ImageBuilder, OnError};
+use crate::journal::{Entry, Phase, Record};
 use crate::packer;
 use crate::process::{BuildLog, Redactor, Runner, Secret, private};
 
 /// How many lines of the log a diagnostic shows.
 const TAIL: usize = 20;
+/// How long a build that failed may take to remove what it made. What stays is in the journal.
+const CLEANING: Duration = Duration::from_secs(5 * 60);
 
 /// Programs that a build uses.
 #[derive(Debug, Clone)]
@@ -73,7 +80,7 @@ struct Build<'a> {
     spec: &'a AwsImageSpec,
     tools: &'a Tools,
     request: &'a BuildRequest,
-    id: String,
+    id: Uuid,
     name: String,
     /// The build's own folder: key, steps, what Packer is given. Private, and gone with the build.
     dir: PathBuf,
@@ -92,6 +99,7 @@ impl ImageBuilder for AwsBuilder {
             });
         }
         let region = self.aws.region_for(Some(&self.spec.region), "building the image").await?;
+        self.recover(request).await;
         if request.share
             && let Some(image) = self.shared(request).await?
         {
@@ -107,9 +115,9 @@ impl ImageBuilder for AwsBuilder {
             spec: &self.spec,
             tools: &self.tools,
             request,
-            id: id.to_string(),
+            id,
             name: name::of(request, id).map_err(|error| error.into_backend(&log))?,
-            dir: self.aws.data_dir.join("builds").join(id.to_string()),
+            dir: self.aws.build_dir(id),
             log: &log,
             started: Instant::now(),
         };
@@ -120,6 +128,22 @@ impl ImageBuilder for AwsBuilder {
 }
 
 impl AwsBuilder {
+    /// Finishes or removes what killed builds left in the region: what is finished may be the image that is asked for.
+    async fn recover(&self, request: &BuildRequest) {
+        let (region, cancel) = (Some(self.spec.region.as_str()), &request.cancel);
+        let recovered = self.aws.recover(region, How::Really, cancel).await;
+        let overdue = self.aws.sweep_overdue(region, How::Really, cancel).await;
+        for swept in [recovered, overdue] {
+            match swept {
+                Ok(swept) => swept.iter().for_each(tell),
+                // That is no reason not to build.
+                Err(error) => {
+                    tracing::warn!(error = causes(&error), "what killed builds left is not removed");
+                }
+            }
+        }
+    }
+
     /// Takes an image that another process has finished since the plan.
     async fn shared(&self, request: &BuildRequest) -> Result<Option<Image>, BackendError> {
         let images = self.aws.images(Some(&self.spec.region));
@@ -150,6 +174,17 @@ impl AwsBuilder {
     }
 }
 
+/// What became of what a killed build left.
+fn tell(swept: &Swept) {
+    match swept {
+        Swept::Removed(it) => tracing::info!(%it, "removed what a killed build left"),
+        Swept::Completed(it) => tracing::info!(%it, "finished what a killed build had made"),
+        Swept::Left { build, why, .. } => {
+            tracing::warn!(build, error = causes(why), "what a killed build left is not removed");
+        }
+    }
+}
+
 impl Build<'_> {
     async fn run(&self) -> Result<Image, BuildError> {
         self.log.step(&format!("Building image {} in {}", self.name, self.region.name));
@@ -161,42 +196,65 @@ impl Build<'_> {
         let packer = engine::find(self).await?;
         private::create_dir(&self.dir).map_err(BuildError::io("create", &self.dir))?;
         // Begun: from here on there may be objects with the build's tag.
-        let outcome = self.make(&packer, &base, networks).await;
-        match outcome {
-            Ok(image) => {
-                self.remove_dir();
-                Ok(image)
-            }
-            Err(error) if self.keeps(&error) => Err(self.kept(error).await),
+        let mut record = self.aws.journal().begin(self.entry().await?)?;
+        let made = self.make(&mut record, &packer, &base, networks).await;
+        if let Err(error) = &made
+            && self.keeps(error)
+        {
+            record.advance(Phase::Kept)?;
+            return Err(keep::kept(self, made.err().unwrap_or(BuildError::Cancelled)).await);
+        }
+        self.remove_dir();
+        match made {
+            // An image that is in the journal would be taken for abandoned.
+            Ok(image) => record.end().map(|()| image).map_err(BuildError::from),
             Err(error) => {
-                self.remove_remains(error.image()).await;
+                self.settle(record).await;
                 Err(error)
             }
         }
     }
 
+    async fn entry(&self) -> Result<Entry, BuildError> {
+        let request = self.request;
+        Ok(Entry {
+            build: self.id,
+            cloud: CLOUD.to_owned(),
+            region: self.region.name.clone(),
+            name: self.name.clone(),
+            key: request.key.clone(),
+            share: request.share,
+            holder: request.holder.clone(),
+            tags: BTreeMap::new(),
+            access: self.aws.access().await?,
+            started_at: Utc::now(),
+            deadline: request.deadline,
+            phase: Phase::Begun,
+        })
+    }
+
     async fn make(
         &self,
+        record: &mut Record,
         packer: &packer::Packer,
         base: &Ami,
         networks: Vec<String>,
     ) -> Result<Image, BuildError> {
+        record.advance(Phase::Building)?;
         let access = Access::make(self).await?;
-        // Building: Packer has a builder, its volumes, a group.
-        let built = engine::run(self, packer, base, &access, networks).await;
+        // Packer has a builder, its volumes, a group.
+        let built = engine::run(self, record, packer, base, &access, networks).await;
         let kept = built.as_ref().err().is_some_and(|error| self.keeps(error));
         if !kept {
             access.remove(self.region).await;
         }
-        // Built: the AMI's id is known.
         let id = built?;
+        record.advance(Phase::Built { image_id: id.clone() })?;
         self.log.step(&format!("Packer made {id}"));
         let finish = async {
             let ami = artifact::accept(self.region, self.spec, &id, &self.request.cancel).await?;
-            // Accepted: what is missing are its tags.
-            complete::complete(self, base, &ami).await
+            complete::complete(self, record, base, &ami).await
         };
-        // Complete: it is found by its key.
         finish.await.map_err(|error| BuildError::Unfinished { image: id.clone(), source: Box::new(error) })
     }
 
@@ -213,21 +271,23 @@ impl Build<'_> {
         let mut all = BTreeMap::from([(tags::NAME.to_owned(), self.name.clone())]);
         all.extend(self.request.labels.tags.clone());
         let deadline = self.request.deadline.to_rfc3339_opts(SecondsFormat::Secs, true);
-        all.extend([(tags::BUILD.to_owned(), self.id.clone()), (tags::DEADLINE.to_owned(), deadline)]);
+        all.extend([(tags::BUILD.to_owned(), self.id.to_string()), (tags::DEADLINE.to_owned(), deadline)]);
         all
     }
 
-    async fn kept(&self, error: BuildError) -> BuildError {
-        remains::kept(self, error).await
-    }
-
-    /// Removes what carries the build's tag. What cannot be removed now is past its deadline some time.
-    async fn remove_remains(&self, image: Option<&str>) {
-        if let Err(error) = remains::remove(self.aws, self.region, &self.id, image).await {
-            let told = crate::domain::backend::causes(&error);
-            self.log.step(&format!("What is left of the build cannot be removed: {told}"));
-        }
-        self.remove_dir();
+    /// Removes what carries the build's tag, or leaves an image that only lacks its tags to whoever asks for it next.
+    async fn settle(&self, record: Record) {
+        // Not the request's own: cancelled or late, it is to clean up all the same.
+        let never = CancellationToken::new();
+        let settled = self.aws.settle(record, How::Really, &never);
+        let told = match tokio::time::timeout(CLEANING, settled).await {
+            Ok(Ok(_)) => return,
+            Ok(Err(error)) => causes(&error),
+            Err(_) => format!("AWS did not let go of it within {CLEANING:?}"),
+        };
+        self.log.step(&format!(
+            "What is left of the build cannot be removed yet: {told}\nThe next build removes it, or `terraform-provider-sindri sweep`"
+        ));
     }
 
     fn remove_dir(&self) {
