@@ -170,6 +170,10 @@ async fn environment(build: &Build<'_>) -> Result<BTreeMap<OsString, OsString>, 
     if let Some(token) = credentials.session_token() {
         all.insert("AWS_SESSION_TOKEN", token.to_owned());
     }
+    if let Some(url) = build.aws.endpoint().await {
+        // The plugin of today makes itself clients that pass over `custom_endpoint_ec2`.
+        all.insert("AWS_ENDPOINT_URL_EC2", url);
+    }
     let mut all: BTreeMap<OsString, OsString> =
         all.into_iter().map(|(name, value)| (name.into(), value.into())).collect();
     if let Some(trusted) = std::env::var_os("AWS_CA_BUNDLE") {
