@@ -24,6 +24,7 @@ def close():
     AmiBackend.copy_image = unique_name(AmiBackend.copy_image, position=2)
     AmisResponse.copy_image = copy_with_tags
     AmisResponse.register_image = register_with_attributes
+    AmisResponse.modify_image_attribute = with_description(AmisResponse.modify_image_attribute)
     AmisResponse.enable_image_deprecation = enable_deprecation
     AmisResponse.disable_image_deprecation = disable_deprecation
     General.get_console_output = console_output
@@ -128,6 +129,20 @@ def register_with_attributes(self):
     ami.boot_mode = self._get_param("BootMode", "uefi-preferred")
     tag_image(self, ami)
     return ActionResult({"ImageId": ami.id})
+
+
+def with_description(modify):
+    """A description can change, too."""
+
+    @functools.wraps(modify)
+    def modified(self):
+        text = self._get_param("Description")
+        if text is not None:
+            text = text.get("Value", "") if isinstance(text, dict) else text
+            self.ec2_backend.describe_images(ami_ids=[self._get_param("ImageId")])[0].description = text
+        return modify(self)
+
+    return modified
 
 
 def enable_deprecation(self):
