@@ -128,6 +128,11 @@ class Rig(unittest.TestCase):
         self.ec2.modify_image_attribute(ImageId=image, LaunchPermission={"Remove": some[1:]})
         self.assertEqual(self.ec2.describe_image_attribute(**asked)["LaunchPermissions"], some[:1])
 
+    def test_a_description_changes(self):
+        image = self.register("described", Description="before")
+        self.ec2.modify_image_attribute(ImageId=image, Description={"Value": "after"})
+        self.assertEqual(self.ec2.describe_images(ImageIds=[image])["Images"][0]["Description"], "after")
+
     def test_an_image_is_deprecated_and_not(self):
         image = self.register("old")
         self.ec2.enable_image_deprecation(ImageId=image, DeprecateAt="2031-01-02T03:04:00Z")

@@ -383,7 +383,7 @@ fn an_adopted_image_is_left_as_it_is() -> Result<()> {
         adopting(&workspace, std::slice::from_ref(&id), "deprecate_after = \"1h\"")?;
         let errors = workspace.plan_fails()?;
         ensure!(
-            errors.iter().any(|one| one.mentions("Conflicting") && one.code.contains("aws")),
+            errors.iter().any(|one| one.mentions("Conflicting") && one.mentions("aws.deprecate_after")),
             "{errors:?}"
         );
         workspace.destroy()?;

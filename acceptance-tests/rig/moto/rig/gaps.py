@@ -170,8 +170,8 @@ def with_values(modify_image_attribute):
     def modified(self):
         answer = modify_image_attribute(self)
         ami = self.ec2_backend.describe_images(ami_ids=[self._get_param("ImageId")])[0]
-        if description := self._get_param("Description"):
-            ami.description = description.get("Value", "")
+        if (text := self._get_param("Description")) is not None:
+            ami.description = text.get("Value", "") if isinstance(text, dict) else text
         if imds := self._get_param("ImdsSupport"):
             ami.imds_support = imds.get("Value")
         return answer
