@@ -241,7 +241,11 @@ fn a_killed_providers_supervisor_removes_what_its_build_made() {
         base(&client).await;
         let before = inventory().await;
         let mut provider = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "aws_sweep::a_killed_providers_supervisor_removes_what_its_build_made", "--nocapture"])
+            .args([
+                "--exact",
+                "aws_sweep::a_killed_providers_supervisor_removes_what_its_build_made",
+                "--nocapture",
+            ])
             .env(DATA_DIR, dir.path())
             .stdout(Stdio::piped())
             .spawn()
