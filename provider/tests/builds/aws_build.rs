@@ -14,6 +14,7 @@ use aws_sdk_ec2::primitives::Blob;
 use chrono::Utc;
 use serde_json::Value;
 use sindri::backends::aws::image::{AwsImageSpec, Builder, Interface, Login, Source, Tools, Volume};
+use sindri::backends::aws::sweep::How;
 use sindri::backends::aws::{Aws, AwsSettings};
 use sindri::backends::qemu::guest::{Boot, Disk, DiskAccess, Forward, Guest, GuestSpec, Lifetime};
 use sindri::backends::qemu::host::{AcceleratorChoice, Emulator};
@@ -401,7 +402,7 @@ fn images_are_built_by_real_packers() {
         // The image is there, and cannot be completed.
         account.fault(r#"{"action": "ModifyImageAttribute", "times": 99, "status": 400, "code": "InvalidParameterValue"}"#).await;
         let error = account.build(newer(), spec.clone(), &request).await.unwrap_err();
-        assert!(causes(&error).contains("so it is removed"), "{}", causes(&error));
+        assert!(causes(&error).contains("could not be completed"), "{}", causes(&error));
         account.fault(r#"{"action": "None"}"#).await;
         assert_eq!(account.more().await, one());
 
@@ -420,11 +421,16 @@ async fn keeps_the_builder(account: &Account, spec: &AwsImageSpec) {
     let build = fs::read_dir(account.dir.path().join("builds")).unwrap().next().unwrap().unwrap();
     let files: Vec<_> = fs::read_dir(build.path()).unwrap().collect();
     assert!(files.is_empty(), "steps have secrets in them: {files:?}");
-    fs::remove_dir(build.path()).unwrap();
     let instance = told.split_whitespace().find(|word| word.starts_with("i-")).unwrap();
     let found = account.ec2.describe_instances().instance_ids(instance).send().await.unwrap();
     assert_eq!(found.reservations()[0].instances()[0].state().unwrap().name().unwrap().as_str(), "running");
-    account.ec2.terminate_instances().instance_ids(instance).send().await.unwrap();
+    // The next build leaves it, a person who sweeps does not.
+    let aws = Aws::new(AwsSettings::default(), account.dir.path().into());
+    let never = CancellationToken::new();
+    assert_eq!(aws.recover(Some(REGION), How::Really, &never).await.unwrap().len(), 0);
+    assert_ne!(aws.recover(None, How::Really, &never).await.unwrap().len(), 0);
+    assert_eq!(account.more().await, one());
+    assert_eq!(fs::read_dir(account.dir.path().join("journal")).unwrap().count(), 0);
 }
 
 /// After a whole clean-up nobody gets into the guest again, so it is one of its own.

@@ -1,0 +1,108 @@
+//! What can be said of the configuration before values are known.
+
+use std::collections::BTreeSet;
+
+use tfplugin::{Attr, Diagnostics, Model, Path};
+
+use super::AwsImageModel;
+
+/// The most characters that EC2 takes as an image's description.
+const LONGEST_DESCRIPTION: usize = 255;
+/// The most that are left of a tag's key for a channel.
+const LONGEST_CHANNEL: usize = 113;
+
+impl AwsImageModel {
+    /// Checks what EC2 has rules for beside `aws` itself.
+    pub fn validate_object(
+        description: &Attr<String>,
+        channels: &Attr<BTreeSet<String>>,
+        diags: &mut Diagnostics,
+    ) {
+        if description.known().is_some_and(|text| text.chars().count() > LONGEST_DESCRIPTION) {
+            let text = format!("EC2 takes {LONGEST_DESCRIPTION} characters.");
+            diags.error(Path::from("description"), "Description too long", text);
+        }
+        let fits = |name: &String| (1..=LONGEST_CHANNEL).contains(&name.chars().count());
+        if let Some(name) = channels.known().into_iter().flatten().find(|name| !fits(name)) {
+            let text = format!(
+                "{name:?} must have 1 to {LONGEST_CHANNEL} characters: it becomes part of a tag's key."
+            );
+            diags.error(Path::from("channels"), "Impossible channel", text);
+        }
+    }
+
+    /// An adopted image is as it is: only where it is may be said.
+    pub fn validate_existing(&self, path: &Path, diags: &mut Diagnostics) {
+        let tfplugin::Value::Object(entries) = self.encode() else { return };
+        for (name, value) in entries {
+            if name != "region" && !value.is_null() && !value.is_unknown() {
+                let text = format!(
+                    "`existing_image_id` adopts an image as it is; `{name}` describes one that is built and managed. Remove one of them."
+                );
+                diags.error(path.attr(name), "Conflicting attributes", text);
+            }
+        }
+    }
+
+    /// Checks what can be said before values are known: an unknown value may turn out to be null.
+    pub fn validate(&self, path: &Path, diags: &mut Diagnostics) {
+        if self.source_image.is_known() && self.source_filter.is_known() {
+            let text = "Set one of `source_image` and `source_filter`.";
+            diags.error(path.attr("source_filter"), "Conflicting attributes", text);
+        }
+        let encrypted = self.encrypt_boot.known().copied().unwrap_or(true) && !self.encrypt_boot.is_unknown();
+        if let Some(share) = self.share.known() {
+            let at = path.attr("share");
+            if share.public == Attr::Known(true) && encrypted {
+                let text = "AWS does not make an encrypted image public: set `encrypt_boot = false`.";
+                diags.error(at.attr("public"), "Encrypted image cannot be public", text);
+            }
+            let names_some = share.account_ids.known().is_some_and(|all| !all.is_empty())
+                || share.organization_arns.known().is_some_and(|all| !all.is_empty());
+            if names_some && encrypted && self.kms_key_id.is_null() {
+                let text = "Others cannot use the account's default key: set `kms_key_id` to a key of your own that they may use, or `encrypt_boot = false`.";
+                diags.error(path.attr("kms_key_id"), "Key cannot be shared", text);
+            }
+        }
+        if self.kms_key_id.is_known() && self.encrypt_boot == Attr::Known(false) {
+            let text = "A key is of use with `encrypt_boot = true` only.";
+            diags.error(path.attr("kms_key_id"), "Key without encryption", text);
+        }
+        self.validate_login(path, diags);
+    }
+
+    fn validate_login(&self, path: &Path, diags: &mut Diagnostics) {
+        if self.security_group_ids.is_known() && self.allowed_cidrs.is_known() {
+            let text = "Set one of `security_group_ids` and `allowed_cidrs`: a group is only made when you give none.";
+            diags.error(path.attr("allowed_cidrs"), "Conflicting attributes", text);
+        }
+        let private = self.ssh_interface.known_deref() == Some("private");
+        if private && self.security_group_ids.is_null() && self.allowed_cidrs.is_null() {
+            let text = "By which private address this computer comes is not known: set `allowed_cidrs` to its network, or `security_group_ids`.";
+            diags.error(path.attr("allowed_cidrs"), "No way in", text);
+        }
+        if self.ssh_interface.known_deref() == Some("session_manager") && self.iam_instance_profile.is_null()
+        {
+            let text = "Session Manager reaches a machine only if its role allows it: set a profile with AmazonSSMManagedInstanceCore.";
+            diags.error(path.attr("iam_instance_profile"), "No role for Session Manager", text);
+        }
+        if self.ssh_keypair_name.is_known() && self.ssh_private_key_path.is_null() {
+            let text = "Set the path of the pair's private key.";
+            diags.error(path.attr("ssh_private_key_path"), "Half a key pair", text);
+        }
+        if self.ssh_keypair_name.is_null() && self.ssh_private_key_path.is_known() {
+            let text = "Set the name that the pair has in EC2.";
+            diags.error(path.attr("ssh_keypair_name"), "Half a key pair", text);
+        }
+        for (name, set) in [
+            ("ssh_bastion_port", self.ssh_bastion_port.is_known()),
+            ("ssh_bastion_username", self.ssh_bastion_username.is_known()),
+            ("ssh_bastion_private_key_path", self.ssh_bastion_private_key_path.is_known()),
+        ] {
+            if set && self.ssh_bastion_host.is_null() {
+                let text = "Set `ssh_bastion_host`, too.";
+                diags.error(path.attr(name), "No bastion", text);
+            }
+        }
+    }
+}

@@ -1,0 +1,181 @@
+//! What changes in place: copies, sharing and ageing, as they are asked for and as they are.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use tfplugin::Attr;
+
+use super::{AwsImageModel, ShareModel};
+use crate::domain::distribution::{ages_as, deprecation};
+use crate::domain::{Distribution, Image, Share};
+
+impl AwsImageModel {
+    /// Where else it is to be, who may use it, and when it ages. All values are known.
+    pub fn distribution(&self) -> Distribution {
+        let after = self.deprecate_after.known();
+        Distribution {
+            regions: self.ami_regions.clone().unwrap_or_default(),
+            share: self.share.known().map(ShareModel::share),
+            deprecate_after: after.and_then(|text| tfplugin::parse_duration(text).ok()),
+        }
+    }
+
+    /// What an import tells of what the user asked for.
+    pub fn imported(image: &Image, home: &str) -> Self {
+        let regions: BTreeSet<String> =
+            image.artifacts.keys().filter(|name| *name != home).cloned().collect();
+        let aged = image.artifacts.get(home).and_then(|artifact| artifact.deprecated_at);
+        Self {
+            ami_regions: if regions.is_empty() { Attr::Null } else { Attr::Known(regions) },
+            deprecate_after: aged.and_then(|at| after(image.created_at, at)).into(),
+            ..Self::default()
+        }
+    }
+
+    /// Keeps what was asked for before beside what is asked for now: not everything of it could be taken back.
+    pub fn keep_shares(&mut self, prior: &Self) {
+        let Some(before) = prior.share.known() else { return };
+        let Attr::Known(now) = &mut self.share else {
+            self.share = Attr::Known(before.clone());
+            return;
+        };
+        for (now, before) in [
+            (&mut now.account_ids, &before.account_ids),
+            (&mut now.organization_arns, &before.organization_arns),
+        ] {
+            if let Some(before) = before.known() {
+                let mut all = now.clone().unwrap_or_default();
+                all.extend(before.iter().cloned());
+                *now = Attr::Known(all);
+            }
+        }
+    }
+
+    /// Takes in what became of the distribution, so that a change from outside shows, and what failed is tried again.
+    pub fn observe(&mut self, image: &Image, home: &str, shared: Option<&Share>) {
+        let due = self.distribution().deprecate_after.and_then(|after| deprecation(image.created_at, after));
+        let aged = |at: Option<DateTime<Utc>>| due.is_none_or(|due| ages_as(due, at, Utc::now()));
+        if let Attr::Known(regions) = &mut self.ami_regions {
+            regions.retain(|region| {
+                let copy = image.artifacts.get(region);
+                region == home
+                    || copy.is_some_and(|copy| aged(copy.deprecated_at) && !image.unfinished.contains(region))
+            });
+        }
+        let seen = image.artifacts.get(home).and_then(|artifact| artifact.deprecated_at);
+        if due.is_some() && !aged(seen) {
+            self.deprecate_after = seen.and_then(|at| after(image.created_at, at)).into();
+        }
+        if let (Attr::Known(share), Some(shared)) = (&mut self.share, shared) {
+            share.observe(shared);
+        }
+    }
+}
+
+impl ShareModel {
+    fn share(&self) -> Share {
+        let mut with = self.account_ids.clone().unwrap_or_default();
+        with.extend(self.organization_arns.clone().unwrap_or_default());
+        Share { with, public: self.public.unwrap_or(false) }
+    }
+
+    /// What others share is theirs; that everybody may is not.
+    fn observe(&mut self, shared: &Share) {
+        for own in [&mut self.account_ids, &mut self.organization_arns] {
+            if let Attr::Known(own) = own {
+                own.retain(|name| shared.with.contains(name));
+            }
+        }
+        if self.public.is_known() || shared.public {
+            self.public = shared.public.into();
+        }
+    }
+}
+
+/// How long after it was finished an image ages, as a user writes it.
+fn after(created_at: DateTime<Utc>, at: DateTime<Utc>) -> Option<String> {
+    let minutes = (at - created_at).to_std().ok().map(|after: Duration| (after.as_secs() + 30) / 60)?;
+    Some(match minutes % 60 {
+        0 => format!("{}h", minutes / 60),
+        rest => format!("{}h{rest}m", minutes / 60),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::domain::{Artifact, Labels};
+
+    fn set(names: &[&str]) -> BTreeSet<String> {
+        names.iter().map(|name| (*name).to_owned()).collect()
+    }
+
+    fn image(aged: Option<DateTime<Utc>>, unfinished: &[&str]) -> Image {
+        let artifact =
+            |id: &str| Artifact { image_id: id.into(), snapshot_ids: Vec::new(), deprecated_at: aged };
+        Image {
+            id: "ami-1".into(),
+            name: "web-1".into(),
+            key: None,
+            artifacts: ["us-west-2", "eu-west-1", "eu-west-2"]
+                .map(|region| (region.to_owned(), artifact(region)))
+                .into_iter()
+                .collect::<BTreeMap<_, _>>(),
+            unfinished: set(unfinished),
+            labels: Labels::default(),
+            resolved_base: None,
+            created_at: DateTime::from_timestamp(4_000_000_000, 0).unwrap(),
+            build_seconds: None,
+            size_bytes: 0,
+            log_path: None,
+            disk: None,
+        }
+    }
+
+    #[test]
+    fn only_what_is_in_place_stays_in_state() {
+        let share = ShareModel {
+            account_ids: Attr::Known(set(&["111111111111", "222222222222"])),
+            organization_arns: Attr::Null,
+            public: false.into(),
+        };
+        let model = AwsImageModel {
+            ami_regions: Attr::Known(set(&["us-west-2", "eu-west-1", "eu-west-2", "ap-south-1"])),
+            deprecate_after: "24h".into(),
+            share: Attr::Known(share),
+            ..AwsImageModel::default()
+        };
+        let due = DateTime::from_timestamp(4_000_000_000 + 86400, 0);
+        let seen = |aged, unfinished: &[&str], shared: Option<&Share>| {
+            let mut seen = model.clone();
+            seen.observe(&image(aged, unfinished), "us-west-2", shared);
+            seen
+        };
+        let shared = Share { with: set(&["111111111111", "999999999999"]), public: true };
+        let found = seen(due, &["eu-west-2"], Some(&shared));
+        assert_eq!(found.ami_regions, Attr::Known(set(&["us-west-2", "eu-west-1"])));
+        assert_eq!(found.deprecate_after, "24h".into());
+        let share = found.share.into_known().unwrap();
+        assert_eq!(share.account_ids, Attr::Known(set(&["111111111111"])));
+        assert_eq!((share.organization_arns, share.public), (Attr::Null, true.into()));
+
+        let later = DateTime::from_timestamp(4_000_000_000 + 90060, 0);
+        assert_eq!(seen(later, &[], None).deprecate_after, "25h1m".into());
+        let never = seen(None, &[], None);
+        assert_eq!(
+            (never.deprecate_after, never.ami_regions),
+            (Attr::Null, Attr::Known(set(&["us-west-2"])))
+        );
+    }
+
+    #[test]
+    fn an_import_tells_what_there_is() {
+        let due = DateTime::from_timestamp(4_000_000_000 + 86400, 0);
+        let model = AwsImageModel::imported(&image(due, &[]), "us-west-2");
+        assert_eq!(model.ami_regions, Attr::Known(set(&["eu-west-1", "eu-west-2"])));
+        assert_eq!((model.deprecate_after, model.share), ("24h".into(), Attr::Null));
+    }
+}
