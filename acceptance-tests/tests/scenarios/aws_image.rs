@@ -394,11 +394,11 @@ fn an_adopted_image_is_left_as_it_is() -> Result<()> {
 }
 
 #[test]
-fn thirty_images_are_read_with_few_requests() -> Result<()> {
+fn a_hundred_images_are_read_with_few_requests() -> Result<()> {
     let host = Host::new()?;
     let (moto, workspace) = scenario(&host, Cli::Tofu)?;
     let key = "0".repeat(63);
-    let ids: Vec<String> = (0..30)
+    let ids: Vec<String> = (0..100)
         .map(|number| register(&moto, &format!("many-{number}"), &[("sindri_key", key.as_str())]))
         .collect::<Result<_>>()?;
     adopting(&workspace, &ids, "")?;

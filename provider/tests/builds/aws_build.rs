@@ -274,10 +274,9 @@ struct Machine {
     port: u16,
 }
 
-/// What stands for sudo, which the small Debian does not have.
-const SUDO: &str = "#!/bin/sh\n[ \"$1\" = -n ] && shift\n\
-    exec ssh -q -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -i /home/builder/root \
-    root@localhost \"SUDO_USER=builder $*\"\n";
+/// What stands for sudo, which the small Debian does not have: a shell with root's rights, which takes on all of root.
+const SUDO: &str = "#!/bin/sh\n[ \"$1\" = -n ] && shift\nexport SUDO_USER=builder\n\
+    exec /usr/local/bin/as-root -p -c 'exec setpriv --reuid 0 --regid 0 --clear-groups \"$@\"' sh \"$@\"\n";
 
 impl Machine {
     async fn start(account: &Account) -> Self {
@@ -316,7 +315,7 @@ impl Machine {
         let port = guest.ssh_port().unwrap();
         let machine = Self { _guest: guest, _dir: dir, session, port };
         machine.run(&format!(
-            "set -e; useradd -m -s /bin/sh builder; mkdir -m 700 /home/builder/.ssh; echo '{}' >/home/builder/.ssh/authorized_keys; ssh-keygen -q -t ed25519 -N '' -f /home/builder/root; mkdir -p /root/.ssh; cat /home/builder/root.pub >>/root/.ssh/authorized_keys; chown -R builder: /home/builder; cat >/usr/local/bin/sudo; chmod 755 /usr/local/bin/sudo",
+            "set -e; useradd -m -s /bin/sh builder; mkdir -m 700 /home/builder/.ssh; echo '{}' >/home/builder/.ssh/authorized_keys; cp /bin/dash /usr/local/bin/as-root; chmod 4755 /usr/local/bin/as-root; chown -R builder: /home/builder; cat >/usr/local/bin/sudo; chmod 755 /usr/local/bin/sudo",
             public.trim_end()
         )).await;
         machine

@@ -16,9 +16,6 @@ use crate::domain::vm_spec::{PowerState, SshAccess, VmSpec, WaitFor};
 use crate::domain::{Exists, Vm, VmLogin, VmRequest};
 use crate::ssh;
 
-/// What EC2 says of a security group that it does not know, or not yet.
-const UNKNOWN_GROUP: &str = "InvalidGroup.NotFound";
-
 /// One creation.
 struct Create<'a> {
     region: &'a Region,
@@ -109,13 +106,11 @@ impl Create<'_> {
         let mut groups = self.spec.security_group_ids.clone();
         let mut made = vec![key];
         if groups.is_empty() {
-            let subnet = self.spec.subnet_id.as_deref();
-            let group = surroundings::make_group(self.region, &self.launch, subnet, &self.tags).await;
+            let group = self.make_group().await;
             let group = group
                 .map_err(|error| VmError::launching(error, &self.request.image_id, &self.region.name))?;
-            let admit =
-                || surroundings::admit_first(self.region, &group, &self.spec.allowed_cidrs, own_port(access));
-            once_known(cancel, |error| error.code() == Some(UNKNOWN_GROUP), admit).await?;
+            let cidrs = &self.spec.allowed_cidrs;
+            surroundings::admit_first(self.region, &group, cidrs, own_port(access), cancel).await?;
             made.push(group.clone());
             groups.push(group);
         }
@@ -135,6 +130,14 @@ impl Create<'_> {
         }
         let stopped = change::stop(self.region, &id, cancel).await?;
         Ok(self.with_login(view(self.region, &stopped)))
+    }
+
+    async fn make_group(&self) -> Result<String, AwsError> {
+        let vpc = match &self.spec.subnet_id {
+            Some(subnet) => surroundings::vpc_of(self.region, subnet).await?,
+            None => None,
+        };
+        surroundings::make_group(self.region, &self.launch, vpc, &self.tags).await
     }
 
     /// Launches the instance. When the reply is lost for good, the instance is looked for by its tag.
@@ -180,7 +183,7 @@ impl Create<'_> {
         let AwsError::Refused { code, message, .. } = error else { return false };
         match code.as_str() {
             "InvalidKeyPair.NotFound" => true,
-            UNKNOWN_GROUP => self.spec.security_group_ids.is_empty(),
+            surroundings::UNKNOWN_GROUP => self.spec.security_group_ids.is_empty(),
             "InvalidParameterValue" => message.to_ascii_lowercase().contains("invalid iam instance profile"),
             _ => false,
         }

@@ -9,12 +9,15 @@ use aws_sdk_ec2::types::{IpPermission, IpRange, Ipv6Range, ResourceType, Securit
 use tokio_util::sync::CancellationToken;
 
 use super::VmError;
-use super::status::wait;
+use super::status::{once_known, wait};
 use crate::backends::aws::region::{Region, filter};
 use crate::backends::aws::{AwsError, tags};
 
 /// How long a security group may still count as in use after its instance has ended.
 const IN_USE_LOOKS: u32 = 30;
+
+/// What EC2 says of a security group that it does not know, or not yet.
+pub(super) const UNKNOWN_GROUP: &str = "InvalidGroup.NotFound";
 
 /// The description of the rules that we make, by which they are known when the port changes.
 const OURS: &str = "SSH, by Sindri";
@@ -50,21 +53,23 @@ pub(in crate::backends::aws) async fn import_key(
     }
 }
 
-/// Makes a security group that lets these networks reach a port. Returns its id.
-pub(super) async fn make_group(
+/// The VPC that a subnet is in.
+pub(in crate::backends::aws) async fn vpc_of(
+    region: &Region,
+    subnet: &str,
+) -> Result<Option<String>, AwsError> {
+    let found = region.ec2.describe_subnets().subnet_ids(subnet).send().await;
+    let found = found.map_err(|error| AwsError::of("DescribeSubnets", error))?;
+    Ok(found.subnets().first().and_then(|subnet| subnet.vpc_id()).map(str::to_owned))
+}
+
+/// Makes a security group of a launch or a build, in the default VPC when none is named. Returns its id.
+pub(in crate::backends::aws) async fn make_group(
     region: &Region,
     launch: &str,
-    subnet_id: Option<&str>,
+    vpc: Option<String>,
     tags: &BTreeMap<String, String>,
 ) -> Result<String, AwsError> {
-    let vpc = match subnet_id {
-        None => None,
-        Some(subnet) => {
-            let found = region.ec2.describe_subnets().subnet_ids(subnet).send().await;
-            let found = found.map_err(|error| AwsError::of("DescribeSubnets", error))?;
-            found.subnets().first().and_then(|subnet| subnet.vpc_id()).map(str::to_owned)
-        }
-    };
     let made = region
         .ec2
         .create_security_group()
@@ -79,21 +84,24 @@ pub(super) async fn make_group(
             group.group_id.ok_or(AwsError::Incomplete { operation: "CreateSecurityGroup", what: "group id" })
         }
         Err(error) if error.code() == Some("InvalidGroup.Duplicate") => {
-            groups(region, launch).await?.into_iter().next().ok_or(error)
+            let there = described(region, "group-name", &name(launch)).await?;
+            there.into_iter().find_map(|group| group.group_id).ok_or(error)
         }
         Err(error) => Err(error),
     }
 }
 
-/// Lets these networks reach a port, in a group that was made just now.
-pub(super) async fn admit_first(
+/// Lets these networks reach a port, in a group that was made just now and may not be known everywhere in EC2.
+pub(in crate::backends::aws) async fn admit_first(
     region: &Region,
     group: &str,
     cidrs: &[String],
     port: u16,
-) -> Result<(), AwsError> {
+    cancel: &CancellationToken,
+) -> Result<(), VmError> {
     let fresh: Vec<&String> = cidrs.iter().collect();
-    authorize(region, group, &fresh, port).await
+    let is_early = |error: &AwsError| error.code() == Some(UNKNOWN_GROUP);
+    once_known(cancel, is_early, || authorize(region, group, &fresh, port)).await
 }
 
 /// Lets exactly these networks reach a port. Rules that others made for other ports stay.

@@ -1,4 +1,5 @@
-//! The way to the builder: who may reach it, and the key that it lets in.
+//! The way to the builder: who may reach it, and the key that it lets in. Both are made here and not by Packer, whose
+//! oldest ones put no tag on what they make: a build that is killed leaves nothing that is not found.
 
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -55,8 +56,7 @@ fn unknown(reason: &str) -> BuildError {
     BuildError::refused("aws.allowed_cidrs", problem)
 }
 
-/// The key that the builder lets in. Ours is made here and not by Packer: Packer's oldest ones are of a kind that
-/// today's servers refuse (RSA with SHA-1), and bear no tag.
+/// The way to the builder. A key of Packer's oldest ones would be of a kind that today's servers refuse (RSA with SHA-1).
 pub(super) struct Access {
     /// The pair's name in EC2.
     pub(super) key_name: String,
@@ -64,11 +64,37 @@ pub(super) struct Access {
     pub(super) key_file: PathBuf,
     /// The public one, when it is ours.
     pub(super) public_key: Option<String>,
+    /// The builder's security groups.
+    pub(super) groups: Vec<String>,
+    /// The one of them that is ours.
+    own_group: Option<String>,
 }
 
 impl Access {
-    /// Takes the user's key pair, or makes one.
-    pub(super) async fn make(build: &Build<'_>) -> Result<Self, BuildError> {
+    /// Takes the user's key pair and groups, or makes them; ours lets `networks` in.
+    pub(super) async fn make(build: &Build<'_>, networks: &[String]) -> Result<Self, BuildError> {
+        let mut access = Self::with_key(build).await?;
+        let Builder { security_group_ids, vpc_id, subnet_id, login, .. } = &build.spec.builder;
+        access.groups.clone_from(security_group_ids);
+        if security_group_ids.is_empty() {
+            let vpc = match (vpc_id, subnet_id) {
+                (Some(vpc), _) => Some(vpc.clone()),
+                (None, Some(subnet)) => surroundings::vpc_of(build.region, subnet).await?,
+                (None, None) => None,
+            };
+            let id = build.id.to_string();
+            let group = surroundings::make_group(build.region, &id, vpc, &build.tags()).await?;
+            access.own_group = Some(group.clone());
+            // Behind a forward, the builder's own port is the usual one.
+            let port = login.port.filter(|_| login.host.is_none()).unwrap_or(22);
+            surroundings::admit_first(build.region, &group, networks, port, &build.request.cancel).await?;
+            access.groups.push(group);
+        }
+        Ok(access)
+    }
+
+    async fn with_key(build: &Build<'_>) -> Result<Self, BuildError> {
+        let (groups, own_group) = (Vec::new(), None);
         let login = &build.spec.builder.login;
         if let (Some(name), Some(path)) = (&login.keypair_name, &login.private_key_path) {
             let key_file = std::path::absolute(path).map_err(BuildError::io("find", path))?;
@@ -76,20 +102,23 @@ impl Access {
                 let problem = format!("there is no file {}", key_file.display());
                 return Err(BuildError::refused("aws.ssh_private_key_path", problem));
             }
-            return Ok(Self { key_name: name.clone(), key_file, public_key: None });
+            return Ok(Self { key_name: name.clone(), key_file, public_key: None, groups, own_group });
         }
         let key_file = build.dir.join("ssh_key");
         let public_key = ssh::generate(&key_file, &format!("sindri-{}", build.id))?;
         surroundings::import_key(build.region, &build.id.to_string(), &public_key, &build.tags()).await?;
-        Ok(Self {
-            key_name: surroundings::name(&build.id.to_string()),
-            key_file,
-            public_key: Some(public_key),
-        })
+        let key_name = surroundings::name(&build.id.to_string());
+        Ok(Self { key_name, key_file, public_key: Some(public_key), groups, own_group })
     }
 
     /// Removes what was made. What stays has the build's tag.
     pub(super) async fn remove(&self, region: &Region) {
+        let never = CancellationToken::new();
+        if let Some(group) = &self.own_group
+            && let Err(error) = surroundings::remove_group(region, group, &never).await
+        {
+            tracing::warn!(group, %error, "a build's security group is not removed");
+        }
         if self.public_key.is_none() {
             return;
         }

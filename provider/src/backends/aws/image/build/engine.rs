@@ -58,14 +58,13 @@ pub(super) async fn run(
     packer: &Packer,
     base: &Ami,
     access: &Access,
-    networks: Vec<String>,
 ) -> Result<String, BuildError> {
     build.log.step(&format!("Handing over to Packer {}", packer.version));
     let mut packer = packer.clone();
     packer.env.extend(environment(build).await?);
     let folder = build.dir.join(PARTS);
     private::create_dir(&folder).map_err(BuildError::io("create", &folder))?;
-    let built = hand_over(build, record, &packer, base, access, networks).await;
+    let built = hand_over(build, record, &packer, base, access).await;
     // Steps have secrets in them.
     fs::remove_dir_all(&folder).map_err(BuildError::io("remove", &folder))?;
     built
@@ -77,7 +76,6 @@ async fn hand_over(
     packer: &Packer,
     base: &Ami,
     access: &Access,
-    networks: Vec<String>,
 ) -> Result<String, BuildError> {
     let Build { spec, tools, request, log, dir, .. } = build;
     let parts = write_parts(build, access).await?;
@@ -88,7 +86,7 @@ async fn hand_over(
         name: &build.name,
         base,
         tags: &tags,
-        networks: &networks,
+        groups: &access.groups,
         key_name: &access.key_name,
         key_file: access.key_file.to_str().ok_or_else(|| not_text(build))?,
         endpoint: endpoint.as_deref(),

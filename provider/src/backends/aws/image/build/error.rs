@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::TAIL;
 use crate::backends::aws::AwsError;
+use crate::backends::aws::vm::VmError;
 use crate::domain::BackendError;
 use crate::journal::JournalError;
 use crate::packer::PackerError;
@@ -44,6 +45,9 @@ pub(super) enum BuildError {
         #[source]
         source: io::Error,
     },
+    /// The way to the builder.
+    #[error("could not prepare the way to the builder")]
+    Way(#[from] VmError),
     /// A key.
     #[error("could not prepare the way to the builder")]
     Key(#[from] SshError),

@@ -241,9 +241,9 @@ impl Build<'_> {
         networks: Vec<String>,
     ) -> Result<Image, BuildError> {
         record.advance(Phase::Building)?;
-        let access = Access::make(self).await?;
-        // Packer has a builder, its volumes, a group.
-        let built = engine::run(self, record, packer, base, &access, networks).await;
+        let access = Access::make(self, &networks).await?;
+        // Packer has a builder and its volumes.
+        let built = engine::run(self, record, packer, base, &access).await;
         let kept = built.as_ref().err().is_some_and(|error| self.keeps(error));
         if !kept {
             access.remove(self.region).await;

@@ -73,8 +73,8 @@ pub(super) struct Values<'a> {
     pub(super) base: &'a Ami,
     /// Of all that Packer makes.
     pub(super) tags: &'a BTreeMap<String, String>,
-    /// Who may reach the builder's SSH.
-    pub(super) networks: &'a [String],
+    /// The builder's security groups.
+    pub(super) groups: &'a [String],
     pub(super) key_name: &'a str,
     pub(super) key_file: &'a str,
     pub(super) endpoint: Option<&'a str>,
@@ -97,8 +97,7 @@ pub(super) fn variables(values: &Values<'_>, parts: &[Part]) -> Variables {
         ("spot_price", json!(builder.spot.then_some("auto"))),
         ("vpc_id", json!(builder.vpc_id)),
         ("subnet_id", json!(builder.subnet_id)),
-        ("security_group_ids", list(&builder.security_group_ids)),
-        ("networks", list(values.networks)),
+        ("security_group_ids", json!(values.groups)),
         ("instance_profile", json!(builder.iam_instance_profile)),
         ("public_address", json!(builder.associate_public_address)),
         ("http_tokens", json!(if spec.imdsv2_required { "required" } else { "optional" })),
@@ -121,11 +120,6 @@ pub(super) fn variables(values: &Values<'_>, parts: &[Part]) -> Variables {
     }
     parts::declare(&mut variables, parts, &login.username);
     variables
-}
-
-/// A list; null when there is nothing in it.
-fn list(values: &[String]) -> Value {
-    if values.is_empty() { Value::Null } else { json!(values) }
 }
 
 /// Packer expands tags, and their keys more than once: those that it would change are put on the image afterwards.

@@ -69,7 +69,7 @@ fn files(text: &str) -> Value {
         name: "web-0123456789ab-012345",
         base: &base,
         tags: &tags,
-        networks: &["203.0.113.7/32".to_owned()],
+        groups: &["sg-1".to_owned()],
         key_name: "sindri-1",
         key_file: text,
         endpoint: None,
