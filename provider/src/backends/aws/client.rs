@@ -214,6 +214,9 @@ impl Aws {
             .configure(&config)
             .region(region)
             .session_name(role.session_name.as_deref().unwrap_or("sindri"));
+        if let Some(duration) = role.duration {
+            provider = provider.session_length(duration);
+        }
         if let Some(id) = &role.external_id {
             provider = provider.external_id(id);
         }

@@ -24,6 +24,9 @@ pub struct AssumeRole {
     pub role_arn: String,
     /// How the session is called in CloudTrail.
     pub session_name: Option<String>,
+    /// How long its credentials last.
+    #[serde(default)]
+    pub duration: Option<std::time::Duration>,
     /// What the role's trust policy asks for.
     pub external_id: Option<String>,
 }

@@ -35,6 +35,10 @@ pub struct AssumeRoleModel {
     /// How the session is called in CloudTrail; `sindri` when not set.
     #[attr(optional, validate = session_name)]
     pub session_name: Attr<String>,
+    /// How long its credentials last, such as `"3h"`: one hour when not set, as long as the role allows at most. Packer, which
+    /// builds images, cannot renew them.
+    #[attr(optional, validate = duration)]
+    pub duration: Attr<String>,
     /// What the role's trust policy asks for.
     #[attr(optional, validate = names::text)]
     pub external_id: Attr<String>,
@@ -46,6 +50,7 @@ impl AwsProviderModel {
         let role = self.assume_role.known().map(|role| AssumeRole {
             role_arn: role.role_arn.clone().unwrap_or_default(),
             session_name: role.session_name.clone().into_known(),
+            duration: role.duration.known().and_then(|text| tfplugin::parse_duration(text).ok()),
             external_id: role.external_id.clone().into_known(),
         });
         AwsSettings {
@@ -63,6 +68,13 @@ fn account_ids(ids: &[String]) -> Result<(), String> {
         return Err("must not be empty: leave it out to allow any account".into());
     }
     ids.iter().try_for_each(|id| settings::account_id(id))
+}
+
+/// By `AssumeRole` of AWS's STS.
+fn duration(text: &str) -> Result<(), String> {
+    tfplugin::is_duration(text)?;
+    let seconds = tfplugin::parse_duration(text).map(|duration| duration.as_secs()).unwrap_or_default();
+    if (900..=43_200).contains(&seconds) { Ok(()) } else { Err("must be from \"15m\" to \"12h\"".into()) }
 }
 
 fn session_name(name: &str) -> Result<(), String> {
@@ -99,6 +111,10 @@ mod tests {
             (r#"{"allowed_account_ids": ["1"]}"#, "allowed_account_ids: "),
             (r#"{"allowed_account_ids": []}"#, "allowed_account_ids: "),
             (r#"{"assume_role": {"role_arn": "ci"}}"#, "assume_role.role_arn: "),
+            (
+                r#"{"assume_role": {"role_arn": "arn:aws:iam::123456789012:role/ci", "duration": "13h"}}"#,
+                "assume_role.duration: ",
+            ),
             (
                 r#"{"assume_role": {"role_arn": "arn:aws:iam::123456789012:role/ci", "session_name": "a b"}}"#,
                 "assume_role.session_name: ",

@@ -1,15 +1,16 @@
 //! The way to the builder: who may reach it, and the key that it lets in. Both are made here and not by Packer, whose
 //! oldest ones put no tag on what they make: a build that is killed leaves nothing that is not found.
 
+use std::ffi::OsString;
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
 use super::{Build, BuildError};
 use crate::backends::aws::AwsError;
-use crate::backends::aws::image::{Builder, Interface};
+use crate::backends::aws::image::{AwsImageSpec, Builder, Interface};
 use crate::backends::aws::region::Region;
 use crate::backends::aws::vm::surroundings;
 use crate::ssh;
@@ -34,6 +35,55 @@ pub(super) async fn networks(
         asked = ask(CHECKIP) => asked.map(|network| vec![network]).map_err(|reason| unknown(&reason)),
         () = cancel.cancelled() => Err(BuildError::Cancelled),
     }
+}
+
+/// What of the way to the builder is on this computer: files by their whole paths, since Packer runs elsewhere.
+///
+/// # Errors
+/// When one is not there.
+pub(super) fn on_this_computer(spec: &AwsImageSpec) -> Result<AwsImageSpec, BuildError> {
+    let file = |path: &Option<PathBuf>, attribute| match path {
+        Some(path) => found(path, attribute).map(Some),
+        None => Ok(None),
+    };
+    let mut spec = spec.clone();
+    let login = &mut spec.builder.login;
+    login.private_key_path = file(&login.private_key_path, "aws.ssh_private_key_path")?;
+    if let Some(bastion) = &mut login.bastion {
+        bastion.private_key_path = file(&bastion.private_key_path, "aws.ssh_bastion_private_key_path")?;
+        if bastion.private_key_path.is_none() && agent().is_none() {
+            let problem = "no SSH agent is running here (SSH_AUTH_SOCK is not set): set the path of a key for the bastion, or start an agent";
+            return Err(BuildError::refused("aws.ssh_bastion_private_key_path", problem));
+        }
+    }
+    Ok(spec)
+}
+
+/// Where the SSH agent listens.
+pub(super) fn agent() -> Option<OsString> {
+    std::env::var_os("SSH_AUTH_SOCK").filter(|path| !path.is_empty())
+}
+
+fn found(path: &Path, attribute: &'static str) -> Result<PathBuf, BuildError> {
+    let path = std::path::absolute(path).map_err(BuildError::io("find", path))?;
+    if path.is_file() {
+        return Ok(path);
+    }
+    Err(BuildError::refused(attribute, format!("there is no file {}", path.display())))
+}
+
+/// The public half of a key pair of the account's.
+async fn public_half(region: &Region, name: &str) -> Result<String, BuildError> {
+    let asked = region.ec2.describe_key_pairs().key_names(name).include_public_key(true).send().await;
+    let found = match asked.map_err(|error| AwsError::of("DescribeKeyPairs", error)) {
+        Err(error) if error.is_gone() => {
+            let problem = format!("there is no key pair {name:?} in {}", region.name);
+            return Err(BuildError::refused("aws.ssh_keypair_name", problem));
+        }
+        other => other?,
+    };
+    let key = found.key_pairs().first().and_then(|pair| pair.public_key()).map(str::to_owned);
+    Ok(key.ok_or(AwsError::Incomplete { operation: "DescribeKeyPairs", what: "public key" })?)
 }
 
 async fn ask(url: &str) -> Result<String, String> {
@@ -62,8 +112,10 @@ pub(super) struct Access {
     pub(super) key_name: String,
     /// The private key.
     pub(super) key_file: PathBuf,
-    /// The public one, when it is ours.
+    /// The public one, when it does not belong into the image.
     pub(super) public_key: Option<String>,
+    /// Whether the pair was made for the build.
+    own_pair: bool,
     /// The builder's security groups.
     pub(super) groups: Vec<String>,
     /// The one of them that is ours.
@@ -97,18 +149,24 @@ impl Access {
         let (groups, own_group) = (Vec::new(), None);
         let login = &build.spec.builder.login;
         if let (Some(name), Some(path)) = (&login.keypair_name, &login.private_key_path) {
-            let key_file = std::path::absolute(path).map_err(BuildError::io("find", path))?;
-            if !key_file.is_file() {
-                let problem = format!("there is no file {}", key_file.display());
-                return Err(BuildError::refused("aws.ssh_private_key_path", problem));
-            }
-            return Ok(Self { key_name: name.clone(), key_file, public_key: None, groups, own_group });
+            // EC2 has put the user's key into the builder: in an image that is cleaned nobody's key stays.
+            let clean = build.request.spec.security.clean_sensitive_data;
+            let public_key = if clean { Some(public_half(build.region, name).await?) } else { None };
+            let key_file = path.clone();
+            return Ok(Self {
+                key_name: name.clone(),
+                key_file,
+                public_key,
+                own_pair: false,
+                groups,
+                own_group,
+            });
         }
         let key_file = build.dir.join("ssh_key");
         let public_key = ssh::generate(&key_file, &format!("sindri-{}", build.id))?;
         surroundings::import_key(build.region, &build.id.to_string(), &public_key, &build.tags()).await?;
         let key_name = surroundings::name(&build.id.to_string());
-        Ok(Self { key_name, key_file, public_key: Some(public_key), groups, own_group })
+        Ok(Self { key_name, key_file, public_key: Some(public_key), own_pair: true, groups, own_group })
     }
 
     /// Removes what was made. What stays has the build's tag.
@@ -119,7 +177,7 @@ impl Access {
         {
             tracing::warn!(group, %error, "a build's security group is not removed");
         }
-        if self.public_key.is_none() {
+        if !self.own_pair {
             return;
         }
         let deleted = region.ec2.delete_key_pair().key_name(&self.key_name).send().await;

@@ -6,8 +6,9 @@ use std::fs;
 use std::time::Duration;
 
 use aws_sdk_ec2::types::Image as Ami;
+use chrono::{DateTime, Utc};
 
-use super::access::Access;
+use super::access::{self, Access};
 use super::template::{self, PLUGIN, Values};
 use super::{Build, BuildError, artifact};
 use crate::backends::aws::sweep;
@@ -100,7 +101,7 @@ async fn hand_over(
     let then = HandOver { file: record.path(), lock: record.lock_fd(), env: &env };
     let job = Job { folder: &folder, cwd: dir, runner, log, cancel, grace: GRACE, keep, then: Some(then) };
     let own_plugins = tools.packer.plugin_dir.is_some() || tools.packer.skip_init;
-    let forms = template::forms(packer.version, own_plugins, &parts)?;
+    let forms = template::forms(packer.version, own_plugins, spec.builder.spot, &parts)?;
     let (required, lock_dir) = (format!("amazon {PLUGIN}"), &tools.cache_dir);
     let recipe = Recipe { forms: &forms, variables: &variables, required: &required, lock_dir };
     let taken = packer.accept(&job, &recipe).await?;
@@ -143,7 +144,7 @@ async fn write_parts(build: &Build<'_>, access: &Access) -> Result<Vec<Part>, Bu
     Ok(writer.finish())
 }
 
-/// What the last script is told: by which key we got in. A key of the user's stays.
+/// What the last script is told: by which key we got in, if that is not to stay.
 fn leave_environment(access: &Access) -> Environment {
     let key = access.public_key.as_deref().and_then(|key| key.split(' ').nth(1)).unwrap_or_default();
     let mut environment = Environment::default();
@@ -158,6 +159,14 @@ fn leave_environment(access: &Access) -> Environment {
 /// role is taken on in a chain) fails when Packer next asks for something. What is left of it is removed with fresh ones.
 async fn environment(build: &Build<'_>) -> Result<BTreeMap<OsString, OsString>, BuildError> {
     let credentials = build.aws.credentials().await?;
+    if let Some(end) = credentials.expiry().map(DateTime::<Utc>::from)
+        && end < build.request.deadline
+    {
+        let end = end.format("%H:%M UTC");
+        build.log.step(&format!(
+            "The credentials end at {end}, before the build's time is over: Packer cannot renew them. `aws.assume_role.duration` makes a role's last longer"
+        ));
+    }
     let mut all = BTreeMap::from([
         ("AWS_ACCESS_KEY_ID", credentials.access_key_id().to_owned()),
         ("AWS_SECRET_ACCESS_KEY", credentials.secret_access_key().to_owned()),
@@ -174,6 +183,9 @@ async fn environment(build: &Build<'_>) -> Result<BTreeMap<OsString, OsString>, 
     }
     let mut all: BTreeMap<OsString, OsString> =
         all.into_iter().map(|(name, value)| (name.into(), value.into())).collect();
+    if let Some(agent) = access::agent().filter(|_| build.spec.builder.login.bastion.is_some()) {
+        all.insert("SSH_AUTH_SOCK".into(), agent);
+    }
     if let Some(trusted) = std::env::var_os("AWS_CA_BUNDLE") {
         all.insert("AWS_CA_BUNDLE".into(), trusted);
     }

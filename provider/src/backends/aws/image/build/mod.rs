@@ -5,8 +5,8 @@
 //! has its key, and is found by it). Each is in the journal before it begins, so that a build that is killed is finished or
 //! removed by whoever comes next. Until it is complete, a failure removes all that carries the tag.
 //!
-//! Two processes that build the same key at once are not kept apart: there is no lock on AWS. Each makes an image of its
-//! own, and look-ups take the oldest.
+//! Two builds of the same key on one computer are kept apart by a lock; on two computers they are not: there is no lock on
+//! AWS. Each makes an image of its own, and look-ups take the oldest.
 
 mod access;
 mod artifact;
@@ -21,6 +21,8 @@ mod template;
 use error::BuildError;
 
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -40,10 +42,12 @@ use crate::domain::backend::causes;
 use crate::domain::{BackendError, BuildRequest, Built, Image, ImageBackend, ImageBuilder, OnError};
 use crate::journal::{Entry, Phase, Record};
 use crate::packer;
-use crate::process::{BuildLog, Redactor, Runner, Secret, private};
+use crate::process::{BuildLog, Redactor, Runner, Secret, lock, private};
 
 /// How many lines of the log a diagnostic shows.
 const TAIL: usize = 20;
+/// How often a lock that somebody else holds is tried again.
+const RETRY: Duration = Duration::from_millis(250);
 /// How long a build that failed may take to remove what it made. What stays is in the journal.
 const CLEANING: Duration = Duration::from_secs(5 * 60);
 
@@ -73,6 +77,19 @@ impl Aws {
     }
 }
 
+/// Held while an image of one key is built. Its file goes before the lock does.
+#[derive(Debug)]
+struct Turn {
+    path: PathBuf,
+    _file: File,
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.path);
+    }
+}
+
 /// One build.
 struct Build<'a> {
     aws: &'a Aws,
@@ -99,6 +116,8 @@ impl ImageBuilder for AwsBuilder {
             });
         }
         let region = self.aws.region_for(Some(&self.spec.region), "building the image").await?;
+        // One build of a key at a time on this computer: whoever waited finds what was built.
+        let _turn = if request.share { Some(self.turn(request).await?) } else { None };
         self.recover(request).await;
         if request.share
             && let Some(image) = self.shared(request).await?
@@ -109,10 +128,11 @@ impl ImageBuilder for AwsBuilder {
         let credentials = self.aws.credentials().await;
         let credentials = credentials.map_err(|error| error.into_backend("building the image"))?;
         let log = self.log(request, id, &credentials)?;
+        let spec = access::on_this_computer(&self.spec).map_err(|error| error.into_backend(&log))?;
         let build = Build {
             aws: &self.aws,
             region: &region,
-            spec: &self.spec,
+            spec: &spec,
             tools: &self.tools,
             request,
             id,
@@ -128,6 +148,25 @@ impl ImageBuilder for AwsBuilder {
 }
 
 impl AwsBuilder {
+    /// Waits until nobody else on this computer builds this key in this region.
+    async fn turn(&self, request: &BuildRequest) -> Result<Turn, BackendError> {
+        let dir = self.aws.data_dir.join("locks");
+        let failed = |error: io::Error| BackendError::failed("waiting for another build of the image", error);
+        private::create_dir(&dir).map_err(failed)?;
+        let path = dir.join(format!("aws-{}-{}", self.spec.region, request.key));
+        loop {
+            if let Some(file) = lock::try_open(&path).map_err(failed)? {
+                return Ok(Turn { path, _file: file });
+            }
+            tokio::select! {
+                () = tokio::time::sleep(RETRY) => {}
+                () = request.cancel.cancelled() => {
+                    return Err(BackendError::Cancelled { operation: "building the image".to_owned() });
+                }
+            }
+        }
+    }
+
     /// Finishes or removes what killed builds left in the region: what is finished may be the image that is asked for.
     async fn recover(&self, request: &BuildRequest) {
         let (region, cancel) = (Some(self.spec.region.as_str()), &request.cancel);

@@ -31,15 +31,21 @@ const REFUSED: &[&str] = &["Unknown source type", "The source amazon-ebs is unkn
 struct Structure {
     plugin: Option<&'static str>,
     metadata: bool,
+    spot: bool,
     parts: Vec<Kind>,
 }
 
 /// The template for these parts, in the forms that this version may take. `own_plugins` tells that the user says where
-/// plugins are.
+/// plugins are; `spot`, that the builder runs on spare capacity.
 ///
 /// # Errors
 /// When the template itself is wrong.
-pub(super) fn forms(version: Version, own_plugins: bool, parts: &[Part]) -> Result<Vec<Form>, PackerError> {
+pub(super) fn forms(
+    version: Version,
+    own_plugins: bool,
+    spot: bool,
+    parts: &[Part],
+) -> Result<Vec<Form>, PackerError> {
     let mut forms = Vec::new();
     for plugins in Plugins::to_try(version) {
         let plugin = match (plugins, own_plugins) {
@@ -53,7 +59,7 @@ pub(super) fn forms(version: Version, own_plugins: bool, parts: &[Part]) -> Resu
             Plugins::Required => &[true],
         };
         for metadata in with_metadata {
-            let structure = Structure { plugin, metadata: *metadata, parts: parts::kinds(parts) };
+            let structure = Structure { plugin, metadata: *metadata, spot, parts: parts::kinds(parts) };
             let hcl = render(TEMPLATE, &[PROVISIONERS], &structure)?;
             forms.push(Form { hcl, plugins: *plugins, refused: REFUSED });
         }

@@ -77,8 +77,10 @@ impl AwsImageModel {
             diags.error(path.attr("allowed_cidrs"), "Conflicting attributes", text);
         }
         let private = self.ssh_interface.known_deref() == Some("private");
-        if private && self.security_group_ids.is_null() && self.allowed_cidrs.is_null() {
-            let text = "By which private address this computer comes is not known: set `allowed_cidrs` to its network, or `security_group_ids`.";
+        let is_empty = |list: &Attr<Vec<String>>| list.is_null() || list.known().is_some_and(Vec::is_empty);
+        let unsaid = is_empty(&self.security_group_ids) && is_empty(&self.allowed_cidrs);
+        if unsaid && (private || self.ssh_bastion_host.is_known()) {
+            let text = "From which address the builder is reached is not known: set `allowed_cidrs` to the network of this computer, or of the bastion where there is one, or `security_group_ids`.";
             diags.error(path.attr("allowed_cidrs"), "No way in", text);
         }
         if self.ssh_interface.known_deref() == Some("session_manager") && self.iam_instance_profile.is_null()

@@ -81,18 +81,18 @@ fn files(text: &str) -> Value {
 }
 
 fn oldest() -> Form {
-    forms(NEEDED, false, &all()).unwrap().remove(0)
+    forms(NEEDED, false, true, &all()).unwrap().remove(0)
 }
 
 #[test]
 fn rendered_templates() {
     insta::assert_snapshot!("oldest", oldest().hcl);
-    let newest = forms(Version::new(1, 11, 0), false, &[]).unwrap();
+    let newest = forms(Version::new(1, 11, 0), false, false, &[]).unwrap();
     assert_eq!(newest.len(), 1);
     insta::assert_snapshot!("required", newest[0].hcl);
-    let own = forms(Version::new(1, 11, 0), true, &[]).unwrap();
+    let own = forms(Version::new(1, 11, 0), true, false, &[]).unwrap();
     assert!(own[0].hcl.contains(r#"version = ">= 1.2.0, < 2.0.0""#), "{}", own[0].hcl);
-    let tried: Vec<_> = forms(Version::new(1, 10, 0), false, &[])
+    let tried: Vec<_> = forms(Version::new(1, 10, 0), false, false, &[])
         .unwrap()
         .iter()
         .map(|form| (form.plugins, asks_for_tokens(form)))
@@ -126,7 +126,7 @@ fn packer() -> PathBuf {
 #[test]
 fn packer_itself_would_format_it_no_other_way() {
     for version in [NEEDED, Version::new(1, 10, 0)] {
-        for form in forms(version, false, &all()).unwrap() {
+        for form in forms(version, false, true, &all()).unwrap() {
             let dir = tempfile::tempdir().unwrap();
             let file = dir.path().join("image.pkr.hcl");
             std::fs::write(&file, form.hcl).unwrap();
