@@ -446,6 +446,11 @@ fn the_plugin_of_today_and_a_whole_clean_up() {
         let image = account.build(plugin, spec, &request).await.unwrap();
         assert!(account.log().contains("Packer 1.11.2"), "{}", account.log());
         assert_eq!(machine.run("cat /etc/machine-id; ls /etc/ssh | grep host || true").await, "");
+        assert_eq!(
+            machine.run("cat /home/builder/.ssh/authorized_keys").await,
+            "",
+            "somebody's key is in the image"
+        );
         whole(&account, &image, &request).await;
     });
 }
