@@ -1,7 +1,8 @@
-//! The binary in a person's hands: `doctor`, `sweep`, `--version`.
+//! The binary in a person's hands: `doctor`, `init`, `sweep`, `--version`.
 //!
 //! Everything else is the host's business.
 
+mod init;
 mod sweep;
 
 use std::ffi::OsString;
@@ -20,6 +21,7 @@ const USAGE: &str = "\
 terraform-provider-sindri is started by OpenTofu or Terraform. By hand it can do this:
 
   terraform-provider-sindri doctor             what is needed here, and is it there; AWS too, where it is set up
+  terraform-provider-sindri init CLOUD         print a configuration to start from, for `aws`: init aws > main.tf
   terraform-provider-sindri sweep [--dry-run] [--region REGION]...
                                                remove what killed builds left, and kept guests; in AWS, too, where it
                                                is set up: of builds of this computer, and what is past its deadline
@@ -38,6 +40,7 @@ pub fn run(command: &str, args: impl Iterator<Item = OsString>) -> ExitCode {
         }
         "--help" | "-h" | "help" => print(USAGE),
         "doctor" => data_dir(&args).and_then(backends).and_then(|backends| doctor(&backends)),
+        "init" => init::configuration(&args).and_then(print),
         "sweep" => sweep(&args),
         other => Err(format!("{other:?} is not known.\n\n{USAGE}")),
     };

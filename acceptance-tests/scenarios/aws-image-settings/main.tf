@@ -32,6 +32,9 @@ variable "aws" {
     encrypt_boot    = optional(bool, false)
     ami_regions     = optional(set(string))
     deprecate_after = optional(string)
+
+    ssh_keypair_name     = optional(string)
+    ssh_private_key_path = optional(string)
     share = optional(object({
       account_ids       = optional(set(string))
       organization_arns = optional(set(string))

@@ -446,6 +446,28 @@ fn nobody_asks_aws_about_images_of_this_computer() -> Result<()> {
 }
 
 #[test]
+fn a_missing_key_stops_builds_only() -> Result<()> {
+    each_cli(|cli| {
+        let host = Host::new()?;
+        let (moto, workspace) = scenario(&host, cli)?;
+        let id = built(&moto, &workspace)?;
+        let path = host.path().join("no-key");
+        let mut variables = aws(json!({ "ssh_keypair_name": "mine", "ssh_private_key_path": path }));
+        workspace.variables(&variables)?;
+        workspace.apply()?;
+        assert_eq!(workspace.text(IMAGE, "image_id")?, id);
+        variables["marker"] = "two".into();
+        workspace.variables(&variables)?;
+        let errors = workspace.plan_fails()?;
+        ensure!(errors[0].mentions("no-key") && errors[0].code.contains("aws"), "{errors:?}");
+        std::fs::write(&path, "")?;
+        assert_eq!(workspace.plan()?.action(IMAGE), "replace");
+        workspace.destroy()?;
+        nothing_left(&moto)
+    })
+}
+
+#[test]
 fn mistakes_are_named() -> Result<()> {
     each_cli(|cli| {
         let host = Host::new()?;
@@ -470,6 +492,15 @@ fn mistakes_are_named() -> Result<()> {
             &["kms_key_id"],
         )?;
         fails(&workspace, json!({ "share": { "account_ids": ["1"] } }), &["12 digits"])?;
+        fails(
+            &workspace,
+            json!({ "volume_size_gb": 3, "instance_type": "t4g.small" }),
+            &["Other processors"],
+        )?;
+        let tags: serde_json::Map<_, _> = (0..40).map(|n| (format!("t{n}"), "x".into())).collect();
+        workspace.variables(&json!({ "tags": tags }))?;
+        let errors = workspace.plan_fails()?;
+        ensure!(errors.iter().any(|one| one.mentions("50 tags") && one.code.contains("tags")), "{errors:?}");
         moto.fault("DescribeImages", 1, DENIED)?;
         fails(&workspace, json!({}), &["ec2:DescribeImages", "policy"])?;
         workspace

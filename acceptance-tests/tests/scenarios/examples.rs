@@ -3,8 +3,8 @@
 use std::fs;
 use std::path::PathBuf;
 
-use acceptance_tests::{Host, each_cli, repository};
-use anyhow::Result;
+use acceptance_tests::{Host, Moto, each_cli, repository};
+use anyhow::{Context, Result};
 use serde_json::json;
 
 /// The configuration folders of `examples/`, by name.
@@ -62,6 +62,40 @@ fn the_snippets_of_the_reference_fit_together() -> Result<()> {
         workspace.run(&["validate", "-json"])?.succeeds()?;
         workspace.run(&["fmt", "-check"])?.succeeds()?;
         Ok(())
+    })
+}
+
+#[test]
+fn what_init_prints_works_as_it_stands() -> Result<()> {
+    each_cli(|cli| {
+        let host = Host::new()?;
+        let moto = Moto::start()?;
+        let mut workspace = host.workspace(cli, "empty")?;
+        moto.serve(&mut workspace);
+        let printed = host.provider(&["init", "aws"])?;
+        assert!(printed.status.success() && printed.stderr.is_empty(), "{printed:?}");
+        let text = String::from_utf8(printed.stdout)?;
+        workspace.write("main.tf", &text)?;
+        workspace.run(&["fmt", "-check", "-diff"])?.succeeds()?;
+        workspace.run(&["validate", "-json"])?.succeeds()?;
+        assert_eq!(workspace.plan()?.action("sindri_image.this"), "create");
+
+        // The machine that is commented out.
+        let (before, rest) = text.split_once("# resource \"sindri_vm\"").context("no machine")?;
+        let (machine, after) = rest.split_once("\n\noutput").context("no outputs")?;
+        let lines = machine.lines().map(|line| line.strip_prefix('#').unwrap_or(line));
+        let lines = lines.map(|line| line.strip_prefix(' ').unwrap_or(line)).collect::<Vec<_>>().join("\n");
+        workspace.write("main.tf", &format!("{before}resource \"sindri_vm\"{lines}\n\noutput{after}"))?;
+        workspace.variables(&json!({ "allowed_cidrs": ["203.0.113.7/32"] }))?;
+        workspace.run(&["fmt", "-check", "-diff"])?.succeeds()?;
+        assert_eq!(workspace.plan()?.action("sindri_vm.this"), "create");
+
+        for arguments in [&["init"][..], &["init", "azure"]] {
+            let refused = host.provider(arguments)?;
+            let told = String::from_utf8(refused.stderr)?;
+            assert!(!refused.status.success() && told.contains("There is: aws"), "{told}");
+        }
+        moto.ensure_no_machines()
     })
 }
 

@@ -15,7 +15,7 @@ use qemu::{Local, QemuImageSpec, UnreadableBase};
 use tokio_util::sync::CancellationToken;
 
 use crate::domain::prerequisite::Prerequisite;
-use crate::domain::{ImageBackend, ImageBuilder, ImageSpec, VmBackend, VmLauncher};
+use crate::domain::{Distribution, ImageBackend, ImageBuilder, ImageSpec, Labels, VmBackend, VmLauncher};
 use crate::journal::Record;
 
 /// Who makes an image, and what only that backend needs to know for it.
@@ -33,7 +33,23 @@ impl Target {
     pub fn problems(&self, spec: &ImageSpec) -> Vec<(String, String)> {
         match self {
             Self::Qemu(qemu) => qemu::image::problems(qemu, spec),
-            Self::Aws(_) => Vec::new(),
+            Self::Aws(aws) => aws::image::problems(aws, spec),
+        }
+    }
+
+    /// What is impossible about building it: no matter for an image that is there already.
+    pub fn build_problems(&self) -> Vec<(String, String)> {
+        match self {
+            Self::Qemu(_) => Vec::new(),
+            Self::Aws(aws) => aws::image::build_problems(aws),
+        }
+    }
+
+    /// What is impossible about what can change in place.
+    pub fn label_problems(&self, labels: &Labels, distribution: &Distribution) -> Vec<(String, String)> {
+        match self {
+            Self::Qemu(_) => Vec::new(),
+            Self::Aws(_) => aws::image::label_problems(labels, distribution),
         }
     }
 

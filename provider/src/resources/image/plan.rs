@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use chrono::{DateTime, Utc};
 use tfplugin::{Attr, Diagnostic, Diagnostics, Path, Plan, PlanRequest, Value};
 
-use super::model::{ImageModel, ImageRequest, Origin, Settings, content};
+use super::model::{ImageModel, ImageRequest, Origin, Settings, content, impossible};
 use super::place::Place;
 use super::private::Private;
 use super::{ImageResource, lost};
@@ -53,17 +53,22 @@ impl ImageResource {
         let Some(wanted) = wanted else { return Ok(()) };
         plan.set("cache_key", wanted.key.as_str());
         let settings = planned.settings(&backends.default_tags);
+        diags.extend(impossible(wanted.target.label_problems(&settings.labels, &settings.distribution)));
         match request.prior {
             Some(prior) => plan_existing_object(prior, request.prior_private, &settings, plan),
-            None if settings.cache && !planned.cache.is_unknown() && !planned.max_age.is_unknown() => {
-                self.look_up(&backends, &place, &wanted, &settings, plan).await?;
+            None if planned.cache.is_unknown() || planned.max_age.is_unknown() => {}
+            None => {
+                let found =
+                    settings.cache && self.look_up(&backends, &place, &wanted, &settings, plan).await?;
+                if !found {
+                    diags.extend(impossible(wanted.target.build_problems()));
+                }
             }
-            None => {}
         }
         Ok(())
     }
 
-    /// Plans the image that a create would find. An image that this process has read, or that state names, may
+    /// Plans the image that a create would find, and tells whether there is one. An image that this process has read, or that state names, may
     /// be the one that is being replaced, and gone by then: it is not promised.
     async fn look_up(
         &self,
@@ -72,8 +77,8 @@ impl ImageResource {
         wanted: &ImageRequest,
         settings: &Settings,
         plan: &mut Plan<ImageModel>,
-    ) -> Result<(), Diagnostics> {
-        let Some(images) = backends.images(place.cloud, Some(&place.region)) else { return Ok(()) };
+    ) -> Result<bool, Diagnostics> {
+        let Some(images) = backends.images(place.cloud, Some(&place.region)) else { return Ok(false) };
         let found = images.find(&wanted.key).await;
         let found = found.map_err(|error| diagnose::backend("Image look-up failed", &error))?;
         let hit =
@@ -84,7 +89,7 @@ impl ImageResource {
             plan.set("image_name", image.name.as_str());
             plan.set("origin", Origin::Cached.name());
         }
-        Ok(())
+        Ok(hit.is_some())
     }
 }
 

@@ -5,6 +5,7 @@ mod build;
 mod copy;
 mod delete;
 mod distribute;
+mod problems;
 mod read;
 mod share;
 mod spec;
@@ -12,6 +13,7 @@ mod spec;
 pub use build::{AwsBuilder, Tools};
 pub use spec::{AwsImageSpec, Bastion, Builder, Interface, Login, Source, Volume};
 
+pub(crate) use problems::{build_problems, label_problems, problems};
 pub(super) use read::{holders as holders_of, snapshots as snapshots_of};
 
 use std::sync::Arc;

@@ -57,7 +57,7 @@ pub struct RootVolumeModel {
     /// GiB; the image's own when not set.
     #[attr(optional, validate = positive)]
     pub size_gb: Attr<u32>,
-    /// `"gp3"`, `"gp2"`, `"io1"`, `"io2"`, `"st1"`, `"sc1"` or `"standard"`.
+    /// `"gp3"`, `"gp2"`, `"io1"`, `"io2"` or `"standard"`.
     #[attr(optional, validate = volume_type)]
     pub volume_type: Attr<String>,
     /// Whether it is encrypted, even if the image is not.

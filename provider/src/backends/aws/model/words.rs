@@ -19,9 +19,9 @@ pub(super) fn imdsv2(value: &str) -> Result<(), String> {
     one_of(value, &["required", "optional"])
 }
 
-/// EBS's words.
+/// EBS's words. A root volume cannot be of its other types, st1 and sc1.
 pub(super) fn volume_type(value: &str) -> Result<(), String> {
-    one_of(value, &["gp3", "gp2", "io1", "io2", "st1", "sc1", "standard"])
+    one_of(value, &["gp3", "gp2", "io1", "io2", "standard"])
 }
 
 /// Networks.

@@ -72,6 +72,15 @@ const NOT_FOR_EXISTING: &[&str] = &[
     "verify",
 ];
 
+/// Problems that a backend names, as errors.
+pub fn impossible(problems: Vec<(String, String)>) -> Diagnostics {
+    let mut diags = Diagnostics::new();
+    for (attribute, problem) in problems {
+        diags.error(diagnose::attribute_path(&attribute), "Impossible image", problem);
+    }
+    diags
+}
+
 impl ImageModel {
     /// Checks what can be said before values are known.
     pub fn validate(&self, config: &tfplugin::Value, diags: &mut Diagnostics) {
@@ -169,11 +178,9 @@ impl ImageModel {
             },
         };
         let target = target?;
-        let problems = target.problems(&spec);
-        for (attribute, problem) in &problems {
-            diags.error(diagnose::attribute_path(attribute), "Impossible image", problem);
-        }
-        if !problems.is_empty() {
+        let problems = impossible(target.problems(&spec));
+        if problems.has_errors() {
+            diags.extend(problems);
             return None;
         }
         let key = self.key(&spec, &target, diags)?;

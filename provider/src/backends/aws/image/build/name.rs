@@ -9,7 +9,7 @@ use crate::domain::BuildRequest;
 pub(super) fn of(request: &BuildRequest, id: Uuid) -> Result<String, BuildError> {
     let id = id.simple().to_string();
     let name = format!("{}-{}-{}", request.spec.name_prefix, &request.key.as_str()[..12], &id[..6]);
-    check(&name).map_err(|problem| BuildError::refused("name", problem))?;
+    check(&name).map_err(|problem| BuildError::refused("name_prefix", problem))?;
     Ok(name)
 }
 

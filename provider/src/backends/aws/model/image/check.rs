@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use tfplugin::{Attr, Diagnostics, Model, Path};
 
 use super::AwsImageModel;
+use crate::domain::Arch;
 
 /// The most characters that EC2 takes as an image's description.
 const LONGEST_DESCRIPTION: usize = 255;
@@ -68,7 +69,34 @@ impl AwsImageModel {
             let text = "A key is of use with `encrypt_boot = true` only.";
             diags.error(path.attr("kms_key_id"), "Key without encryption", text);
         }
+        self.validate_builder(path, diags);
         self.validate_login(path, diags);
+    }
+
+    fn validate_builder(&self, path: &Path, diags: &mut Diagnostics) {
+        let arch = (!self.arch.is_unknown()).then(|| Arch::of_name(self.arch.known_deref()));
+        let size =
+            if self.instance_type.is_null() { Some("t3.large") } else { self.instance_type.known_deref() };
+        if let (Some(arch), Some(size)) = (arch, size)
+            && processors(size).is_some_and(|of_size| of_size != arch)
+        {
+            let text = format!(
+                "An image for {} is not built on a {size}: set `instance_type` to one with such processors, such as {}.",
+                arch.name(),
+                if arch == Arch::Arm64 { "\"t4g.large\"" } else { "\"t3.large\"" }
+            );
+            diags.error(path.attr("instance_type"), "Other processors", text);
+        }
+        if self.iam_instance_profile.known().is_some_and(|name| name.starts_with("arn:")) {
+            let text = "Write the profile's name, which is the last part of its ARN.";
+            diags.error(path.attr("iam_instance_profile"), "ARN instead of a name", text);
+        }
+        let public = self.ssh_interface.known_deref().unwrap_or("public") == "public"
+            && !self.ssh_interface.is_unknown();
+        if public && self.associate_public_address == Attr::Known(false) && self.ssh_host.is_null() {
+            let text = "Without a public address nobody reaches the builder by one: set `ssh_interface` to \"private\" or \"session_manager\", or `ssh_host`.";
+            diags.error(path.attr("associate_public_address"), "No way in", text);
+        }
     }
 
     fn validate_login(&self, path: &Path, diags: &mut Diagnostics) {
@@ -105,6 +133,51 @@ impl AwsImageModel {
                 let text = "Set `ssh_bastion_host`, too.";
                 diags.error(path.attr(name), "No bastion", text);
             }
+        }
+    }
+}
+
+/// Whose processors a builder of this size has, where its name tells: Graviton's families have a `g` after their number
+/// (<https://docs.aws.amazon.com/ec2/latest/instancetypes/instance-type-names.html>).
+fn processors(size: &str) -> Option<Arch> {
+    let (family, _) = size.split_once('.')?;
+    let number = family.find(|c: char| c.is_ascii_digit())?;
+    let (series, rest) = family.split_at(number);
+    let options = rest.trim_start_matches(|c: char| c.is_ascii_digit());
+    let is_plain = |text: &str| text.chars().all(|c| c.is_ascii_lowercase());
+    if series == "mac" || !is_plain(series) || !is_plain(options) {
+        return None;
+    }
+    let arm = family == "a1" || options.contains('g');
+    Some(if arm { Arch::Arm64 } else { Arch::X86_64 })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn processors_of_families() {
+        let (x86, arm) = (Some(Arch::X86_64), Some(Arch::Arm64));
+        for (size, expected) in [
+            ("t3.large", x86),
+            ("m7i.large", x86),
+            ("c6a.metal", x86),
+            ("g5.xlarge", x86),
+            ("g4dn.xlarge", x86),
+            ("gr6.4xlarge", x86),
+            ("t4g.large", arm),
+            ("c7gn.large", arm),
+            ("im4gn.large", arm),
+            ("g5g.xlarge", arm),
+            ("a1.large", arm),
+            ("mac2.metal", None),
+            ("u-6tb1.metal", None),
+            ("p6e-gb200.36xlarge", None),
+            ("large", None),
+            ("", None),
+        ] {
+            assert_eq!(processors(size), expected, "{size}");
         }
     }
 }

@@ -35,10 +35,10 @@ pub struct AwsImageModel {
     /// The root volume's size in GiB.
     #[attr(optional, default = 80, validate = positive)]
     pub volume_size_gb: Attr<u32>,
-    /// `"gp3"`, `"gp2"`, `"io1"`, `"io2"`, `"st1"`, `"sc1"` or `"standard"`.
+    /// `"gp3"`, `"gp2"`, `"io1"`, `"io2"` or `"standard"`.
     #[attr(optional, default = "gp3", validate = volume_type)]
     pub volume_type: Attr<String>,
-    /// Operations a second, for `gp3`, `io1` and `io2`.
+    /// Operations a second, for `gp3`, and for `io1` and `io2`, which need it.
     #[attr(optional, validate = positive)]
     pub iops: Attr<u32>,
     /// MiB a second, for `gp3`.
