@@ -115,8 +115,6 @@ fn volume(volume: &Volume) -> Problems {
 mod tests {
     use std::collections::{BTreeMap, BTreeSet};
 
-    use tfplugin::Attr;
-
     use super::*;
     use crate::backends::aws::model::AwsImageModel;
     use crate::domain::{Check, Environment, OnError, Security};
@@ -171,8 +169,8 @@ mod tests {
             let model = AwsImageModel {
                 volume_type: (*kind).into(),
                 volume_size_gb: (*size).into(),
-                iops: iops.map_or(Attr::Null, Attr::Known),
-                throughput: throughput.map_or(Attr::Null, Attr::Known),
+                iops: (*iops).into(),
+                throughput: (*throughput).into(),
                 ..Default::default()
             };
             let problems = problems(&model.spec("us-west-2"), &spec(&[]));
