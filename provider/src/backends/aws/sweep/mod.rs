@@ -16,6 +16,7 @@ use std::fmt;
 
 pub use access::{Access, environment};
 pub(in crate::backends::aws) use complete::complete;
+pub(in crate::backends::aws) use overdue::over_by;
 
 use super::AwsError;
 use crate::journal::JournalError;

@@ -34,7 +34,7 @@ use uuid::Uuid;
 use self::access::Access;
 use super::AwsImageSpec;
 use crate::backends::aws::region::Region;
-use crate::backends::aws::sweep::{How, Swept};
+use crate::backends::aws::sweep::{self, How, Swept};
 use crate::backends::aws::{Aws, CLOUD, tags};
 use crate::domain::backend::causes;
 use crate::domain::{BackendError, BuildRequest, Built, Image, ImageBackend, ImageBuilder, OnError};
@@ -228,7 +228,7 @@ impl Build<'_> {
             tags: BTreeMap::new(),
             access: self.aws.access().await?,
             started_at: Utc::now(),
-            deadline: request.deadline,
+            deadline: sweep::over_by(request.deadline),
             phase: Phase::Begun,
         })
     }
@@ -270,7 +270,7 @@ impl Build<'_> {
     fn tags(&self) -> BTreeMap<String, String> {
         let mut all = BTreeMap::from([(tags::NAME.to_owned(), self.name.clone())]);
         all.extend(self.request.labels.tags.clone());
-        let deadline = self.request.deadline.to_rfc3339_opts(SecondsFormat::Secs, true);
+        let deadline = sweep::over_by(self.request.deadline).to_rfc3339_opts(SecondsFormat::Secs, true);
         all.extend([(tags::BUILD.to_owned(), self.id.to_string()), (tags::DEADLINE.to_owned(), deadline)]);
         all
     }
