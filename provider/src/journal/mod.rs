@@ -114,12 +114,6 @@ impl Journal {
         self.path(build).exists()
     }
 
-    /// Whether somebody on this computer works on a build.
-    pub fn is_live(&self, build: Uuid) -> bool {
-        let path = self.lock_path(build);
-        path.exists() && !matches!(lock::try_open(&path), Ok(Some(_)))
-    }
-
     /// Builds with an entry, or with something that a crash left of one.
     fn builds(&self) -> Result<BTreeSet<Uuid>, JournalError> {
         let names = match fs::read_dir(&self.dir) {

@@ -46,6 +46,8 @@ use crate::process::{BuildLog, Redactor, Runner, Secret, private};
 const TAIL: usize = 20;
 /// How long a build that failed may take to remove what it made. What stays is in the journal.
 const CLEANING: Duration = Duration::from_secs(5 * 60);
+/// How long a build waits for what killed builds left to go.
+const RECOVERING: Duration = Duration::from_secs(60);
 
 /// Programs that a build uses.
 #[derive(Debug, Clone)]
@@ -131,8 +133,9 @@ impl AwsBuilder {
     /// Finishes or removes what killed builds left in the region: what is finished may be the image that is asked for.
     async fn recover(&self, request: &BuildRequest) {
         let (region, cancel) = (Some(self.spec.region.as_str()), &request.cancel);
-        let recovered = self.aws.recover(region, How::Really, cancel).await;
-        let overdue = self.aws.sweep_overdue(region, How::Really, cancel).await;
+        let end = tokio::time::Instant::now() + RECOVERING;
+        let recovered = self.aws.recover(region, How::Until(end - RECOVERING / 3), cancel).await;
+        let overdue = self.aws.sweep_overdue(region, How::Until(end), cancel).await;
         for swept in [recovered, overdue] {
             match swept {
                 Ok(swept) => swept.iter().for_each(tell),
