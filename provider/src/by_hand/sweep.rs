@@ -100,10 +100,10 @@ impl Done {
         };
         for one in swept {
             match (one, how) {
-                (Swept::Removed(it), How::Really) => self.lines.push(format!("removed {it}")),
                 (Swept::Removed(it), How::DryRun) => self.lines.push(format!("would remove {it}")),
-                (Swept::Completed(it), How::Really) => self.lines.push(format!("completed {it}")),
+                (Swept::Removed(it), _) => self.lines.push(format!("removed {it}")),
                 (Swept::Completed(it), How::DryRun) => self.lines.push(format!("would complete {it}")),
+                (Swept::Completed(it), _) => self.lines.push(format!("completed {it}")),
                 (Swept::Left { build, region, why }, _) => {
                     self.failures.push(format!("build {build} in {region}: {}", causes(&why)));
                 }

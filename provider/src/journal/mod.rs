@@ -14,6 +14,7 @@ use std::fs::{self, File};
 use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use uuid::Uuid;
 
@@ -23,6 +24,12 @@ use crate::process::{lock, private};
 
 /// An entry has a few kilobytes; a file beyond this is none.
 const LONGEST: u64 = 1 << 20;
+/// How long a new build waits for its lock: who looks for abandoned builds has each lock for a moment.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// The pause between two tries.
+const PAUSE: Duration = Duration::from_millis(5);
+/// A lock without an entry is what a crash left only when it is older: a build that begins makes its lock first.
+const BEGINNING: Duration = Duration::from_secs(60);
 
 /// Why the journal cannot be kept. A build must not go on without it.
 #[derive(Debug, thiserror::Error)]
@@ -75,7 +82,7 @@ impl Journal {
     pub fn begin(&self, entry: Entry) -> Result<Record, JournalError> {
         private::create_dir(&self.dir).map_err(failed("make", &self.dir))?;
         let taken = JournalError::Taken { build: entry.build };
-        let Some(lock) = self.lock(entry.build)? else { return Err(taken) };
+        let Some(lock) = self.lock_of_new(entry.build)? else { return Err(taken) };
         let path = self.path(entry.build);
         if path.exists() {
             return Err(taken);
@@ -102,12 +109,12 @@ impl Journal {
         Ok(found)
     }
 
-    /// Whether somebody on this computer works on a build.
-    pub fn is_live(&self, build: Uuid) -> bool {
-        let path = self.lock_path(build);
-        path.exists() && !matches!(lock::try_open(&path), Ok(Some(_)))
+    /// Whether a build has an entry, whoever works on it: what becomes of it is decided here.
+    pub fn knows(&self, build: Uuid) -> bool {
+        self.path(build).exists()
     }
 
+    /// Builds with an entry, or with something that a crash left of one.
     fn builds(&self) -> Result<BTreeSet<Uuid>, JournalError> {
         let names = match fs::read_dir(&self.dir) {
             Ok(names) => names,
@@ -115,8 +122,10 @@ impl Journal {
             Err(error) => return Err(failed("read", &self.dir)(error)),
         };
         let names = names.collect::<io::Result<Vec<_>>>().map_err(failed("read", &self.dir))?;
-        let build = |name: &std::ffi::OsStr| name.to_str()?.split('.').next()?.parse().ok();
-        Ok(names.iter().filter_map(|name| build(&name.file_name())).collect())
+        let build = |name: &fs::DirEntry| name.file_name().to_str()?.split('.').next()?.parse().ok();
+        let is_meant = |name: &fs::DirEntry, build| self.knows(build) || is_old(name);
+        let builds = names.iter().filter_map(|name| build(name).filter(|build| is_meant(name, *build)));
+        Ok(builds.collect())
     }
 
     /// A build's entry, unless somebody works on it or there is none.
@@ -133,6 +142,18 @@ impl Journal {
         self.remove_unfinished(build);
         let _ = fs::remove_file(&lock_path);
         Ok(None)
+    }
+
+    /// The lock of a build that has no entry yet; `None` when it has one, or somebody keeps the lock.
+    fn lock_of_new(&self, build: Uuid) -> Result<Option<File>, JournalError> {
+        let since = Instant::now();
+        loop {
+            let lock = self.lock(build)?;
+            if lock.is_some() || self.knows(build) || since.elapsed() > PATIENCE {
+                return Ok(lock);
+            }
+            std::thread::sleep(PAUSE);
+        }
     }
 
     fn lock(&self, build: Uuid) -> Result<Option<File>, JournalError> {
@@ -252,6 +273,12 @@ impl Record {
         let dir = self.path.parent().unwrap_or(Path::new("."));
         private::sync_dir(dir).map_err(failed("write", dir))
     }
+}
+
+/// Whether a file was there before any build that begins now.
+fn is_old(name: &fs::DirEntry) -> bool {
+    let modified = name.metadata().and_then(|it| it.modified());
+    modified.is_ok_and(|time| time.elapsed().is_ok_and(|age| age > BEGINNING))
 }
 
 /// An entry; `None` when there is none, and `InvalidData` when the file is something else.

@@ -41,7 +41,7 @@ fn an_entry_is_there_until_it_is_ended() {
     let phases = [Phase::Building, Phase::Built { image_id: ami() }, Phase::Accepted { image_id: ami() }];
     for phase in phases {
         record.advance(phase.clone()).unwrap();
-        assert!(journal.abandoned().unwrap().is_empty() && journal.is_live(begun.build));
+        assert!(journal.abandoned().unwrap().is_empty() && journal.knows(begun.build));
         assert!(Record::take(record.path()).unwrap().is_none());
         let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
         assert_eq!((mode(record.path()), mode(&dir.path().join("journal"))), (0o600, 0o700));
@@ -57,7 +57,7 @@ fn an_entry_is_there_until_it_is_ended() {
     let record = Record::take(&path).unwrap().unwrap();
     assert_eq!(record.entry().tags.len(), 2);
     record.end().unwrap();
-    assert!(Record::take(&path).unwrap().is_none() && !journal.is_live(begun.build));
+    assert!(Record::take(&path).unwrap().is_none() && !journal.knows(begun.build));
     assert_eq!(files(dir.path()), 0);
     assert!(matches!(Record::take(&dir.path().join("x.json")), Err(JournalError::NoEntry { .. })));
 }
@@ -98,7 +98,50 @@ fn what_a_crash_leaves_beside_an_entry_is_removed() {
     fs::write(dir.path().join(format!("journal/{build}.json.abc.new")), "{").unwrap();
     fs::write(dir.path().join("journal/notes.txt"), "of a person").unwrap();
     assert!(journal.abandoned().unwrap().is_empty());
+    assert_eq!(files(dir.path()), 3, "a build may be about to begin");
+    for name in fs::read_dir(dir.path().join("journal")).unwrap() {
+        let file = File::options().write(true).open(name.unwrap().path()).unwrap();
+        file.set_modified(std::time::SystemTime::now() - BEGINNING * 2).unwrap();
+    }
+    assert!(journal.abandoned().unwrap().is_empty());
     assert_eq!(files(dir.path()), 1, "a person's own file stays");
+}
+
+#[test]
+fn a_build_begins_while_others_look_for_abandoned_ones() {
+    let dir = tempfile::tempdir().unwrap();
+    let (journal, ended) = (Journal::open(dir.path()), std::sync::atomic::AtomicBool::new(false));
+    std::thread::scope(|scope| {
+        for _ in 0..3 {
+            scope.spawn(|| {
+                while !ended.load(std::sync::atomic::Ordering::Relaxed) {
+                    assert!(journal.abandoned().unwrap().is_empty());
+                }
+            });
+        }
+        let begun: Vec<_> = (0..50).map(|_| journal.begin(entry()).map(Record::end)).collect();
+        ended.store(true, std::sync::atomic::Ordering::Relaxed);
+        assert!(begun.iter().all(|begun| matches!(begun, Ok(Ok(())))), "{begun:?}");
+    });
+}
+
+#[test]
+fn a_build_waits_for_a_lock_that_somebody_has_for_a_moment() {
+    let dir = tempfile::tempdir().unwrap();
+    let (journal, entry) = (Journal::open(dir.path()), entry());
+    private::create_dir(&dir.path().join("journal")).unwrap();
+    let lock = journal.lock(entry.build).unwrap().unwrap();
+    std::thread::scope(|scope| {
+        scope.spawn(move || {
+            std::thread::sleep(Duration::from_millis(100));
+            drop(lock);
+        });
+        journal.begin(entry.clone()).unwrap();
+    });
+    let record = journal.abandoned().unwrap().remove(0);
+    let (_lock, taken) = (record.end().unwrap(), journal.lock(entry.build).unwrap().unwrap());
+    assert!(matches!(journal.begin(entry), Err(JournalError::Taken { .. })), "it waits for ever");
+    drop(taken);
 }
 
 #[test]

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use aws_sdk_ec2::Client;
 use aws_sdk_ec2::config::Region;
-use aws_sdk_ec2::types::{ResourceType, Tag, TagSpecification};
+use aws_sdk_ec2::types::{RequestLaunchTemplateData, ResourceType, Tag, TagSpecification};
 use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 use sindri::backends::aws::sweep::{How, Swept, environment};
 use sindri::backends::aws::{Aws, AwsSettings};
@@ -21,6 +21,9 @@ use uuid::Uuid;
 use crate::support::moto::under_moto;
 
 const HOME: &str = "us-west-2";
+/// What [`things`] makes.
+const KINDS: [&str; 7] =
+    ["launch template", "instance", "volume", "image", "snapshot", "key pair", "security group"];
 const PROVIDER: &str = env!("CARGO_BIN_EXE_terraform-provider-sindri");
 
 fn aws(data_dir: &Path) -> Aws {
@@ -64,6 +67,9 @@ async fn things(ec2: &Client, base: &str, build: &str, deadline: &str) -> String
         .tag_specifications(tags(ResourceType::Instance, &ours))
         .tag_specifications(tags(ResourceType::Volume, &ours));
     let instance = run.send().await.unwrap().instances.unwrap().remove(0).instance_id.unwrap();
+    let data = RequestLaunchTemplateData::builder().image_id(base).build();
+    let template = ec2.create_launch_template().launch_template_name(&name).launch_template_data(data);
+    template.tag_specifications(tags(ResourceType::LaunchTemplate, &ours)).send().await.unwrap();
     let volume = ec2.create_volume().availability_zone("us-west-2a").size(1);
     volume.tag_specifications(tags(ResourceType::Volume, &ours)).send().await.unwrap();
     let image = ec2
@@ -131,7 +137,7 @@ fn only_what_is_overdue_is_removed_without_a_journal() {
         assert_eq!(inventory().await, with_overdue);
         let (good, said) = by_hand(dir.path(), &["--region", "eu-central-1"]);
         assert!(good, "{said}");
-        for kind in ["instance", "volume", "image", "snapshot", "key pair", "security group"] {
+        for kind in KINDS {
             assert!(said.contains(&format!("removed {kind} ")), "{kind}: {said}");
         }
         assert!(said.lines().all(|line| line.ends_with(&format!("in {HOME} of build {overdue}"))), "{said}");
@@ -225,6 +231,107 @@ fn an_entry_that_cannot_be_settled_stays() {
         drop(aws.journal().begin(Entry { access, phase: Phase::Begun, ..begun }).unwrap());
         assert_eq!(by_hand(dir.path(), &[]), (true, "nothing to remove\n".to_owned()));
         assert!(aws.journal().abandoned().unwrap().is_empty());
+    });
+}
+
+/// From now on AWS does not allow this.
+async fn deny(action: &str) {
+    let url = format!("{}/_rig/faults", std::env::var("AWS_ENDPOINT_URL").unwrap());
+    let fault = format!(
+        r#"{{"action": "{action}", "times": 1000000, "status": 403, "code": "UnauthorizedOperation", "message": "no"}}"#
+    );
+    assert!(reqwest::Client::new().post(url).body(fault).send().await.unwrap().status().is_success());
+}
+
+#[test]
+fn what_is_stuck_keeps_nothing_else() {
+    under_moto("what_is_stuck_keeps_nothing_else", async || {
+        let (dir, client, cancel) = (tempfile::tempdir().unwrap(), ec2().await, CancellationToken::new());
+        let (aws, base) = (aws(dir.path()), base(&client).await);
+        let before = inventory().await;
+        let begun = entry(&aws, Phase::Building).await;
+        things(&client, &base, &begun.build.to_string(), &time(1)).await;
+        drop(aws.journal().begin(begun.clone()).unwrap());
+        let overdue = [Uuid::new_v4(), Uuid::new_v4()];
+        for build in &overdue {
+            things(&client, &base, &build.to_string(), &time(-1)).await;
+        }
+        deny("DeleteVolume").await;
+        deny("DescribeSpotInstanceRequests").await;
+        let since = Instant::now();
+        let until = How::Until(tokio::time::Instant::now() + Duration::from_secs(30));
+        let mut swept = aws.recover(Some(HOME), until, &cancel).await.unwrap();
+        swept.extend(aws.sweep_overdue(Some(HOME), until, &cancel).await.unwrap());
+        for build in overdue.iter().chain([&begun.build]) {
+            let build = build.to_string();
+            let removed = |kind: &str| {
+                swept
+                    .iter()
+                    .any(|it| matches!(it, Swept::Removed(it) if it.build == build && it.kind.name() == kind))
+            };
+            assert!(KINDS.iter().filter(|kind| **kind != "volume").all(|kind| removed(kind)), "{swept:?}");
+            let left: Vec<String> = swept
+                .iter()
+                .filter_map(|it| match it {
+                    Swept::Left { build: left, why, .. } if *left == build => Some(why.to_string()),
+                    _ => None,
+                })
+                .collect();
+            let [why] = left.as_slice() else { panic!("{swept:?}") };
+            assert!(why.contains("does not allow ec2:DeleteVolume") && why.contains("volume vol-"), "{why}");
+        }
+        assert!(since.elapsed() < Duration::from_secs(60), "it waited for what never comes");
+        let mut after = inventory().await;
+        assert_eq!(after["volumes"].difference(&before["volumes"]).count(), 3);
+        after.insert("volumes".into(), before["volumes"].clone());
+        assert_eq!(after, before);
+        assert!(aws.journal().knows(begun.build));
+    });
+}
+
+#[test]
+fn there_is_no_waiting_where_there_is_no_time() {
+    under_moto("there_is_no_waiting_where_there_is_no_time", async || {
+        let (dir, client, cancel) = (tempfile::tempdir().unwrap(), ec2().await, CancellationToken::new());
+        let (aws, base) = (aws(dir.path()), base(&client).await);
+        let before = inventory().await;
+        let build = Uuid::new_v4().to_string();
+        things(&client, &base, &build, &time(-1)).await;
+        let now = How::Until(tokio::time::Instant::now());
+        let swept = aws.sweep_overdue(Some(HOME), now, &cancel).await.unwrap();
+        let [Swept::Left { why, .. }] = swept.as_slice() else { panic!("{swept:?}") };
+        assert!(why.to_string().contains("is not gone yet"), "{why}");
+        // It was asked to go all the same, and goes when there is time.
+        let swept = aws.sweep_overdue(Some(HOME), How::Really, &cancel).await.unwrap();
+        assert!(!swept.iter().any(|it| matches!(it, Swept::Left { .. })), "{swept:?}");
+        assert_eq!(inventory().await, before);
+    });
+}
+
+#[test]
+fn a_kept_builder_stays_until_somebody_sweeps_here() {
+    under_moto("a_kept_builder_stays_until_somebody_sweeps_here", async || {
+        let (dir, client, cancel) = (tempfile::tempdir().unwrap(), ec2().await, CancellationToken::new());
+        let (aws, base) = (aws(dir.path()), base(&client).await);
+        let before = inventory().await;
+        let begun = entry(&aws, Phase::Kept).await;
+        things(&client, &base, &begun.build.to_string(), &time(-1)).await;
+        drop(aws.journal().begin(begun.clone()).unwrap());
+        let kept = inventory().await;
+        assert_ne!(kept, before);
+        assert!(aws.recover(Some(HOME), How::Really, &cancel).await.unwrap().is_empty());
+        assert!(aws.sweep_overdue(Some(HOME), How::Really, &cancel).await.unwrap().is_empty());
+        // On another computer, where there is no journal.
+        let other = tempfile::tempdir().unwrap();
+        let (good, said) = by_hand(other.path(), &["--dry-run"]);
+        assert!(good && said.contains("would remove instance"), "{said}");
+        aws.keep(HOME, begun.build).await.unwrap();
+        assert_eq!(by_hand(other.path(), &[]), (true, "nothing to remove\n".to_owned()));
+        assert_eq!(inventory().await, kept);
+        let (good, said) = by_hand(dir.path(), &[]);
+        assert!(good && said.contains("removed instance"), "{said}");
+        assert_eq!(inventory().await, before);
+        assert!(!aws.journal().knows(begun.build));
     });
 }
 

@@ -1,7 +1,10 @@
-//! Makes an image complete: its tags, the key last, for with the key it is found.
+//! What makes a build's things no longer overdue: an image gets complete (its tags, the key last, for with the key it is
+//! found), a builder is kept.
 
 use aws_sdk_ec2::types::Tag;
+use uuid::Uuid;
 
+use super::look::{self, Wanted};
 use crate::backends::aws::image::{snapshots_of, tag};
 use crate::backends::aws::region::Region;
 use crate::backends::aws::{Aws, AwsError, tags};
@@ -35,8 +38,27 @@ async fn without_deadline(region: &Region, id: &str) -> Result<(), AwsError> {
     let Some(ami) = region.fresh_image(id).await? else { return Ok(()) };
     let mut objects = snapshots_of(&ami);
     objects.push(id.to_owned());
+    take_off(region, objects).await?;
+    region.fresh_image(id).await.map(drop)
+}
+
+impl Aws {
+    /// Takes the deadline off all that there is of a build, which stays until somebody sweeps: other computers are to
+    /// leave it alone.
+    ///
+    /// # Errors
+    /// When AWS refuses: with a deadline it is removed once that has passed.
+    pub async fn keep(&self, region: &str, build: Uuid) -> Result<(), AwsError> {
+        let region = self.region(Some(region)).await?;
+        let mut wanted = Wanted { build: build.to_string(), ..Wanted::default() };
+        let things: Vec<String> =
+            look::of_build(&region, &mut wanted).await?.into_iter().map(|thing| thing.id).collect();
+        if things.is_empty() { Ok(()) } else { take_off(&region, things).await }
+    }
+}
+
+async fn take_off(region: &Region, objects: Vec<String>) -> Result<(), AwsError> {
     let deadline = Tag::builder().key(tags::DEADLINE).build();
     let done = region.ec2.delete_tags().set_resources(Some(objects)).tags(deadline).send().await;
-    done.map_err(|error| AwsError::of("DeleteTags", error))?;
-    region.fresh_image(id).await.map(drop)
+    done.map(drop).map_err(|error| AwsError::of("DeleteTags", error))
 }

@@ -12,6 +12,9 @@ use crate::backends::aws::image::snapshots_of;
 use crate::backends::aws::region::{self, Region, filter};
 use crate::backends::aws::{AwsError, tags};
 
+/// As many launch templates as EC2 lists at once.
+const MOST_TEMPLATES: i32 = 200;
+
 /// One thing with a build's tags.
 #[derive(Debug, Clone)]
 pub(super) struct Thing {
@@ -82,6 +85,7 @@ pub(super) async fn with_deadline(region: &Region) -> Result<Vec<Thing>, AwsErro
 /// What is found by tags alone.
 async fn tagged(region: &Region, tag: &Filter) -> Result<Vec<Thing>, AwsError> {
     let mut found = spot_requests(region, tag.clone()).await?;
+    found.extend(launch_templates(region, tag.clone()).await?);
     for instance in region::instances(&region.ec2, tag.clone()).await? {
         let state = instance.state().and_then(|state| state.name());
         if state != Some(&InstanceStateName::Terminated) {
@@ -223,6 +227,28 @@ async fn spot_requests(region: &Region, by: Filter) -> Result<Vec<Thing>, AwsErr
             Ok(orders.filter_map(thing).collect())
         }
     }
+}
+
+/// What Packer orders spot instances from. Who may not ask for them has made none.
+async fn launch_templates(region: &Region, by: Filter) -> Result<Vec<Thing>, AwsError> {
+    let asked = region.ec2.describe_launch_templates().filters(by).max_results(MOST_TEMPLATES);
+    let mut pages = asked.into_paginator().send();
+    let mut found = Vec::new();
+    while let Some(page) = pages.next().await {
+        match page.map_err(|error| AwsError::of("DescribeLaunchTemplates", error)) {
+            Err(AwsError::Denied { .. }) => return Ok(Vec::new()),
+            page => {
+                let page = page?;
+                let templates = page.launch_templates().iter();
+                found.extend(
+                    templates.filter_map(|it| {
+                        Thing::new(Kind::LaunchTemplate, it.launch_template_id(), it.tags())
+                    }),
+                );
+            }
+        }
+    }
+    Ok(found)
 }
 
 #[cfg(test)]

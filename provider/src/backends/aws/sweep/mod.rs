@@ -14,8 +14,11 @@ mod remove;
 
 use std::fmt;
 
+use tokio::time::Instant;
+
 pub use access::{Access, environment};
 pub(in crate::backends::aws) use complete::complete;
+pub(in crate::backends::aws) use overdue::over_by;
 
 use super::AwsError;
 use crate::journal::JournalError;
@@ -25,6 +28,8 @@ use crate::journal::JournalError;
 pub enum Kind {
     /// An order for an instance.
     SpotRequest,
+    /// What such an order was made from.
+    LaunchTemplate,
     /// An instance.
     Instance,
     /// An image that is not complete.
@@ -44,6 +49,7 @@ impl Kind {
     pub fn name(self) -> &'static str {
         match self {
             Self::SpotRequest => "spot request",
+            Self::LaunchTemplate => "launch template",
             Self::Instance => "instance",
             Self::Image => "image",
             Self::Snapshot => "snapshot",
@@ -78,6 +84,8 @@ impl fmt::Display for Remain {
 pub enum How {
     /// Finish or remove it.
     Really,
+    /// Finish or remove it, and leave to whoever looks next what is not gone by then.
+    Until(Instant),
     /// Only tell.
     DryRun,
 }
@@ -89,7 +97,7 @@ pub enum Swept {
     Removed(Remain),
     /// The image had passed all checks. It is complete, or would be, and a look-up finds it.
     Completed(Remain),
-    /// The build cannot be settled now. Its entry stays in the journal.
+    /// The build, or something of it, cannot be settled now. Its entry stays in the journal.
     Left {
         /// The build.
         build: String,
@@ -118,6 +126,16 @@ pub enum SweepError {
     )]
     Stays {
         /// What stays.
+        what: String,
+        /// AWS's last word.
+        why: String,
+    },
+    /// There is no time to wait until it is gone.
+    #[error(
+        "{what} is not gone yet: {why}\nThe next build looks again; `terraform-provider-sindri sweep` waits for it. It costs money until then"
+    )]
+    Late {
+        /// What is left.
         what: String,
         /// AWS's last word.
         why: String,

@@ -2,12 +2,21 @@
 
 use std::collections::BTreeMap;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use uuid::Uuid;
 
 use super::look::{self, Thing};
 use crate::backends::aws::region::Region;
 use crate::backends::aws::{AwsError, tags};
+
+/// How long a build may go on after its time: Packer ends (5 minutes), we remove what it made (5 minutes), and the clock
+/// of whoever looks may be ahead (30 minutes).
+const GRACE: TimeDelta = TimeDelta::minutes(40);
+
+/// When a build must be over on every clock, whose time ends then.
+pub(in crate::backends::aws) fn over_by(end: DateTime<Utc>) -> DateTime<Utc> {
+    end.checked_add_signed(GRACE).unwrap_or(end)
+}
 
 /// Their ids, with what carries a deadline of theirs.
 pub(super) async fn overdue(
@@ -38,6 +47,13 @@ fn past(things: Vec<Thing>, now: DateTime<Utc>) -> BTreeMap<Uuid, Vec<Thing>> {
 mod tests {
     use super::super::Kind;
     use super::*;
+
+    #[test]
+    fn a_build_that_cleans_up_late_is_not_overdue() {
+        let end = DateTime::parse_from_rfc3339("2026-01-02T03:00:00Z").unwrap().to_utc();
+        assert_eq!(over_by(end).to_rfc3339(), "2026-01-02T03:40:00+00:00");
+        assert_eq!(over_by(DateTime::<Utc>::MAX_UTC), DateTime::<Utc>::MAX_UTC);
+    }
 
     #[test]
     fn only_builds_that_must_have_ended_are_overdue() {

@@ -1,15 +1,17 @@
 //! Finishes or removes what builds began that nobody works on any more.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use aws_sdk_ec2::types::ImageState;
 use chrono::{DateTime, TimeDelta, Utc};
+use futures::future::join_all;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::look::{self, Wanted};
 use super::overdue::overdue;
-use super::remove::{RESTLESS, remove};
+use super::remove::{Outcome, RESTLESS, remove};
 use super::{Access, How, Kind, Remain, SweepError, Swept, complete};
 use crate::backends::aws::image::{holders_of, untag};
 use crate::backends::aws::region::Region;
@@ -18,10 +20,12 @@ use crate::journal::{Entry, Journal, Phase, Record};
 
 /// After so long nothing of a killed build is under way any more.
 const SETTLED: TimeDelta = TimeDelta::minutes(10);
+/// What a request that is under way gets when the time is over.
+const LAST_REQUEST: Duration = Duration::from_secs(5);
 
 impl Aws {
     /// Settles what builds of this computer began in AWS that nobody works on: in one region, or in all and with builders
-    /// that are kept for a look. What cannot be settled is told, and stays in the journal.
+    /// that are kept for a look. What cannot be settled is told, and stays in the journal; it keeps no other build.
     ///
     /// # Errors
     /// When the journal cannot be read, or when cancelled.
@@ -31,7 +35,6 @@ impl Aws {
         how: How,
         cancel: &CancellationToken,
     ) -> Result<Vec<Swept>, SweepError> {
-        let mut swept = Vec::new();
         let mut abandoned = self.journal().abandoned()?;
         // The others are free at once for whoever else looks for them.
         abandoned.retain(|record| {
@@ -39,16 +42,11 @@ impl Aws {
             let is_meant = region.is_none_or(|region| region == entry.region && entry.phase != Phase::Kept);
             entry.cloud == CLOUD && is_meant
         });
-        for record in abandoned {
-            let entry = record.entry();
-            let (build, at) = (entry.build.to_string(), entry.region.clone());
-            match self.settle(record, how, cancel).await {
-                Ok(settled) => swept.extend(settled),
-                Err(SweepError::Cancelled) => return Err(SweepError::Cancelled),
-                Err(why) => swept.push(Swept::Left { build, region: at, why }),
-            }
-        }
-        Ok(swept)
+        let settling = abandoned.into_iter().map(|record| async move {
+            let (build, at) = (record.entry().build, record.entry().region.clone());
+            (build, at, in_time(how, build, self.settle_all(record, how, cancel)).await)
+        });
+        all(join_all(settling).await)
     }
 
     /// Settles one build: an image that had passed all checks is made complete, all else is removed. The entry ends when
@@ -62,6 +60,17 @@ impl Aws {
         how: How,
         cancel: &CancellationToken,
     ) -> Result<Vec<Swept>, SweepError> {
+        let Outcome { done, stays } = self.settle_all(record, how, cancel).await?;
+        stays.map_or(Ok(done), Err)
+    }
+
+    /// Settles one build, and tells what was done when something stays, too.
+    async fn settle_all(
+        &self,
+        record: Record,
+        how: How,
+        cancel: &CancellationToken,
+    ) -> Result<Outcome<Vec<Swept>>, SweepError> {
         let entry = record.entry().clone();
         let mut swept = Vec::new();
         if entry.phase != Phase::Begun {
@@ -70,14 +79,18 @@ impl Aws {
             let completed = complete_accepted(aws, &entry, how).await?;
             let region = aws.region(Some(&entry.region)).await?;
             let wanted = wanted(&entry, completed.is_some());
-            swept.extend(clear(&region, wanted, restlessness(&entry), how, cancel).await?);
             swept.extend(completed.map(Swept::Completed));
+            let cleared = clear(&region, wanted, restlessness(&entry), how, cancel).await?;
+            swept.extend(cleared.done);
+            if cleared.stays.is_some() {
+                return Ok(Outcome { done: swept, stays: cleared.stays });
+            }
         }
-        if how == How::Really {
+        if how != How::DryRun {
             self.remove_dir(entry.build);
             record.end()?;
         }
-        Ok(swept)
+        Ok(Outcome { done: swept, stays: None })
     }
 
     /// What a killed build had on this computer: its key, and steps with secrets in them.
@@ -91,10 +104,11 @@ impl Aws {
         }
     }
 
-    /// Removes what builds left in a region whose deadline has passed, wherever they ran.
+    /// Removes what builds left in a region whose deadline has passed, wherever they ran, but for those in the journal:
+    /// of these [`recover`](Self::recover) knows more. What cannot be removed is told, and keeps no other build.
     ///
     /// # Errors
-    /// When AWS refuses, or when cancelled.
+    /// When AWS refuses to list them, or when cancelled.
     pub async fn sweep_overdue(
         &self,
         region: Option<&str>,
@@ -102,18 +116,22 @@ impl Aws {
         cancel: &CancellationToken,
     ) -> Result<Vec<Swept>, SweepError> {
         let region = self.region(region).await?;
-        let mut swept = Vec::new();
-        for build in self.overdue(&region, Utc::now()).await? {
+        let region = &region;
+        let overdue = self.overdue(region, Utc::now());
+        let overdue =
+            within(how, overdue).await.ok_or_else(|| late("what other builds left".to_owned()))??;
+        let clearing = overdue.into_iter().map(|build| async move {
             let wanted = Wanted { build: build.to_string(), ..Wanted::default() };
-            swept.extend(clear(&region, wanted, 1, how, cancel).await?);
-        }
-        Ok(swept)
+            let cleared = in_time(how, build, clear(region, wanted, 1, how, cancel)).await;
+            (build, region.name.clone(), cleared)
+        });
+        all(join_all(clearing).await)
     }
 
-    /// Builds that are past their deadline and on which nobody works here: clocks differ.
+    /// Builds that are past their deadline and of which nothing is known here: clocks differ, and a builder may be kept.
     async fn overdue(&self, region: &Region, now: DateTime<Utc>) -> Result<Vec<Uuid>, AwsError> {
         let journal: Journal = self.journal();
-        Ok(overdue(region, now).await?.into_keys().filter(|build| !journal.is_live(*build)).collect())
+        Ok(overdue(region, now).await?.into_keys().filter(|build| !journal.knows(*build)).collect())
     }
 
     /// AWS as the build came to it, with the same account; `None` when that is how we come to it.
@@ -143,7 +161,7 @@ async fn complete_accepted(aws: &Aws, entry: &Entry, how: How) -> Result<Option<
     let has_others = holders_of(&ami).iter().any(|holder| *holder != entry.holder);
     let is_wanted = entry.share || (is_complete && has_others);
     let is_completed = is_wanted && ami.state() == Some(&ImageState::Available);
-    if how == How::Really {
+    if how != How::DryRun {
         // Whoever would hold it does not know of it.
         let holder = format!("{}{}", tags::HOLDER, entry.holder);
         let key = (!is_completed).then(|| tags::KEY.to_owned());
@@ -184,13 +202,56 @@ async fn clear(
     quiet_looks: u32,
     how: How,
     cancel: &CancellationToken,
-) -> Result<Vec<Swept>, SweepError> {
-    let remains: Vec<Remain> = match how {
-        How::Really => remove(region, wanted, quiet_looks, cancel).await?.into_iter().collect(),
+) -> Result<Outcome<Vec<Swept>>, SweepError> {
+    let Outcome { done, stays } = match how {
+        How::Really | How::Until(_) => remove(region, wanted, quiet_looks, how, cancel).await,
         How::DryRun => {
             let found = look::of_build(region, &mut wanted).await?;
-            found.iter().map(|thing| thing.remain(region, &wanted.build)).collect()
+            let done = found.iter().map(|thing| thing.remain(region, &wanted.build)).collect();
+            Outcome { done, stays: None }
         }
     };
-    Ok(remains.into_iter().map(Swept::Removed).collect())
+    Ok(Outcome { done: done.into_iter().map(Swept::Removed).collect(), stays })
+}
+
+/// A build, its region, and what became of it.
+type Settled = (Uuid, String, Result<Outcome<Vec<Swept>>, SweepError>);
+
+/// What became of several builds, of which none keeps another.
+fn all(settled: Vec<Settled>) -> Result<Vec<Swept>, SweepError> {
+    let mut swept = Vec::new();
+    for (build, region, outcome) in settled {
+        let (done, stays) = match outcome {
+            Ok(Outcome { done, stays }) => (done, stays),
+            Err(why) => (Vec::new(), Some(why)),
+        };
+        swept.extend(done);
+        match stays {
+            None => {}
+            Some(SweepError::Cancelled) => return Err(SweepError::Cancelled),
+            Some(why) => swept.push(Swept::Left { build: build.to_string(), region, why }),
+        }
+    }
+    Ok(swept)
+}
+
+/// The end of what settles a build, also when AWS does not answer.
+async fn in_time<T>(
+    how: How,
+    build: Uuid,
+    settling: impl Future<Output = Result<T, SweepError>>,
+) -> Result<T, SweepError> {
+    within(how, settling).await.unwrap_or_else(|| Err(late(format!("what build {build} made"))))
+}
+
+/// `None` when the time is over.
+async fn within<T>(how: How, doing: impl Future<Output = T>) -> Option<T> {
+    match how {
+        How::Until(end) => tokio::time::timeout_at(end + LAST_REQUEST, doing).await.ok(),
+        How::Really | How::DryRun => Some(doing.await),
+    }
+}
+
+fn late(what: String) -> SweepError {
+    SweepError::Late { what, why: "AWS takes long to answer".to_owned() }
 }

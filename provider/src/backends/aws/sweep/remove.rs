@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::look::{self, Thing, Wanted};
-use super::{Kind, Remain, SweepError};
+use super::{How, Kind, Remain, SweepError};
 use crate::backends::aws::AwsError;
 use crate::backends::aws::region::Region;
 
@@ -34,64 +34,110 @@ const NOT_YET: [&str; 8] = [
     "SnapshotCreationPerVolumeRateExceeded",
 ];
 
-/// Removes all of a build but complete images. Returns what there was.
-///
-/// # Errors
-/// When AWS refuses, keeps something in use for long, or when cancelled.
+/// What came of removing a build's things, or of settling it.
+#[derive(Debug)]
+pub(super) struct Outcome<T> {
+    /// What was done.
+    pub(super) done: T,
+    /// Why something is left.
+    pub(super) stays: Option<SweepError>,
+}
+
+/// Removes all of a build but complete images. What AWS does not let go of keeps nothing else.
 pub(super) async fn remove(
     region: &Region,
     mut wanted: Wanted,
-    mut quiet_looks: u32,
+    quiet_looks: u32,
+    how: How,
     cancel: &CancellationToken,
-) -> Result<BTreeSet<Remain>, SweepError> {
-    let (mut removed, mut quiet, mut pause) = (BTreeSet::new(), 0, LOOK);
-    let begun = Instant::now();
+) -> Outcome<BTreeSet<Remain>> {
+    let mut removed = BTreeSet::new();
+    let stays = remove_all(region, &mut wanted, quiet_looks, how, &mut removed, cancel).await.err();
+    Outcome { done: removed, stays }
+}
+
+/// Removes; `removed` is what is gone, also when something stays.
+async fn remove_all(
+    region: &Region,
+    wanted: &mut Wanted,
+    mut quiet_looks: u32,
+    how: How,
+    removed: &mut BTreeSet<Remain>,
+    cancel: &CancellationToken,
+) -> Result<(), SweepError> {
+    let (mut quiet, mut pause) = (0, LOOK);
+    let until = if let How::Until(until) = how { until } else { Instant::now() + LONGEST };
+    let mut asked = BTreeSet::new();
     loop {
-        let found = look::of_build(region, &mut wanted).await?;
-        if found.is_empty() {
-            quiet += 1;
-            if quiet >= quiet_looks {
-                return Ok(removed);
-            }
-        } else {
-            quiet = 0;
-        }
+        let found = look::of_build(region, wanted).await?;
         if found.iter().any(|thing| thing.kind == Kind::Image) {
             quiet_looks = RESTLESS;
         }
-        let refused = remove_each(region, &found).await?;
-        removed.extend(found.iter().map(|thing| thing.remain(region, &wanted.build)));
-        if begun.elapsed() > LONGEST {
-            let what: Vec<String> =
-                found.iter().map(|thing| thing.remain(region, &wanted.build).to_string()).collect();
-            let why = refused.unwrap_or_else(|| "it is still there".to_owned());
-            return Err(SweepError::Stays { what: what.join(", "), why });
+        let left: BTreeSet<Remain> = found.iter().map(|it| it.remain(region, &wanted.build)).collect();
+        removed.extend(asked.difference(&left).cloned());
+        let refused = remove_each(region, &found).await;
+        asked.extend(left.iter().cloned());
+        // Nothing changes any more when there is nothing, or all that there is was refused for good.
+        quiet = if refused.iter().filter(|it| it.for_good).count() == found.len() { quiet + 1 } else { 0 };
+        if found.is_empty() && quiet >= quiet_looks {
+            return Ok(());
+        }
+        let is_stuck = !found.is_empty() && quiet >= RESTLESS;
+        if is_stuck || Instant::now() >= until {
+            return Err(stays(&left, &refused, is_stuck || how == How::Really));
         }
         tokio::select! {
-            () = tokio::time::sleep(pause) => pause = LONGEST_LOOK.min(pause.mul_f32(1.5)),
+            () = tokio::time::sleep_until(until.min(Instant::now() + pause)) => {
+                pause = LONGEST_LOOK.min(pause.mul_f32(1.5));
+            }
             () = cancel.cancelled() => return Err(SweepError::Cancelled),
         }
     }
 }
 
-/// Asks for each to go. Returns why one of them does not yet.
-async fn remove_each(region: &Region, found: &[Thing]) -> Result<Option<String>, AwsError> {
-    let has_instance = found.iter().any(|thing| thing.kind == Kind::Instance);
-    let mut refused = None;
+/// Why a build is not gone: for good, or for now.
+fn stays(left: &BTreeSet<Remain>, refused: &[Refused], for_good: bool) -> SweepError {
+    let mut what = left.iter().map(Remain::to_string).collect::<Vec<_>>().join(", ");
+    let why: BTreeSet<&str> = refused.iter().map(|it| it.why.as_str()).collect();
+    let mut why = why.into_iter().collect::<Vec<_>>().join("; ");
+    if what.is_empty() {
+        "what AWS may still make".clone_into(&mut what);
+        "it was asked for a short while ago".clone_into(&mut why);
+    } else if why.is_empty() {
+        "it is still there".clone_into(&mut why);
+    }
+    if for_good { SweepError::Stays { what, why } } else { SweepError::Late { what, why } }
+}
+
+/// One thing that does not go.
+struct Refused {
+    why: String,
+    /// Not only until something else is gone.
+    for_good: bool,
+}
+
+/// Asks for each to go. Returns why some of them do not.
+async fn remove_each(region: &Region, found: &[Thing]) -> Vec<Refused> {
+    let (mut refused, mut has_ending, mut has_stuck) = (Vec::new(), false, false);
     for thing in found {
-        if has_instance && matches!(thing.kind, Kind::Volume | Kind::SecurityGroup) {
-            // In use until it has ended; most volumes end with it.
+        if has_ending && matches!(thing.kind, Kind::Volume | Kind::SecurityGroup) {
+            // In use until the instance has ended; most volumes end with it.
             continue;
         }
-        match remove_one(region, thing).await {
-            Err(error) if error.code().is_some_and(|code| NOT_YET.contains(&code)) => {
-                refused = Some(error.to_string());
-            }
-            Err(error) if error.is_gone() => {}
-            other => other?,
-        }
+        let why = remove_one(region, thing).await.err().filter(|error| !error.is_gone());
+        // Nothing waits for what is in use by something that stays.
+        let for_good = why.as_ref().is_some_and(|error| !is_for_now(error, has_stuck));
+        has_stuck |= for_good && matches!(thing.kind, Kind::Instance | Kind::Image);
+        has_ending |= !for_good && thing.kind == Kind::Instance;
+        refused.extend(why.map(|error| Refused { why: error.to_string(), for_good }));
     }
-    Ok(refused)
+    refused
+}
+
+/// Whether a refusal will pass.
+fn is_for_now(error: &AwsError, has_stuck: bool) -> bool {
+    let is_not_yet = error.code().is_some_and(|code| NOT_YET.contains(&code));
+    error.is_ambiguous() || (is_not_yet && !has_stuck)
 }
 
 async fn remove_one(region: &Region, thing: &Thing) -> Result<(), AwsError> {
@@ -106,6 +152,9 @@ async fn remove_one(region: &Region, thing: &Thing) -> Result<(), AwsError> {
             "CancelSpotInstanceRequests",
             ec2.cancel_spot_instance_requests().spot_instance_request_ids(id)
         ),
+        Kind::LaunchTemplate => {
+            ask!("DeleteLaunchTemplate", ec2.delete_launch_template().launch_template_id(id))
+        }
         Kind::Instance => ask!("TerminateInstances", ec2.terminate_instances().instance_ids(id)),
         Kind::Image => {
             ask!("DeregisterImage", ec2.deregister_image().image_id(id))?;
@@ -116,5 +165,46 @@ async fn remove_one(region: &Region, thing: &Thing) -> Result<(), AwsError> {
         Kind::Volume => ask!("DeleteVolume", ec2.delete_volume().volume_id(id)),
         Kind::KeyPair => ask!("DeleteKeyPair", ec2.delete_key_pair().key_pair_id(id)),
         Kind::SecurityGroup => ask!("DeleteSecurityGroup", ec2.delete_security_group().group_id(id)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_passes_unless_what_it_waits_for_stays() {
+        let refused = |code: &str| AwsError::Refused {
+            operation: "DeleteVolume",
+            code: code.into(),
+            message: String::new(),
+            request_id: String::new(),
+        };
+        let (action, message, request_id) = ("ec2:DeleteVolume".into(), String::new(), String::new());
+        let denied = AwsError::Denied { action, message, request_id };
+        for (error, has_stuck, for_now) in [
+            (refused("VolumeInUse"), false, true),
+            (refused("VolumeInUse"), true, false),
+            (refused("InternalError"), true, true),
+            (refused("OperationNotPermitted"), false, false),
+            (denied, false, false),
+        ] {
+            assert_eq!(is_for_now(&error, has_stuck), for_now, "{error}");
+        }
+    }
+
+    #[test]
+    fn what_stays_says_why_and_what_to_do() {
+        let left: BTreeSet<Remain> = ["vol-1", "vol-2"]
+            .map(|id| Remain { kind: Kind::Volume, id: id.into(), region: "r".into(), build: "b".into() })
+            .into();
+        let refused =
+            [Refused { why: "no".into(), for_good: true }, Refused { why: "no".into(), for_good: true }];
+        let told = stays(&left, &refused, true).to_string();
+        assert!(told.starts_with(
+            "volume vol-1 in r of build b, volume vol-2 in r of build b cannot be removed: no\n"
+        ));
+        assert!(stays(&left, &[], false).to_string().contains("not gone yet: it is still there\n"));
+        assert!(stays(&BTreeSet::new(), &[], false).to_string().starts_with("what AWS may still make"));
     }
 }

@@ -36,7 +36,7 @@ use uuid::Uuid;
 use self::access::Access;
 use super::AwsImageSpec;
 use crate::backends::aws::region::Region;
-use crate::backends::aws::sweep::{How, Swept};
+use crate::backends::aws::sweep::{self, How, Swept};
 use crate::backends::aws::{Aws, CLOUD, tags};
 use crate::domain::backend::causes;
 use crate::domain::{BackendError, BuildRequest, Built, Image, ImageBackend, ImageBuilder, OnError};
@@ -50,6 +50,8 @@ const TAIL: usize = 20;
 const RETRY: Duration = Duration::from_millis(250);
 /// How long a build that failed may take to remove what it made. What stays is in the journal.
 const CLEANING: Duration = Duration::from_secs(5 * 60);
+/// How long a build waits for what killed builds left to go.
+const RECOVERING: Duration = Duration::from_secs(60);
 
 /// Programs that a build uses.
 #[derive(Debug, Clone)]
@@ -163,8 +165,9 @@ impl AwsBuilder {
     /// Finishes or removes what killed builds left in the region: what is finished may be the image that is asked for.
     async fn recover(&self, request: &BuildRequest) {
         let (region, cancel) = (Some(self.spec.region.as_str()), &request.cancel);
-        let recovered = self.aws.recover(region, How::Really, cancel).await;
-        let overdue = self.aws.sweep_overdue(region, How::Really, cancel).await;
+        let end = tokio::time::Instant::now() + RECOVERING;
+        let recovered = self.aws.recover(region, How::Until(end - RECOVERING / 3), cancel).await;
+        let overdue = self.aws.sweep_overdue(region, How::Until(end), cancel).await;
         for swept in [recovered, overdue] {
             match swept {
                 Ok(swept) => swept.iter().for_each(tell),
@@ -260,7 +263,7 @@ impl Build<'_> {
             tags: BTreeMap::new(),
             access: self.aws.access().await?,
             started_at: Utc::now(),
-            deadline: request.deadline,
+            deadline: sweep::over_by(request.deadline),
             phase: Phase::Begun,
         })
     }
@@ -302,7 +305,7 @@ impl Build<'_> {
     fn tags(&self) -> BTreeMap<String, String> {
         let mut all = BTreeMap::from([(tags::NAME.to_owned(), self.name.clone())]);
         all.extend(self.request.labels.tags.clone());
-        let deadline = self.request.deadline.to_rfc3339_opts(SecondsFormat::Secs, true);
+        let deadline = sweep::over_by(self.request.deadline).to_rfc3339_opts(SecondsFormat::Secs, true);
         all.extend([(tags::BUILD.to_owned(), self.id.to_string()), (tags::DEADLINE.to_owned(), deadline)]);
         all
     }
