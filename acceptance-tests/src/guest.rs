@@ -1,6 +1,6 @@
 //! A shell in a guest, through the `ssh` that a user has.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
@@ -34,6 +34,11 @@ impl Guest {
             user: user.with_context(|| format!("no user in {command:?}"))?,
             key: text(&vm["ssh_private_key_path"], "ssh_private_key_path")?.into(),
         })
+    }
+
+    /// Host, port, user and key: what else may reach it by.
+    pub fn login(&self) -> (&str, u64, &str, &Path) {
+        (&self.host, self.port, &self.user, &self.key)
     }
 
     /// Another key than the VM's own.

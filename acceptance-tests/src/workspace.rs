@@ -6,7 +6,7 @@
 use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Output};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -158,6 +158,17 @@ impl Workspace {
         command.args(arguments).current_dir(self.path()).env_clear();
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         Running::start(command, format!("{} {}", self.cli.name(), arguments.join(" ")))
+    }
+
+    /// Runs the provider's binary by hand, in this workspace's environment.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn provider(&self, arguments: &[&str]) -> Result<Output> {
+        let mut command = Command::new(provider_folder()?.join("terraform-provider-sindri"));
+        command.args(arguments).env_clear();
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
+        command.output().context("starting the provider by hand")
     }
 
     /// `apply`, left running.

@@ -1,5 +1,6 @@
 //! What a user does, under real programs. One program, so that all processors have work until its last test.
 
+mod aws_build;
 mod aws_image;
 mod aws_lookup;
 mod aws_vm;
