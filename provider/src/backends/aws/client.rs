@@ -23,7 +23,7 @@ use super::error::ATTEMPTS;
 use super::region::Region;
 use super::settings::DEFAULT_REGION;
 use super::{AwsError, AwsSettings};
-use crate::domain::BackendError;
+use crate::domain::{BackendError, CacheKey};
 
 /// The first pause before a request is tried again; it doubles, and each is drawn at random up to that.
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
@@ -51,6 +51,11 @@ impl Aws {
             account: OnceCell::new(),
             regions: Mutex::default(),
         }
+    }
+
+    /// The lock of those on this computer who build an image of this key.
+    pub(super) fn turn_path(&self, region: &str, key: &CacheKey) -> PathBuf {
+        self.data_dir.join("locks").join(format!("aws-{region}-{key}"))
     }
 
     /// A build's own folder: its key, its steps, what Packer is given.

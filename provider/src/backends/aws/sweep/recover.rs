@@ -17,6 +17,7 @@ use crate::backends::aws::image::{holders_of, untag};
 use crate::backends::aws::region::Region;
 use crate::backends::aws::{Aws, AwsError, CLOUD, tags};
 use crate::journal::{Entry, Journal, Phase, Record};
+use crate::process::lock;
 
 /// After so long nothing of a killed build is under way any more.
 const SETTLED: TimeDelta = TimeDelta::minutes(10);
@@ -88,9 +89,20 @@ impl Aws {
         }
         if how != How::DryRun {
             self.remove_dir(entry.build);
+            self.remove_turn(&entry);
             record.end()?;
         }
         Ok(Outcome { done: swept, stays: None })
+    }
+
+    /// The file of the lock that a killed build held, unless somebody holds it now.
+    fn remove_turn(&self, entry: &Entry) {
+        let path = self.turn_path(&entry.region, &entry.key);
+        if path.exists()
+            && let Ok(Some(_lock)) = lock::try_open(&path)
+        {
+            let _ = std::fs::remove_file(&path);
+        }
     }
 
     /// What a killed build had on this computer: its key, and steps with secrets in them.

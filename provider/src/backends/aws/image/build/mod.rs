@@ -145,10 +145,9 @@ impl ImageBuilder for AwsBuilder {
 impl AwsBuilder {
     /// Waits until nobody else on this computer builds this key in this region.
     async fn turn(&self, request: &BuildRequest) -> Result<Turn, BackendError> {
-        let dir = self.aws.data_dir.join("locks");
         let failed = |error: io::Error| BackendError::failed("waiting for another build of the image", error);
-        private::create_dir(&dir).map_err(failed)?;
-        let path = dir.join(format!("aws-{}-{}", self.spec.region, request.key));
+        let path = self.aws.turn_path(&self.spec.region, &request.key);
+        private::create_dir(path.parent().unwrap_or(&self.aws.data_dir)).map_err(failed)?;
         loop {
             if let Some(file) = lock::try_open(&path).map_err(failed)? {
                 return Ok(Turn { path, _file: file });
