@@ -117,8 +117,67 @@ fn a_plan_shows_the_ami_and_its_last_holder_deletes_it() -> Result<()> {
         let held = workspace.destroy()?;
         ensure!(held.warnings().iter().any(|one| one.mentions("still need it")), "{held}");
         other.converged()?;
-        other.destroy()?;
+        // For a while EC2 takes the snapshot for used by the AMI that was just deregistered.
+        let message = "The snapshot is currently in use.";
+        let lagging = Fault::Error { status: 400, code: "InvalidSnapshot.InUse", message };
+        moto.fault("DeleteSnapshot", 2, lagging)?;
+        let destroyed = other.destroy()?;
+        ensure!(destroyed.warnings().is_empty(), "{destroyed}");
         nothing_left(&moto)
+    })
+}
+
+#[test]
+fn labels_that_a_copy_did_not_take_are_tried_again() -> Result<()> {
+    each_cli(|cli| {
+        let host = Host::new()?;
+        let (moto, workspace) = scenario(&host, cli)?;
+        let id = built(&moto, &workspace)?;
+        let mut variables = aws(json!({ "ami_regions": [THERE, FAR] }));
+        workspace.variables(&variables)?;
+        workspace.apply()?;
+        variables["tags"] = json!({ "team": "a" });
+        workspace.variables(&variables)?;
+        moto.fault("CreateTags", 1, DENIED)?;
+        let errors = workspace.apply_with(&[])?.fails()?;
+        ensure!(errors.iter().any(|one| one.mentions("ec2:CreateTags") && one.mentions(FAR)), "{errors:?}");
+        let there = copy(&workspace, THERE)?;
+        ensure!(
+            described(&moto, THERE, &there)?.contains("<key>team</key>"),
+            "one failure stopped the other"
+        );
+        ensure!(!described(&moto, HOME, &id)?.contains("<key>team</key>"), "nobody will know what is left");
+        assert_eq!(workspace.plan()?.action(IMAGE), "update");
+        workspace.apply()?;
+        workspace.converged()?;
+        for (region, id) in [(HOME, id), (THERE, there), (FAR, copy(&workspace, FAR)?)] {
+            ensure!(described(&moto, region, &id)?.contains("<key>team</key>"), "no tag in {region}");
+        }
+        workspace.destroy()?;
+        nothing_left(&moto)
+    })
+}
+
+#[test]
+fn a_plan_without_a_look_holds_what_it_promised() -> Result<()> {
+    each_cli(|cli| {
+        let host = Host::new()?;
+        let (moto, workspace) = scenario(&host, cli)?;
+        let id = built(&moto, &workspace)?;
+        set_aws(&workspace, json!({ "ami_regions": [THERE] }))?;
+        workspace.apply()?;
+        let there = copy(&workspace, THERE)?;
+        moto.ec2_in(THERE, "DeregisterImage", &[("ImageId", there.as_str())])?;
+        set_aws(&workspace, json!({ "ami_regions": [THERE], "share": { "account_ids": [FRIEND] } }))?;
+        workspace.apply_with(&["-refresh=false"])?.succeeds()?;
+        workspace.apply()?;
+        workspace.converged()?;
+        let again = copy(&workspace, THERE)?;
+        ensure!(again != there, "the copy is not made again");
+        for (region, id) in [(HOME, &id), (THERE, &again)] {
+            ensure!(permissions(&moto, region, id)?.contains(FRIEND), "not shared in {region}");
+        }
+        workspace.destroy().map(drop)
     })
 }
 
@@ -338,6 +397,14 @@ fn an_imported_image_stays_as_it_is() -> Result<()> {
             ensure!(!refused.success && flat.contains(why), "{wrong}: {refused}");
             workspace.import(IMAGE, &format!("aws/{HOME}/{id}"))?.succeeds()?;
         }
+        // The claim on it may be that of a state that lives.
+        let held = workspace.destroy()?;
+        ensure!(held.warnings().iter().any(|one| one.mentions("imported and has no claim")), "{held}");
+        let told = described(&moto, HOME, &id)?;
+        let (_, rest) = told.split_once("sindri_holder_").context("the claim is gone")?;
+        let claim = format!("sindri_holder_{}", rest.split('<').next().unwrap_or_default());
+        moto.ec2("DeleteTags", &[("ResourceId.1", id.as_str()), ("Tag.1.Key", claim.as_str())])?;
+        workspace.import(IMAGE, &format!("aws/{HOME}/{id}"))?.succeeds()?;
         workspace.destroy()?;
         nothing_left(&moto)?;
 

@@ -158,6 +158,12 @@ pub trait ImageBackend: Send + Sync {
     /// Images with this key that are complete and intact, the oldest first.
     async fn find(&self, key: &CacheKey) -> Result<Vec<Image>, BackendError>;
 
+    /// The same as they are in this moment, for whoever would build one otherwise: what [`Self::find`] knows may be as
+    /// old as the process.
+    async fn find_now(&self, key: &CacheKey) -> Result<Vec<Image>, BackendError> {
+        self.find(key).await
+    }
+
     /// One image.
     ///
     /// # Errors
@@ -177,13 +183,15 @@ pub trait ImageBackend: Send + Sync {
     async fn holders(&self, id: &str) -> Result<Vec<Holder>, BackendError>;
 
     /// Gives up a claim; the last one to do so deletes the image, unless it is to be retained. `copies` are those that
-    /// state knows of: they go with it, and also when the image itself is gone already.
+    /// state knows of: they go with it, and also when the image itself is gone already. What was not deleted when it is
+    /// cancelled can be deleted by doing it again.
     async fn release(
         &self,
         id: &str,
         holder: Option<&Holder>,
         retain: bool,
         copies: &Copies,
+        cancel: &CancellationToken,
     ) -> Result<Released, BackendError>;
 
     /// Changes what can change without a rebuild.

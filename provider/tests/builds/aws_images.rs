@@ -9,7 +9,8 @@ use aws_sdk_ec2::config::Region;
 use aws_sdk_ec2::types::{ResourceType, Tag, TagSpecification};
 use sindri::backends::aws::{Aws, AwsSettings};
 use sindri::domain::backend::Released;
-use sindri::domain::{CacheKey, Copies, Holder, ImageBackend, LabelChange};
+use sindri::domain::{BackendError, CacheKey, Copies, Holder, ImageBackend, LabelChange};
+use tokio_util::sync::CancellationToken;
 
 use crate::support::moto::under_moto;
 
@@ -22,6 +23,11 @@ fn key(digit: &str) -> CacheKey {
 /// Each is a process of its own, as far as what it remembers goes.
 fn images() -> impl ImageBackend {
     Arc::new(Aws::new(AwsSettings::default(), "/nonexistent".into())).images(Some(HOME))
+}
+
+/// Nobody stops it.
+fn go() -> CancellationToken {
+    CancellationToken::new()
 }
 
 async fn ec2(region: &'static str) -> Client {
@@ -88,15 +94,93 @@ fn the_last_holder_deletes_an_image_with_its_copies() {
         expected.sort();
         assert_eq!(holders, expected);
         assert_eq!(
-            backend.release(&id, Some(&one), false, &Copies::new()).await.unwrap(),
+            backend.release(&id, Some(&one), false, &Copies::new(), &go()).await.unwrap(),
             Released::Held { others: 1 }
         );
         assert_eq!(backend.get(&id).await.unwrap().artifacts["eu-central-1"].image_id, copy);
-        let deleted = images().release(&id, Some(&other), false, &Copies::new()).await.unwrap();
+        let deleted = images().release(&id, Some(&other), false, &Copies::new(), &go()).await.unwrap();
         assert_eq!(deleted, Released::Deleted { left: Vec::new() });
         assert_eq!((snapshots(&here).await, snapshots(&there).await), (0, 0));
         assert!(images().get(&id).await.unwrap_err().is_not_found());
-        assert!(images().release(&id, None, false, &Copies::new()).await.unwrap_err().is_not_found());
+        assert!(images().release(&id, None, false, &Copies::new(), &go()).await.unwrap_err().is_not_found());
+    });
+}
+
+#[test]
+fn an_image_that_came_up_meanwhile_is_found_by_who_looks_now() {
+    under_moto("an_image_that_came_up_meanwhile_is_found_by_who_looks_now", async || {
+        let client = ec2(HOME).await;
+        let (backend, wanted) = (images(), key("1"));
+        assert!(backend.find(&wanted).await.unwrap().is_empty());
+        let tags = [("sindri_key", wanted.as_str())];
+        let id = register(&client, "late", &tags).await;
+        register(&client, "a copy", &[tags[0], ("sindri_copy_of", "eu-central-1/ami-1")]).await;
+        assert!(backend.find(&wanted).await.unwrap().is_empty());
+        for found in [backend.find_now(&wanted).await.unwrap(), backend.find(&wanted).await.unwrap()] {
+            assert_eq!(found.into_iter().map(|image| image.id).collect::<Vec<_>>(), [id.as_str()]);
+        }
+    });
+}
+
+/// Each has read that the other holds it.
+#[test]
+fn of_two_that_let_go_at_once_one_deletes_the_image() {
+    under_moto("of_two_that_let_go_at_once_one_deletes_the_image", async || {
+        let client = ec2(HOME).await;
+        for number in 0..10 {
+            let id = register(&client, &format!("held-{number}"), &[("sindri_key", key("1").as_str())]).await;
+            let (one, other) = (Holder::random(), Holder::random());
+            for holder in [&one, &other] {
+                images().hold(&id, holder).await.unwrap();
+            }
+            let (here, there, none, go) = (images(), images(), Copies::new(), go());
+            let released = tokio::join!(
+                here.release(&id, Some(&one), false, &none, &go),
+                there.release(&id, Some(&other), false, &none, &go)
+            );
+            for one in [released.0, released.1] {
+                assert!(one.is_ok() || one.as_ref().is_err_and(|error| error.is_not_found()), "{one:?}");
+            }
+            assert!(images().get(&id).await.unwrap_err().is_not_found());
+            assert_eq!(snapshots(&client).await, 0);
+        }
+    });
+}
+
+#[test]
+fn a_stop_ends_a_deletion() {
+    under_moto("a_stop_ends_a_deletion", async || {
+        let client = ec2(HOME).await;
+        let id = register(&client, "stays", &[("sindri_key", key("1").as_str())]).await;
+        let stop = go();
+        stop.cancel();
+        let stopped = images().release(&id, None, false, &Copies::new(), &stop).await.unwrap_err();
+        assert!(matches!(stopped, BackendError::Cancelled { .. }), "{stopped:?}");
+        assert!(images().get(&id).await.is_ok());
+    });
+}
+
+/// As copies are that were deregistered while EC2 was still making them.
+#[test]
+fn what_a_lost_image_left_goes_with_it() {
+    under_moto("what_a_lost_image_left_goes_with_it", async || {
+        let client = ec2(HOME).await;
+        let volume = client.create_volume().availability_zone("us-west-2a").size(1).send().await.unwrap();
+        let volume = volume.volume_id.unwrap();
+        let ours = Tag::builder().key("sindri_key").value("x").build();
+        let ours = TagSpecification::builder().resource_type(ResourceType::Snapshot).tags(ours).build();
+        let id = "ami-0123456789abcdef0";
+        for (text, tags) in [
+            (format!("Copied for DestinationAmi {id} from SourceAmi ami-1 for SourceSnapshot snap-1."), true),
+            (format!("Copied for DestinationAmi ami-2 from SourceAmi {id} for SourceSnapshot snap-1."), true),
+            (format!("Created by CreateImage(i-1) for {id}"), false),
+        ] {
+            let asked = client.create_snapshot().volume_id(&volume).description(text);
+            asked.set_tag_specifications(tags.then(|| vec![ours.clone()])).send().await.unwrap();
+        }
+        let gone = images().release(id, None, false, &Copies::new(), &go()).await.unwrap_err();
+        assert!(gone.is_not_found(), "{gone:?}");
+        assert_eq!(snapshots(&client).await, 2);
     });
 }
 
@@ -109,13 +193,13 @@ fn what_is_not_ours_or_is_to_stay_is_not_deleted() {
         let holder = Holder::random();
         backend.hold(&id, &holder).await.unwrap();
         assert_eq!(
-            backend.release(&id, Some(&holder), true, &Copies::new()).await.unwrap(),
+            backend.release(&id, Some(&holder), true, &Copies::new(), &go()).await.unwrap(),
             Released::Retained
         );
         assert!(backend.holders(&id).await.unwrap().is_empty());
         let tag = Tag::builder().key("sindri_key").build();
         client.delete_tags().resources(&id).tags(tag).send().await.unwrap();
-        let refused = images().release(&id, None, false, &Copies::new()).await.unwrap_err();
+        let refused = images().release(&id, None, false, &Copies::new(), &go()).await.unwrap_err();
         assert!(sindri::domain::backend::causes(&refused).contains("sindri_key"), "{refused}");
         assert!(images().get(&id).await.is_ok());
     });

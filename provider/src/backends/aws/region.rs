@@ -42,6 +42,17 @@ impl Region {
         self.images.all(&Images(&self.ec2)).await
     }
 
+    /// All images with this key, as they are in this moment.
+    pub(super) async fn images_of(&self, key: &str) -> Result<Vec<Image>, AwsError> {
+        let asked = self.ec2.describe_images().owners("self");
+        let found =
+            images(asked.filters(filter(&format!("tag:{}", tags::KEY), [key])).max_results(PAGE)).await?;
+        for (id, image) in &found {
+            self.images.enter(id, Some(image.clone())).await;
+        }
+        Ok(found.into_iter().map(|(_, image)| image).collect())
+    }
+
     /// Copies in this region of an image elsewhere, as they are in this moment.
     pub(super) async fn copies_of(&self, origin: &str) -> Result<Vec<Image>, AwsError> {
         let asked = self.ec2.describe_images().owners("self").include_deprecated(true);

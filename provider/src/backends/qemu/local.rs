@@ -134,6 +134,7 @@ impl ImageBackend for Local {
         holder: Option<&Holder>,
         retain: bool,
         _copies: &Copies,
+        _cancel: &CancellationToken,
     ) -> Result<Released, BackendError> {
         let (wanted, holder) = (id.to_owned(), holder.cloned());
         let release = move |store: &Store| store.release(&wanted, holder.as_ref(), retain);

@@ -145,7 +145,7 @@ impl Create<'_> {
         state: &mut StateSink<ImageModel>,
     ) -> Result<Option<String>, Diagnostics> {
         let images = self.images()?;
-        let found = images.find(&wanted.key).await;
+        let found = images.find_now(&wanted.key).await;
         let found = found.map_err(|error| diagnose::backend("Image look-up failed", &error))?;
         for image in found.iter().filter(|image| settings.takes(image, Utc::now())) {
             match self.hold(Arc::clone(&images), &image.id, settings, state).await {
@@ -170,7 +170,9 @@ impl Create<'_> {
             Ok(image) => image,
             Err(error) => {
                 // A claim that no state knows would keep the image for ever.
-                if let Err(error) = images.release(id, Some(&holder), true, &Copies::new()).await {
+                if let Err(error) =
+                    images.release(id, Some(&holder), true, &Copies::new(), &self.request.cancel).await
+                {
                     tracing::warn!(image = id, %error, "a claim cannot be given up");
                 }
                 return Err(error);

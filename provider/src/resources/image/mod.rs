@@ -30,6 +30,9 @@ use crate::provider::Configured;
 /// How long a build may take when the user does not say.
 const CREATE: Duration = Duration::from_secs(60 * 60);
 
+/// How long a deletion may take when the user does not say.
+const DELETE: Duration = Duration::from_secs(15 * 60);
+
 /// How long a change may take when the user does not say: copies of large images take their time.
 const UPDATE: Duration = Duration::from_secs(60 * 60);
 
@@ -213,11 +216,9 @@ impl Resource for ImageResource {
                 });
                 let problems =
                     done.await.map_err(|failure| failure.diagnostic("Image not changed", "update"))?;
-                let image = images.get(&id).await;
-                let image = image.map_err(|error| diagnose::backend("Image not readable", &error))?;
-                if problems.is_empty() {
-                    take_in(&image, &mut model);
-                } else {
+                if !problems.is_empty() {
+                    let image = images.get(&id).await;
+                    let image = image.map_err(|error| diagnose::backend("Image not readable", &error))?;
                     let unshared = problems.iter().any(|one| one.attribute.starts_with("aws.share"));
                     if let (Attr::Known(now), Attr::Known(before), true) =
                         (&mut model.aws, &request.prior.aws, unshared)
@@ -229,6 +230,12 @@ impl Resource for ImageResource {
                         problems.into_iter().map(|problem| undistributed(problem, Diagnostic::error)),
                     );
                 }
+            }
+            // The rest was promised as it was, whatever came to pass: the next Read takes it in.
+            if model.artifacts.is_unknown() {
+                let image = images.get(&id).await;
+                let image = image.map_err(|error| diagnose::backend("Image not readable", &error))?;
+                model.observe_artifacts(&image);
             }
         } else {
             model.tags_all = request.prior.tags_all;
@@ -254,11 +261,20 @@ impl Resource for ImageResource {
         }
         let images = self.images(&backends, &request.prior)?;
         let retain = request.prior.retain_on_destroy.unwrap_or(false);
-        match images.release(id, private.holder().as_ref(), retain, &request.prior.copies()).await {
+        let (holder, copies) = (private.holder(), request.prior.copies());
+        let limit = Timeouts::of(&request.prior.timeouts, Operation::Delete, DELETE);
+        let released = deadline::run(&request.cancel, limit, |cancel| {
+            let (images, holder, copies) = (&images, holder.as_ref(), &copies);
+            async move { images.release(id, holder, retain, copies, &cancel).await }
+        });
+        match released.await {
             Ok(Released::Held { others }) => {
-                let text = format!(
+                let mut text = format!(
                     "Image {id} stays: {others} other resource(s) that share it still need it. The last of them deletes it."
                 );
+                if holder.is_none() {
+                    text.push_str(" This one was imported and has no claim on it: a claim that a lost state left has to be taken off by hand.");
+                }
                 diags.push(Diagnostic::warning("Image still in use", text));
                 Ok(())
             }
@@ -273,8 +289,8 @@ impl Resource for ImageResource {
                 Ok(())
             }
             Ok(Released::Retained) => Ok(()),
-            Err(error) if error.is_not_found() => Ok(()),
-            Err(error) => Err(diagnose::backend("Image not deleted", &error).into()),
+            Err(failure) if failure.error.is_not_found() => Ok(()),
+            Err(failure) => Err(failure.diagnostic("Image not deleted", "delete").into()),
         }
     }
 
@@ -302,9 +318,10 @@ impl Resource for ImageResource {
             model.store_id = backends.local.store.id().ok().flatten().into();
         }
         model.import_labels(&image, &backends.default_tags);
-        // A single claim is that of the resource which lost the image from its state; of several, others live.
+        // In a store of this computer a single claim is that of the resource which lost the image from its state; of
+        // several, others live. In a cloud, a single one may as well be that of a state elsewhere that lives.
         let holder = match images.holders(image_id).await.map_err(missing)?.as_slice() {
-            [only] => Some(only.to_string()),
+            [only] if cloud == qemu::CLOUD => Some(only.to_string()),
             _ => None,
         };
         let sha256 = image.disk.map(|disk| disk.sha256);

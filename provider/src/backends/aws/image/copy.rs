@@ -8,7 +8,8 @@ use std::time::Duration;
 use aws_sdk_ec2::types::{Image as Ami, ImageState, ResourceType};
 use tokio_util::sync::CancellationToken;
 
-use super::read;
+use super::delete::DeleteError;
+use super::{delete, read};
 use crate::backends::aws::region::Region;
 use crate::backends::aws::{Aws, AwsError, tags};
 
@@ -24,6 +25,9 @@ pub(super) enum CopyError {
     /// AWS refused something.
     #[error(transparent)]
     Aws(#[from] AwsError),
+    /// One that failed cannot be removed.
+    #[error(transparent)]
+    Stays(#[from] DeleteError),
     /// EC2 gave up.
     #[error("EC2 did not finish copy {id}: {reason}\nThe next plan makes it again")]
     Failed {
@@ -42,6 +46,14 @@ pub(super) enum CopyError {
     },
 }
 
+/// A copy in a region.
+pub(super) struct Copied {
+    pub(super) region: Arc<Region>,
+    pub(super) id: String,
+    /// It is not the one that was recorded: nothing was done in it yet.
+    pub(super) is_new: bool,
+}
+
 /// The copy in a region: the one that is there, or a new one.
 pub(super) async fn ensure(
     aws: &Aws,
@@ -49,17 +61,25 @@ pub(super) async fn ensure(
     ami: &Ami,
     name: &str,
     recorded: Option<&str>,
-) -> Result<(Arc<Region>, String), CopyError> {
+    cancel: &CancellationToken,
+) -> Result<Copied, CopyError> {
     let region = aws.region(Some(name)).await?;
     if let Some(id) = recorded
         && region.fresh_image(id).await?.is_some_and(|copy| read::is_there(&copy))
     {
-        return Ok((region, id.to_owned()));
+        return Ok(Copied { region, id: id.to_owned(), is_new: false });
     }
     let of = origin(home, ami);
     // One that was asked for, and whose reply or record was lost.
-    let found = region.copies_of(&of).await?.into_iter().find(read::is_there);
-    let id = match found.and_then(|copy| copy.image_id().map(str::to_owned)) {
+    let (there, failed): (Vec<Ami>, Vec<Ami>) =
+        region.copies_of(&of).await?.into_iter().partition(read::is_there);
+    for copy in failed.iter().filter(|copy| copy.state() != Some(&ImageState::Deregistered)) {
+        // It has the name, and may have snapshots that cost.
+        for left in delete::one(&region, copy, cancel).await? {
+            tracing::warn!(copy = copy.image_id(), left, "something of a failed copy stays");
+        }
+    }
+    let id = match there.first().and_then(|copy| copy.image_id().map(str::to_owned)) {
         Some(id) => id,
         None => start(&region, home, ami, &of).await?,
     };
@@ -68,7 +88,7 @@ pub(super) async fn ensure(
         (format!("{}{name}", tags::UNFINISHED), "copying".into()),
     ];
     super::tag(home, ami.image_id().unwrap_or_default(), marks.into()).await?;
-    Ok((region, id))
+    Ok(Copied { region, id, is_new: true })
 }
 
 /// What a copy says it is one of.

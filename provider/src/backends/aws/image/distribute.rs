@@ -8,6 +8,7 @@ use aws_sdk_ec2::types::Image as Ami;
 use chrono::{DateTime, TimeDelta, Utc};
 use tokio_util::sync::CancellationToken;
 
+use super::delete::DeleteError;
 use super::{copy, delete, read, share};
 use crate::backends::aws::region::Region;
 use crate::backends::aws::{Aws, AwsError, tags};
@@ -90,10 +91,11 @@ impl Task<'_> {
             if !fresh && !self.changes() {
                 continue;
             }
-            match copy::ensure(self.aws, self.home, self.ami, name, recorded.get(name).map(String::as_str))
-                .await
-            {
-                Ok((region, id)) => places.push(Place { region, id, fresh }),
+            let known = recorded.get(name).map(String::as_str);
+            match copy::ensure(self.aws, self.home, self.ami, name, known, self.cancel).await {
+                Ok(copy::Copied { region, id, is_new }) => {
+                    places.push(Place { region, id, fresh: fresh || is_new });
+                }
                 Err(error) => problems.push(told(REGIONS, name, &error)),
             }
         }
@@ -169,15 +171,13 @@ impl Task<'_> {
     }
 
     /// Removes a copy with its snapshots, and then its record.
-    async fn remove(&self, name: &str, id: &str) -> Result<(), AwsError> {
+    async fn remove(&self, name: &str, id: &str) -> Result<(), DeleteError> {
         let region = self.aws.region(Some(name)).await?;
-        if let Some(copy) = region.fresh_image(id).await? {
-            for left in delete::one(&region, &copy).await? {
-                tracing::warn!(copy = id, left, "something of a copy stays");
-            }
+        for left in delete::by_id(&region, id, self.cancel).await? {
+            tracing::warn!(copy = id, left, "something of a copy stays");
         }
         let keys = vec![format!("{}{name}", tags::COPY), format!("{}{name}", tags::UNFINISHED)];
-        super::untag(self.home, self.ami.image_id().unwrap_or_default(), keys).await
+        Ok(super::untag(self.home, self.ami.image_id().unwrap_or_default(), keys).await?)
     }
 }
 

@@ -20,11 +20,13 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use aws_sdk_ec2::types::{AttributeValue, Image as Ami, ImageState, Tag};
+use delete::DeleteError;
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
 use super::region::Region;
 use super::{Aws, AwsError, tags};
+use crate::domain::backend::causes;
 use crate::domain::{
     BackendError, CacheKey, Copies, Distribution, Holder, Image, ImageBackend, LabelChange, Released, Share,
     Undistributed,
@@ -53,12 +55,7 @@ impl AwsImages {
     async fn ours(&self, copies: bool) -> Result<Vec<Image>, AwsError> {
         let region = self.region().await?;
         let all = region.our_images().await?;
-        let available = all.iter().filter(|ami| ami.state() == Some(&ImageState::Available));
-        let available = available.filter(|ami| copies || !read::is_copy(ami));
-        let mut images: Vec<Image> = available.map(|ami| read::image(&region.name, ami)).collect();
-        images.retain(|image| image.key.is_some());
-        images.sort_by(|a, b| (a.created_at, &a.id).cmp(&(b.created_at, &b.id)));
-        Ok(images)
+        Ok(complete(&region, all.iter().filter(|ami| copies || !read::is_copy(ami))))
     }
 
     /// The image with what its copies say themselves. A copy that is gone is left out; one whose region does not answer
@@ -81,6 +78,26 @@ impl AwsImages {
         image
     }
 
+    /// How many others hold an image in this moment; none when it is gone.
+    async fn others(&self, region: &Region, id: &str, holder: Option<&Holder>) -> Result<usize, AwsError> {
+        let ami = region.fresh_image(id).await?;
+        let holders = ami.iter().flat_map(read::holders);
+        Ok(holders.filter(|other| Some(other) != holder).count())
+    }
+
+    /// Deletes what is left of an image that is gone itself.
+    async fn delete_remains(
+        &self,
+        id: &str,
+        copies: &Copies,
+        cancel: &CancellationToken,
+    ) -> Result<Vec<String>, DeleteError> {
+        let region = self.region().await?;
+        let mut left = delete::copies(&self.aws, &format!("{}/{id}", region.name), copies, cancel).await?;
+        left.extend(delete::remains(&region, id, cancel).await?);
+        Ok(left)
+    }
+
     /// An image as it is in this moment, for a change.
     async fn fresh(&self, id: &str, doing: &str) -> Result<(Arc<Region>, Ami), BackendError> {
         let failed = |error: AwsError| error.into_backend(doing);
@@ -97,6 +114,13 @@ impl ImageBackend for AwsImages {
     async fn find(&self, key: &CacheKey) -> Result<Vec<Image>, BackendError> {
         let ours = self.ours(false).await.map_err(|error| error.into_backend("looking for the image"))?;
         Ok(ours.into_iter().filter(|image| image.key.as_ref() == Some(key)).collect())
+    }
+
+    async fn find_now(&self, key: &CacheKey) -> Result<Vec<Image>, BackendError> {
+        let failed = |error: AwsError| error.into_backend("looking for the image");
+        let region = self.region().await.map_err(failed)?;
+        let found = region.images_of(key.as_str()).await.map_err(failed)?;
+        Ok(complete(&region, found.iter().filter(|ami| !read::is_copy(ami))))
     }
 
     async fn get(&self, id: &str) -> Result<Image, BackendError> {
@@ -138,27 +162,33 @@ impl ImageBackend for AwsImages {
         holder: Option<&Holder>,
         retain: bool,
         copies: &Copies,
+        cancel: &CancellationToken,
     ) -> Result<Released, BackendError> {
         let doing = format!("deleting image {id}");
         let failed = |error: AwsError| error.into_backend(doing.as_str());
         let (region, ami) = match self.fresh(id, &doing).await {
-            Err(error) if error.is_not_found() && !copies.is_empty() && !retain => {
-                let origin = format!("{}/{id}", self.region().await.map_err(failed)?.name);
-                let left = delete::copies(&self.aws, &origin, copies).await.map_err(failed)?;
-                return Ok(Released::Deleted { left });
+            Err(error) if error.is_not_found() && !retain => {
+                let left = self.delete_remains(id, copies, cancel).await;
+                let left = left.map_err(|error| error.into_backend(&doing))?;
+                return if left.is_empty() && copies.is_empty() {
+                    Err(error)
+                } else {
+                    Ok(Released::Deleted { left })
+                };
             }
             other => other?,
         };
-        let mut others = read::holders(&ami);
         if let Some(holder) = holder {
-            others.retain(|other| other != holder);
             untag(&region, id, vec![format!("{}{holder}", tags::HOLDER)]).await.map_err(failed)?;
         }
         if retain {
             return Ok(Released::Retained);
         }
-        if !others.is_empty() {
-            return Ok(Released::Held { others: others.len() });
+        // Read again: of two that let go at once, the last has to see that there is nobody left, and whoever came in
+        // between has to be seen.
+        let others = self.others(&region, id, holder).await.map_err(failed)?;
+        if others > 0 {
+            return Ok(Released::Held { others });
         }
         if read::is_copy(&ami) {
             return Err(BackendError::failed(doing, IsCopy { id: id.to_owned() }));
@@ -166,26 +196,39 @@ impl ImageBackend for AwsImages {
         if !tags::map(ami.tags()).contains_key(tags::KEY) {
             return Err(BackendError::failed(doing, NotOurs { id: id.to_owned() }));
         }
-        let left = delete::everywhere(&self.aws, &region, &ami, copies).await.map_err(failed)?;
+        let left = delete::copies_of(&self.aws, &region, &ami, copies, cancel).await;
+        let mut left = left.map_err(|error| error.into_backend(&doing))?;
+        // Copies take their time. Who came meanwhile keeps the image, and its next plan makes the copies again.
+        let others = self.others(&region, id, holder).await.map_err(failed)?;
+        if others > 0 {
+            return Ok(Released::Held { others });
+        }
+        let own = delete::one(&region, &ami, cancel).await;
+        left.extend(own.map_err(|error| error.into_backend(&doing))?);
         Ok(Released::Deleted { left })
     }
 
     async fn relabel(&self, id: &str, change: &LabelChange) -> Result<(), BackendError> {
         let doing = format!("changing image {id}");
         let (region, ami) = self.fresh(id, &doing).await?;
-        let changed = async {
-            change_labels(&region, &ami, change).await?;
-            let all = tags::map(ami.tags());
-            for (name, id) in read::copies(&all) {
+        let mut problems = Vec::new();
+        for (name, id) in read::copies(&tags::map(ami.tags())) {
+            let changed = async {
                 let region = self.aws.region(Some(name)).await?;
-                if let Some(copy) = region.fresh_image(id).await?.filter(read::is_there) {
-                    change_labels(&region, &copy, change).await?;
+                match region.fresh_image(id).await?.filter(read::is_there) {
+                    Some(copy) => change_labels(&region, &copy, change).await,
+                    None => Ok(()),
                 }
-            }
-            Ok(())
-        };
-        changed.await.map_err(|error: AwsError| error.into_backend(doing.as_str()))?;
-        Ok(())
+            };
+            let told = |error: AwsError| format!("In {name}: {}", causes(&error));
+            problems.extend(changed.await.err().map(told));
+        }
+        // The image itself comes last: as long as it is not changed, the next plan sees what is left to do.
+        if !problems.is_empty() {
+            return Err(BackendError::failed(doing, Unlabelled { problems }));
+        }
+        let changed = change_labels(&region, &ami, change).await;
+        changed.map_err(|error| error.into_backend(doing.as_str()))
     }
 
     async fn distribute(
@@ -212,6 +255,22 @@ impl ImageBackend for AwsImages {
     async fn remember(&self, _id: &str, _inputs: Value) -> Result<(), BackendError> {
         Ok(())
     }
+}
+
+/// Those that can be launched from, the oldest first.
+fn complete<'a>(region: &Region, all: impl Iterator<Item = &'a Ami>) -> Vec<Image> {
+    let available = all.filter(|ami| ami.state() == Some(&ImageState::Available));
+    let mut images: Vec<Image> = available.map(|ami| read::image(&region.name, ami)).collect();
+    images.retain(|image| image.key.is_some());
+    images.sort_by(|a, b| (a.created_at, &a.id).cmp(&(b.created_at, &b.id)));
+    images
+}
+
+/// Some copies did not take labels.
+#[derive(Debug, thiserror::Error)]
+#[error("{}\nThe next plan tries again", problems.join("\n"))]
+struct Unlabelled {
+    problems: Vec<String>,
 }
 
 /// Its image is in another region, with what is to be known of it.

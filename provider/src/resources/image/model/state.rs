@@ -43,15 +43,20 @@ impl ImageModel {
         self.image_id = image.id.as_str().into();
         self.image_name = image.name.as_str().into();
         self.artifacts = Attr::Known(artifacts(image));
-        self.resolved_base = image.resolved_base.clone().into();
+        keep_or_take(&mut self.resolved_base, image.resolved_base.clone());
         self.created_at = image.created_at.to_rfc3339_opts(chrono::SecondsFormat::Secs, true).into();
-        self.build_duration = image.build_seconds.map(|seconds| format!("{seconds}s")).into();
+        keep_or_take(&mut self.build_duration, image.build_seconds.map(|seconds| format!("{seconds}s")));
         self.size_bytes = image.size_bytes.into();
-        self.log_path = image.log_path.as_ref().map(|path| path.display().to_string()).into();
+        keep_or_take(&mut self.log_path, image.log_path.as_ref().map(|path| path.display().to_string()));
         let disk = image.disk.as_ref();
         self.path = disk.map(|disk| disk.path.display().to_string()).into();
         self.format = disk.map(|disk| disk.format.clone()).into();
         self.sha256 = disk.map(|disk| disk.sha256.clone()).into();
+    }
+
+    /// Fills in what there is of the image, by region.
+    pub fn observe_artifacts(&mut self, image: &Image) {
+        self.artifacts = Attr::Known(artifacts(image));
     }
 
     /// Fills in what became of the image's distribution.
@@ -124,10 +129,36 @@ impl ImageModel {
     }
 }
 
+/// What only the process that built an image may know: a later look does not take it back.
+fn keep_or_take(attribute: &mut Attr<String>, seen: Option<String>) {
+    if seen.is_some() || !attribute.is_known() {
+        *attribute = seen.into();
+    }
+}
+
 fn artifacts(image: &Image) -> BTreeMap<String, ArtifactModel> {
     let model = |artifact: &crate::domain::Artifact| ArtifactModel {
         image_id: artifact.image_id.as_str().into(),
         snapshot_ids: Attr::Known(artifact.snapshot_ids.clone()),
     };
     image.artifacts.iter().map(|(region, artifact)| (region.clone(), model(artifact))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_image_does_not_tell_stays_as_it_was_told_before() {
+        for (before, seen, after) in [
+            (Attr::Known("a".to_owned()), None, Attr::Known("a".to_owned())),
+            (Attr::Known("a".to_owned()), Some("b"), Attr::Known("b".to_owned())),
+            (Attr::Unknown, None, Attr::Null),
+            (Attr::Null, Some("b"), Attr::Known("b".to_owned())),
+        ] {
+            let mut attribute = before;
+            keep_or_take(&mut attribute, seen.map(str::to_owned));
+            assert_eq!(attribute, after);
+        }
+    }
 }
