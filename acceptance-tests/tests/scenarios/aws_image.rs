@@ -526,7 +526,7 @@ fn a_missing_key_stops_builds_only() -> Result<()> {
         variables["marker"] = "two".into();
         workspace.variables(&variables)?;
         let errors = workspace.plan_fails()?;
-        ensure!(errors[0].mentions("no-key") && errors[0].code.contains("aws"), "{errors:?}");
+        ensure!(errors[0].mentions("no-key") && errors[0].mentions("aws.ssh_private_key_path"), "{errors:?}");
         std::fs::write(&path, "")?;
         assert_eq!(workspace.plan()?.action(IMAGE), "replace");
         workspace.destroy()?;

@@ -85,7 +85,7 @@ fn what_init_prints_works_as_it_stands() -> Result<()> {
         let (machine, after) = rest.split_once("\n\noutput").context("no outputs")?;
         let lines = machine.lines().map(|line| line.strip_prefix('#').unwrap_or(line));
         let lines = lines.map(|line| line.strip_prefix(' ').unwrap_or(line)).collect::<Vec<_>>().join("\n");
-        workspace.write("main.tf", &format!("{before}resource \"sindri_vm\"{lines}\n\noutput{after}"))?;
+        workspace.write("main.tf", &format!("{before}resource \"sindri_vm\" {lines}\n\noutput{after}"))?;
         workspace.variables(&json!({ "allowed_cidrs": ["203.0.113.7/32"] }))?;
         workspace.run(&["fmt", "-check", "-diff"])?.succeeds()?;
         assert_eq!(workspace.plan()?.action("sindri_vm.this"), "create");

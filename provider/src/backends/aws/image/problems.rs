@@ -148,8 +148,8 @@ mod tests {
 
     #[test]
     fn volumes_that_ebs_does_not_make_are_refused() {
-        type Case<'a> = (&'a str, u32, Option<u32>, Option<u32>, &'a [&'a str]);
-        let cases: &[Case<'_>] = &[
+        type Case = (&'static str, u32, Option<u32>, Option<u32>, &'static [&'static str]);
+        let cases: &[Case] = &[
             ("gp3", 80, None, None, &[]),
             ("gp3", 80, Some(6000), Some(1000), &[]),
             ("gp3", 80, None, Some(750), &[]),
