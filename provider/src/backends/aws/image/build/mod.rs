@@ -182,7 +182,7 @@ impl AwsBuilder {
     async fn shared(&self, request: &BuildRequest) -> Result<Option<Image>, BackendError> {
         let images = self.aws.images(Some(&self.spec.region));
         let young = |image: &Image| request.not_before.is_none_or(|limit| image.created_at >= limit);
-        for image in images.find(&request.key).await?.into_iter().filter(young) {
+        for image in images.find_now(&request.key).await?.into_iter().filter(young) {
             match images.hold(&image.id, &request.holder).await {
                 Ok(()) => return Ok(Some(image)),
                 Err(error) if error.is_not_found() => {}
