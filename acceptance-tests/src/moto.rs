@@ -74,16 +74,22 @@ impl Moto {
 
     /// Lets a configuration use it: credentials, region and endpoint by the environment.
     pub fn serve(&self, workspace: &mut Workspace) {
-        for (name, value) in [
+        for (name, value) in self.environment() {
+            workspace.env(name, &value);
+        }
+    }
+
+    /// Credentials, region and endpoint for a program that is to use it.
+    pub fn environment(&self) -> Vec<(&'static str, String)> {
+        let fixed = [
             ("AWS_ACCESS_KEY_ID", "test"),
             ("AWS_SECRET_ACCESS_KEY", "test"),
             ("AWS_REGION", REGION),
             ("AWS_ENDPOINT_URL", self.url.as_str()),
             ("AWS_CONFIG_FILE", "/dev/null"),
             ("AWS_SHARED_CREDENTIALS_FILE", "/dev/null"),
-        ] {
-            workspace.env(name, value);
-        }
+        ];
+        fixed.map(|(name, value)| (name, value.to_owned())).to_vec()
     }
 
     /// Lets the next so many requests for an action go wrong.

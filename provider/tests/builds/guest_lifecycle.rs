@@ -224,9 +224,11 @@ async fn a_machine_from_launch_to_destroy() {
     assert_eq!(ssh(&vm, "id -un; hostname; cat /etc/canary"), format!("ann\ndev\n{canary}\n"));
 
     // The user's port leads in, and to loopback alone.
-    ssh(&vm, "echo hello >hello; setsid -f python3 -m http.server 8000 >/dev/null 2>&1 </dev/null; sleep 2");
-    let fetched =
-        Command::new("curl").args(["-fsS", &format!("http://127.0.0.1:{}/hello", web.host)]).output();
+    ssh(&vm, "echo hello >hello; setsid -f python3 -m http.server 8000 >/dev/null 2>&1 </dev/null");
+    let page = format!("http://127.0.0.1:{}/hello", web.host);
+    // An emulated guest takes its time to start a server.
+    let patiently = ["-fsS", "--retry", "60", "--retry-all-errors", "--retry-delay", "1"];
+    let fetched = Command::new("curl").args(patiently).arg(page).output();
     assert_eq!(String::from_utf8(fetched.unwrap().stdout).unwrap(), "hello\n");
 
     // Nothing that others may read, nothing secret in a process list.

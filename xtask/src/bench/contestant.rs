@@ -4,6 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use acceptance_tests::Moto;
 use anyhow::{Context, Result, ensure};
 use tempfile::TempDir;
 
@@ -55,7 +56,8 @@ impl Contestants {
         );
         fs::write(folder.path().join("cli.tfrc"), overrides)?;
         let (data, cache) = (self.scratch.path().join("data"), self.scratch.path().join("cache"));
-        let workspace = Workspace { tofu: self.tofu.clone(), folder, data, cache, header };
+        let workspace =
+            Workspace { tofu: self.tofu.clone(), folder, data, cache, header, environment: Vec::new() };
         workspace.rewrite(configuration)?;
         Ok(workspace)
     }
@@ -92,9 +94,15 @@ pub(crate) struct Workspace {
     data: PathBuf,
     cache: PathBuf,
     header: String,
+    environment: Vec<(&'static str, String)>,
 }
 
 impl Workspace {
+    /// The same with an EC2 and its credentials in the environment.
+    pub(crate) fn served_by(self, moto: &Moto) -> Self {
+        Workspace { environment: moto.environment(), ..self }
+    }
+
     /// Replaces the configuration.
     pub(crate) fn rewrite(&self, configuration: &str) -> Result<()> {
         let text = format!("{}{configuration}", self.header);
@@ -117,6 +125,7 @@ impl Workspace {
             .env("XDG_DATA_HOME", &self.data)
             .env("XDG_CACHE_HOME", &self.cache)
             .env_remove("TF_LOG")
+            .envs(self.environment.iter().map(|(name, value)| (*name, value)))
             .stdin(Stdio::null())
             .output()
             .context("starting tofu")?;

@@ -1,6 +1,7 @@
 //! `make bench`: what the provider costs, each figure as a ratio to something else measured in the
 //! same run on the same machine. Nothing here fails for being slow; the aims stand beside the figures.
 
+mod aws;
 mod cached;
 mod contestant;
 mod cpu;
@@ -24,13 +25,14 @@ struct Figure {
     run: fn(&Contestants) -> Result<Vec<Row>>,
 }
 
-const FIGURES: [Figure; 9] = [
+const FIGURES: [Figure; 10] = [
     Figure { name: "start", run: start::run },
     Figure { name: "memory", run: memory::run },
     Figure { name: "size", run: size::run },
     Figure { name: "plan", run: plan::run },
     Figure { name: "cpu", run: cpu::run },
     Figure { name: "cached", run: cached::run },
+    Figure { name: "aws", run: aws::run },
     Figure { name: "image", run: image::run },
     Figure { name: "nothing", run: nothing::run },
     Figure { name: "vm", run: vm::run },
