@@ -109,12 +109,11 @@ async fn packer_makes_the_same_of_a_base_image_and_tells_what_was_late() {
     assert_clean(&inside);
 
     let mut late = inline(&["echo soon; sleep 600"]);
-    late.timeout = Some(Duration::from_secs(5));
+    // Long enough for an emulated guest to start the step, whatever else runs here.
+    let limit_set = Duration::from_secs(20);
+    late.timeout = Some(limit_set);
     spec.steps = vec![late];
     let error = site.build(&spec, &qemu).await.unwrap_err();
     let BuildError::StepTimeout { name, limit, tail } = &error else { panic!("{error}") };
-    assert_eq!(
-        (name.as_str(), *limit, tail.as_str()),
-        ("1 (echo soon; sleep 600)", Duration::from_secs(5), "soon")
-    );
+    assert_eq!((name.as_str(), *limit, tail.as_str()), ("1 (echo soon; sleep 600)", limit_set, "soon"));
 }
