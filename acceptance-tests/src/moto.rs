@@ -180,6 +180,23 @@ impl Moto {
         element(&answer, "imageId").map(str::to_owned).context("no image id")
     }
 
+    /// An image with tags in a region, registered by somebody else than the provider. Returns its id.
+    ///
+    /// # Errors
+    /// When it is refused.
+    pub fn register(&self, region: &str, name: &str, tags: &[(&str, &str)]) -> Result<String> {
+        let mut parameters =
+            vec![("Name".to_owned(), name), ("TagSpecification.1.ResourceType".to_owned(), "image")];
+        for (number, (key, value)) in (1..).zip(tags) {
+            parameters.push((format!("TagSpecification.1.Tag.{number}.Key"), key));
+            parameters.push((format!("TagSpecification.1.Tag.{number}.Value"), value));
+        }
+        let parameters: Vec<(&str, &str)> =
+            parameters.iter().map(|(name, value)| (name.as_str(), *value)).collect();
+        let answer = self.ec2_in(region, "RegisterImage", &parameters)?;
+        element(&answer, "imageId").map(str::to_owned).context("no image id")
+    }
+
     /// What somebody else does in the scenarios' usual region: EC2's query interface. Returns the XML.
     ///
     /// # Errors

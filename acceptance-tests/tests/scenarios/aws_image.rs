@@ -46,17 +46,7 @@ fn built(moto: &Moto, workspace: &Workspace) -> Result<String> {
 }
 
 fn register(moto: &Moto, name: &str, tags: &[(&str, &str)]) -> Result<String> {
-    let mut parameters =
-        vec![("Name".to_owned(), name), ("TagSpecification.1.ResourceType".to_owned(), "image")];
-    for (number, (key, value)) in (1..).zip(tags) {
-        parameters.push((format!("TagSpecification.1.Tag.{number}.Key"), key));
-        parameters.push((format!("TagSpecification.1.Tag.{number}.Value"), value));
-    }
-    let parameters: Vec<(&str, &str)> =
-        parameters.iter().map(|(name, value)| (name.as_str(), *value)).collect();
-    let answer = moto.ec2("RegisterImage", &parameters)?;
-    let (_, rest) = answer.split_once("<imageId>").context("no id")?;
-    Ok(rest.split('<').next().context("no id")?.to_owned())
+    moto.register(HOME, name, tags)
 }
 
 fn described(moto: &Moto, region: &str, id: &str) -> Result<String> {

@@ -4,18 +4,6 @@ use acceptance_tests::{Cli, Fault, Host, Moto, Workspace, each_cli};
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
-fn register(moto: &Moto, region: &str, name: &str, tags: &[(&str, &str)]) -> Result<()> {
-    let mut parameters =
-        vec![("Name".to_owned(), name), ("TagSpecification.1.ResourceType".to_owned(), "image")];
-    for (number, (key, value)) in (1..).zip(tags) {
-        parameters.push((format!("TagSpecification.1.Tag.{number}.Key"), key));
-        parameters.push((format!("TagSpecification.1.Tag.{number}.Value"), value));
-    }
-    let parameters: Vec<(&str, &str)> =
-        parameters.iter().map(|(name, value)| (name.as_str(), *value)).collect();
-    moto.ec2_in(region, "RegisterImage", &parameters).map(drop)
-}
-
 fn prerequisites(workspace: &Workspace) -> Result<(Value, Vec<Value>)> {
     let found = workspace.resource("data.sindri_prerequisites.aws")?;
     let all = found["prerequisites"].as_array().context("no list")?.clone();
@@ -30,10 +18,10 @@ fn promoted_images_are_found_in_their_region() -> Result<()> {
         moto.serve(&mut workspace);
         let key = "0".repeat(63);
         let ours = [("sindri_key", key.as_str()), ("sindri_channel_production", "promoted"), ("team", "a")];
-        register(&moto, "us-west-2", "web-1", &ours)?;
-        register(&moto, "us-west-2", "web-2", &ours[..1])?;
-        register(&moto, "us-west-2", "foreign", &[("sindri_channel_production", "promoted")])?;
-        register(&moto, "eu-central-1", "web-eu", &ours)?;
+        moto.register("us-west-2", "web-1", &ours)?;
+        moto.register("us-west-2", "web-2", &ours[..1])?;
+        moto.register("us-west-2", "foreign", &[("sindri_channel_production", "promoted")])?;
+        moto.register("eu-central-1", "web-eu", &ours)?;
         workspace.apply()?;
         workspace.converged()?;
         let found = workspace.resource("data.sindri_image.production")?;

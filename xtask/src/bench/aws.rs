@@ -1,17 +1,23 @@
 //! A thousand AMIs on the rig's EC2: how often AWS is asked, and how long a plan takes that looks at them all.
 
 use acceptance_tests::Moto;
-use anyhow::{Context, Result};
+use anyhow::Result;
 
 use super::contestant::{Contestant, Contestants};
 use super::measure::{Row, medians, seconds};
 use super::plan;
 
 const MANY: usize = 1000;
+const REGION: &str = "us-west-2";
 
 pub(crate) fn run(contestants: &Contestants) -> Result<Vec<Row>> {
     let moto = Moto::start()?;
-    let ids = (0..MANY).map(|number| register(&moto, number)).collect::<Result<Vec<_>>>()?;
+    // Images as builds leave them.
+    let register = |number: usize| {
+        let key = format!("{number:063}");
+        moto.register(REGION, &format!("bench-{number}"), &[("sindri_key", &key)])
+    };
+    let ids = (0..MANY).map(register).collect::<Result<Vec<_>>>()?;
     let ours = contestants.workspace(&contestants.ours, &adopted(&moto, &ids))?.served_by(&moto);
     ours.run(&["apply", "-auto-approve"])?;
     let peer = contestants.workspace(&contestants.peer, &plan::images(contestants.peer.name, MANY))?;
@@ -35,19 +41,6 @@ pub(crate) fn run(contestants: &Contestants) -> Result<Vec<Row>> {
     ])
 }
 
-/// An image as a build leaves it.
-fn register(moto: &Moto, number: usize) -> Result<String> {
-    let (name, key) = (format!("bench-{number}"), format!("{number:063}"));
-    let tags = [
-        ("TagSpecification.1.ResourceType", "image"),
-        ("TagSpecification.1.Tag.1.Key", "sindri_key"),
-        ("TagSpecification.1.Tag.1.Value", &key),
-    ];
-    let answer = moto.ec2("RegisterImage", &[&[("Name", name.as_str())][..], &tags].concat())?;
-    let (_, rest) = answer.split_once("<imageId>").context("no image id")?;
-    Ok(rest.split('<').next().unwrap_or_default().to_owned())
-}
-
 fn adopted(moto: &Moto, ids: &[String]) -> String {
     format!(
         "{}resource \"sindri_image\" \"many\" {{\n  for_each          = toset({ids:?})\n  existing_image_id = each.key\n  aws               = {{}}\n}}\n",
@@ -57,7 +50,7 @@ fn adopted(moto: &Moto, ids: &[String]) -> String {
 
 fn provider(moto: &Moto) -> String {
     format!(
-        "provider \"sindri\" {{\n  aws = {{ region = \"us-west-2\", endpoint_url = {:?} }}\n}}\n",
+        "provider \"sindri\" {{\n  aws = {{ region = {REGION:?}, endpoint_url = {:?} }}\n}}\n",
         moto.url()
     )
 }
