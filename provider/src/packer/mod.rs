@@ -8,6 +8,8 @@ mod build;
 pub mod command;
 mod error;
 mod folder;
+#[cfg(test)]
+pub(crate) mod formatted;
 mod go_template;
 mod init;
 mod locate;

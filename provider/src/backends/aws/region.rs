@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 use aws_sdk_ec2::Client;
-use aws_sdk_ec2::types::{Filter, Image, Instance, InstanceStateName};
+use aws_sdk_ec2::types::{Filter, Image, Instance, InstanceStateName, Tag};
 
 use super::listing::{Listing, Source};
 use super::{AwsError, tags};
@@ -45,8 +45,7 @@ impl Region {
     /// All images with this key, as they are in this moment.
     pub(super) async fn images_of(&self, key: &str) -> Result<Vec<Image>, AwsError> {
         let asked = self.ec2.describe_images().owners("self");
-        let found =
-            images(asked.filters(filter(&format!("tag:{}", tags::KEY), [key])).max_results(PAGE)).await?;
+        let found = images(asked.filters(tag_filter(tags::KEY, [key])).max_results(PAGE)).await?;
         for (id, image) in &found {
             self.images.enter(id, Some(image.clone())).await;
         }
@@ -56,9 +55,7 @@ impl Region {
     /// Copies in this region of an image elsewhere, as they are in this moment.
     pub(super) async fn copies_of(&self, origin: &str) -> Result<Vec<Image>, AwsError> {
         let asked = self.ec2.describe_images().owners("self").include_deprecated(true);
-        let found =
-            images(asked.filters(filter(&format!("tag:{}", tags::COPY_OF), [origin])).max_results(PAGE))
-                .await?;
+        let found = images(asked.filters(tag_filter(tags::COPY_OF, [origin])).max_results(PAGE)).await?;
         Ok(found.into_iter().map(|(_, image)| image).collect())
     }
 
@@ -67,6 +64,45 @@ impl Region {
         let found = Images(&self.ec2).some(&[id.to_owned()]).await?.pop().map(|(_, image)| image);
         self.images.enter(id, found.clone()).await;
         Ok(found)
+    }
+
+    /// Why there is no such image, in words for the person who named it.
+    pub(super) fn no_image(&self, id: &str) -> String {
+        format!(
+            "there is no image {id} in {}: it was deleted, is not shared with this account, or is of another region (an AMI lives in one region, and a copy in another one has an id of its own)",
+            self.name
+        )
+    }
+
+    /// Sets tags on things.
+    pub(super) async fn tag(
+        &self,
+        objects: impl IntoIterator<Item = impl Into<String>>,
+        set: impl IntoIterator<Item = (String, String)>,
+    ) -> Result<(), AwsError> {
+        let set: Vec<(String, String)> = set.into_iter().collect();
+        if set.is_empty() {
+            return Ok(());
+        }
+        let set = tags::list(set.iter().map(|(key, value)| (key, value)));
+        let objects = objects.into_iter().map(Into::into).collect();
+        let asked = self.ec2.create_tags().set_resources(Some(objects)).set_tags(Some(set));
+        asked.send().await.map(drop).map_err(|error| AwsError::of("CreateTags", error))
+    }
+
+    /// Removes tags from things, whatever their values.
+    pub(super) async fn untag(
+        &self,
+        objects: impl IntoIterator<Item = impl Into<String>>,
+        keys: impl IntoIterator<Item = impl Into<String>>,
+    ) -> Result<(), AwsError> {
+        let keys: Vec<Tag> = keys.into_iter().map(|key| Tag::builder().key(key).build()).collect();
+        if keys.is_empty() {
+            return Ok(());
+        }
+        let objects = objects.into_iter().map(Into::into).collect();
+        let asked = self.ec2.delete_tags().set_resources(Some(objects)).set_tags(Some(keys));
+        asked.send().await.map(drop).map_err(|error| AwsError::of("DeleteTags", error))
     }
 
     /// The image was deleted.
@@ -88,7 +124,7 @@ impl Region {
 
     /// The instance of a launch, if there is one that lives.
     pub(super) async fn launched(&self, launch: &str) -> Result<Option<Instance>, AwsError> {
-        let found = instances(&self.ec2, filter(&format!("tag:{}", tags::VM), [launch])).await?;
+        let found = instances(&self.ec2, tag_filter(tags::VM, [launch])).await?;
         Ok(found.into_iter().find(|instance| !is_gone(instance)))
     }
 }
@@ -103,6 +139,11 @@ pub(super) fn is_gone(instance: &Instance) -> bool {
 pub(super) fn filter<T: Into<String>>(name: &str, values: impl IntoIterator<Item = T>) -> Filter {
     let values = values.into_iter().map(Into::into).collect();
     Filter::builder().name(name).set_values(Some(values)).build()
+}
+
+/// One by a tag and its values.
+pub(super) fn tag_filter<T: Into<String>>(key: &str, values: impl IntoIterator<Item = T>) -> Filter {
+    filter(&format!("tag:{key}"), values)
 }
 
 #[async_trait]

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use aws_sdk_ec2::types::{ResourceType, Tag, TagSpecification};
 
+use crate::domain::Holder;
+
 /// What an image was built from: only complete images have it.
 pub(super) const KEY: &str = "sindri_key";
 /// Which launch made a machine, its volumes, key pair and security group: a UUID.
@@ -30,6 +32,16 @@ pub(super) const UNFINISHED: &str = "sindri_unfinished_";
 pub(super) const COPY_OF: &str = "sindri_copy_of";
 /// The machine's name, where people see it.
 pub(super) const NAME: &str = "Name";
+
+/// The tag of a holder.
+pub(super) fn held_by(holder: &Holder) -> (String, String) {
+    (format!("{HOLDER}{holder}"), "held".to_owned())
+}
+
+/// The tag of a channel.
+pub(super) fn promoted_to(channel: &str) -> (String, String) {
+    (format!("{CHANNEL}{channel}"), "promoted".to_owned())
+}
 
 /// Whether a tag is the user's: neither ours nor AWS's own.
 pub(super) fn is_users(key: &str) -> bool {

@@ -194,9 +194,9 @@ impl Resource for ImageResource {
         let settings = model.settings(&backends.default_tags);
         let private = Private::read(&request.private);
         if !private.adopted {
-            let mut prior = request.prior.settings(&backends.default_tags).labels;
-            prior.tags = request.prior.tags_all.clone().unwrap_or_default();
-            let change = LabelChange::between(&prior, &settings.labels);
+            let mut prior = request.prior.settings(&backends.default_tags);
+            prior.labels.tags = request.prior.tags_all.clone().unwrap_or_default();
+            let change = LabelChange::between(&prior.labels, &settings.labels);
             let id = model.image_id.known().cloned().unwrap_or_default();
             let images = self.images(&backends, &model)?;
             if !change.is_empty() {
@@ -206,12 +206,11 @@ impl Resource for ImageResource {
             let kept = images.remember(&id, inputs::store(&model)).await;
             kept.map_err(|error| diagnose::backend("Image not changed", &error))?;
             model.tags_all = Attr::Known(settings.labels.tags);
-            let from = request.prior.settings(&backends.default_tags).distribution;
-            let to = &settings.distribution;
-            if from != *to {
+            let (from, to) = (&prior.distribution, &settings.distribution);
+            if from != to {
                 let limit = Timeouts::of(&model.timeouts, Operation::Update, UPDATE);
                 let done = deadline::run(&request.cancel, limit, |cancel| {
-                    let (images, id, from) = (&images, &id, &from);
+                    let (images, id) = (&images, &id);
                     async move { images.distribute(id, from, to, &cancel).await }
                 });
                 let problems =

@@ -87,7 +87,7 @@ pub(super) async fn ensure(
         (format!("{}{name}", tags::COPY), id.clone()),
         (format!("{}{name}", tags::UNFINISHED), "copying".into()),
     ];
-    super::tag(home, ami.image_id().unwrap_or_default(), marks.into()).await?;
+    home.tag(ami.image_id(), marks).await?;
     Ok(Copied { region, id, is_new: true })
 }
 

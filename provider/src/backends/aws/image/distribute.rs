@@ -164,8 +164,8 @@ impl Task<'_> {
         let (id, key) =
             (self.ami.image_id().unwrap_or_default(), format!("{}{}", tags::UNFINISHED, place.region.name));
         match (finished, place.fresh || marked) {
-            (true, true) => super::untag(self.home, id, vec![key]).await,
-            (false, _) => super::tag(self.home, id, vec![(key, "sharing".to_owned())]).await,
+            (true, true) => self.home.untag([id], [key]).await,
+            (false, _) => self.home.tag([id], [(key, "sharing".to_owned())]).await,
             (true, false) => Ok(()),
         }
     }
@@ -176,8 +176,8 @@ impl Task<'_> {
         for left in delete::by_id(&region, id, self.cancel).await? {
             tracing::warn!(copy = id, left, "something of a copy stays");
         }
-        let keys = vec![format!("{}{name}", tags::COPY), format!("{}{name}", tags::UNFINISHED)];
-        Ok(super::untag(self.home, self.ami.image_id().unwrap_or_default(), keys).await?)
+        let keys = [format!("{}{name}", tags::COPY), format!("{}{name}", tags::UNFINISHED)];
+        Ok(self.home.untag(self.ami.image_id(), keys).await?)
     }
 }
 

@@ -19,7 +19,7 @@ pub(super) use read::{holders as holders_of, snapshots as snapshots_of};
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use aws_sdk_ec2::types::{AttributeValue, Image as Ami, ImageState, Tag};
+use aws_sdk_ec2::types::{AttributeValue, Image as Ami, ImageState};
 use delete::DeleteError;
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
@@ -145,7 +145,7 @@ impl ImageBackend for AwsImages {
     async fn hold(&self, id: &str, holder: &Holder) -> Result<(), BackendError> {
         let doing = format!("claiming image {id}");
         let (region, _) = self.fresh(id, &doing).await?;
-        let held = tag(&region, id, vec![(format!("{}{holder}", tags::HOLDER), "held".to_owned())]);
+        let held = region.tag([id], [tags::held_by(holder)]);
         held.await.map_err(|error| error.into_backend(doing.as_str()))?;
         // It may have been deleted in between.
         self.fresh(id, &doing).await.map(drop)
@@ -179,7 +179,7 @@ impl ImageBackend for AwsImages {
             other => other?,
         };
         if let Some(holder) = holder {
-            untag(&region, id, vec![format!("{}{holder}", tags::HOLDER)]).await.map_err(failed)?;
+            region.untag([id], [tags::held_by(holder).0]).await.map_err(failed)?;
         }
         if retain {
             return Ok(Released::Retained);
@@ -285,20 +285,19 @@ struct IsCopy {
 /// Changes what an AMI does not have already.
 async fn change_labels(region: &Region, ami: &Ami, change: &LabelChange) -> Result<(), AwsError> {
     let (id, seen) = (ami.image_id().unwrap_or_default(), tags::map(ami.tags()));
-    let channel = |name: &String| format!("{}{name}", tags::CHANNEL);
-    let channels = change.add_channels.iter().map(|name| (channel(name), "promoted".to_owned()));
+    let channels = change.add_channels.iter().map(|name| tags::promoted_to(name));
     let mut set: Vec<(String, String)> = change.set_tags.clone().into_iter().chain(channels).collect();
     set.retain(|(key, value)| seen.get(key) != Some(value));
     let mut removed: Vec<String> = change.remove_tags.iter().cloned().collect();
-    removed.extend(change.remove_channels.iter().map(channel));
+    removed.extend(change.remove_channels.iter().map(|name| tags::promoted_to(name).0));
     removed.retain(|key| seen.contains_key(key));
     let text = change.description.as_ref().map(|text| text.as_deref().unwrap_or_default());
     let text = text.filter(|text| *text != ami.description().unwrap_or_default());
     if set.is_empty() && removed.is_empty() && text.is_none() {
         return Ok(());
     }
-    tag(region, id, set).await?;
-    untag(region, id, removed).await?;
+    region.tag([id], set).await?;
+    region.untag([id], removed).await?;
     if let Some(text) = text {
         describe(region, ami, text).await?;
     }
@@ -316,24 +315,6 @@ struct NotOurs {
 
 fn not_found(id: &str) -> BackendError {
     BackendError::NotFound { kind: "image", id: id.to_owned() }
-}
-
-pub(super) async fn tag(region: &Region, id: &str, set: Vec<(String, String)>) -> Result<(), AwsError> {
-    if set.is_empty() {
-        return Ok(());
-    }
-    let set = tags::list(set.iter().map(|(key, value)| (key, value)));
-    let done = region.ec2.create_tags().resources(id).set_tags(Some(set)).send().await;
-    done.map(drop).map_err(|error| AwsError::of("CreateTags", error))
-}
-
-pub(super) async fn untag(region: &Region, id: &str, keys: Vec<String>) -> Result<(), AwsError> {
-    if keys.is_empty() {
-        return Ok(());
-    }
-    let keys = keys.into_iter().map(|key| Tag::builder().key(key).build()).collect();
-    let done = region.ec2.delete_tags().resources(id).set_tags(Some(keys)).send().await;
-    done.map(drop).map_err(|error| AwsError::of("DeleteTags", error))
 }
 
 async fn describe(region: &Region, ami: &Ami, text: &str) -> Result<(), AwsError> {

@@ -1,11 +1,10 @@
 //! What makes a build's things no longer overdue: an image gets complete (its tags, the key last, for with the key it is
 //! found), a builder is kept.
 
-use aws_sdk_ec2::types::Tag;
 use uuid::Uuid;
 
 use super::look::{self, Wanted};
-use crate::backends::aws::image::{snapshots_of, tag};
+use crate::backends::aws::image::snapshots_of;
 use crate::backends::aws::region::Region;
 use crate::backends::aws::{Aws, AwsError, tags};
 use crate::domain::Holder;
@@ -23,10 +22,8 @@ pub(in crate::backends::aws) async fn complete(
     holder: Option<&Holder>,
 ) -> Result<(), AwsError> {
     let region = aws.region(Some(&entry.region)).await?;
-    let mut set: Vec<(String, String)> = entry.tags.clone().into_iter().collect();
-    set.extend(holder.map(|holder| (format!("{}{holder}", tags::HOLDER), "held".to_owned())));
-    tag(&region, image_id, set).await?;
-    tag(&region, image_id, vec![(tags::KEY.to_owned(), entry.key.as_str().to_owned())]).await?;
+    region.tag([image_id], entry.tags.clone().into_iter().chain(holder.map(tags::held_by))).await?;
+    region.tag([image_id], [(tags::KEY.to_owned(), entry.key.as_str().to_owned())]).await?;
     if let Err(error) = without_deadline(&region, image_id).await {
         // Its key protects it just as well.
         tracing::warn!(image = image_id, %error, "the deadline of a complete image cannot be taken off");
@@ -38,7 +35,7 @@ async fn without_deadline(region: &Region, id: &str) -> Result<(), AwsError> {
     let Some(ami) = region.fresh_image(id).await? else { return Ok(()) };
     let mut objects = snapshots_of(&ami);
     objects.push(id.to_owned());
-    take_off(region, objects).await?;
+    region.untag(objects, [tags::DEADLINE]).await?;
     region.fresh_image(id).await.map(drop)
 }
 
@@ -53,12 +50,6 @@ impl Aws {
         let mut wanted = Wanted { build: build.to_string(), ..Wanted::default() };
         let things: Vec<String> =
             look::of_build(&region, &mut wanted).await?.into_iter().map(|thing| thing.id).collect();
-        if things.is_empty() { Ok(()) } else { take_off(&region, things).await }
+        if things.is_empty() { Ok(()) } else { region.untag(things, [tags::DEADLINE]).await }
     }
-}
-
-async fn take_off(region: &Region, objects: Vec<String>) -> Result<(), AwsError> {
-    let deadline = Tag::builder().key(tags::DEADLINE).build();
-    let done = region.ec2.delete_tags().set_resources(Some(objects)).tags(deadline).send().await;
-    done.map(drop).map_err(|error| AwsError::of("DeleteTags", error))
 }

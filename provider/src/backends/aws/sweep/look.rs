@@ -9,7 +9,8 @@ use chrono::{DateTime, Utc};
 
 use super::{Kind, Remain};
 use crate::backends::aws::image::snapshots_of;
-use crate::backends::aws::region::{self, Region, filter};
+use crate::backends::aws::region::{self, Region, filter, tag_filter};
+use crate::backends::aws::vm::surroundings;
 use crate::backends::aws::{AwsError, tags};
 
 /// As many launch templates as EC2 lists at once.
@@ -51,9 +52,9 @@ pub(super) struct Wanted {
 /// All that is left of a build. Its images and their snapshots are remembered in `wanted`: they are found again when
 /// one of both is gone.
 pub(super) async fn of_build(region: &Region, wanted: &mut Wanted) -> Result<Vec<Thing>, AwsError> {
-    let tag = filter(&format!("tag:{}", tags::BUILD), [&wanted.build]);
+    let tag = tag_filter(tags::BUILD, [&wanted.build]);
     let mut found = tagged(region, &tag).await?;
-    let name = format!("sindri-{}", wanted.build);
+    let name = surroundings::name(&wanted.build);
     found.extend(key_pairs(region, filter("key-name", [&name])).await?);
     found.extend(groups(region, filter("group-name", [&name])).await?);
     for ami in images_of(region, &tag, wanted).await? {

@@ -13,7 +13,7 @@ use super::look::{self, Wanted};
 use super::overdue::overdue;
 use super::remove::{Outcome, RESTLESS, remove};
 use super::{Access, How, Kind, Remain, SweepError, Swept, complete};
-use crate::backends::aws::image::{holders_of, untag};
+use crate::backends::aws::image::holders_of;
 use crate::backends::aws::region::Region;
 use crate::backends::aws::{Aws, AwsError, CLOUD, tags};
 use crate::journal::{Entry, Journal, Phase, Record};
@@ -175,9 +175,9 @@ async fn complete_accepted(aws: &Aws, entry: &Entry, how: How) -> Result<Option<
     let is_completed = is_wanted && ami.state() == Some(&ImageState::Available);
     if how != How::DryRun {
         // Whoever would hold it does not know of it.
-        let holder = format!("{}{}", tags::HOLDER, entry.holder);
+        let holder = tags::held_by(&entry.holder).0;
         let key = (!is_completed).then(|| tags::KEY.to_owned());
-        match untag(&region, image_id, std::iter::once(holder).chain(key).collect()).await {
+        match region.untag([image_id], std::iter::once(holder).chain(key)).await {
             Err(error) if error.is_gone() => {}
             other => other?,
         }

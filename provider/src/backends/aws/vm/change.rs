@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use aws_sdk_ec2::types::{AttributeValue, Instance, InstanceStateName, Tag};
+use aws_sdk_ec2::types::{AttributeValue, Instance, InstanceStateName};
 use tokio_util::sync::CancellationToken;
 
 use super::create::{own_port, port};
@@ -115,18 +115,8 @@ async fn retag(region: &Region, instance: &Instance, request: &VmRequest) -> Res
         ebs.volume_id().filter(|_| ebs.delete_on_termination() == Some(true)).map(str::to_owned)
     });
     let objects: Vec<String> = instance.instance_id().map(str::to_owned).into_iter().chain(volumes).collect();
-    if !set.is_empty() {
-        let asked = region.ec2.create_tags().set_resources(Some(objects.clone()));
-        let done = asked.set_tags(Some(tags::list(set))).send().await;
-        done.map_err(|error| AwsError::of("CreateTags", error))?;
-    }
-    if !removed.is_empty() {
-        let keys = removed.into_iter().map(|key| Tag::builder().key(key).build()).collect();
-        let asked = region.ec2.delete_tags().set_resources(Some(objects));
-        let done = asked.set_tags(Some(keys)).send().await;
-        done.map_err(|error| AwsError::of("DeleteTags", error))?;
-    }
-    Ok(())
+    region.tag(&objects, set.into_iter().map(|(key, value)| (key.clone(), value.clone()))).await?;
+    Ok(region.untag(objects, removed).await?)
 }
 
 async fn resize(region: &Region, id: &str, spec: &AwsVmSpec, request: &VmRequest) -> Result<(), VmError> {

@@ -70,16 +70,8 @@ fn check_login(spec: &VmSpec) -> Result<(), VmError> {
 
 /// The image to launch from, which tells its volumes.
 async fn image(region: &Region, id: &str) -> Result<Image, VmError> {
-    match region.image(id).await? {
-        Some(image) => Ok(image),
-        None => {
-            let problem = format!(
-                "there is no image {id} in {}: it was deleted, is not shared with this account, or is of another region (an AMI lives in one region, and a copy in another one has an id of its own)",
-                region.name
-            );
-            Err(VmError::Refused { attribute: "image_id", problem })
-        }
-    }
+    let missing = || VmError::Refused { attribute: "image_id", problem: region.no_image(id) };
+    region.image(id).await?.ok_or_else(missing)
 }
 
 /// The user's tags, the machine's name, and the launch's.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use aws_sdk_ec2::primitives::Blob;
-use aws_sdk_ec2::types::{IpPermission, IpRange, Ipv6Range, ResourceType, SecurityGroup, Tag};
+use aws_sdk_ec2::types::{IpPermission, IpRange, Ipv6Range, ResourceType, SecurityGroup};
 use tokio_util::sync::CancellationToken;
 
 use super::VmError;
@@ -194,9 +194,7 @@ fn permission(cidrs: &[&String], port: u16) -> IpPermission {
 
 /// Says on key pair and group whose they are, so that they are found when the instance is gone.
 pub(super) async fn belong_to(region: &Region, objects: Vec<String>, instance: &str) -> Result<(), AwsError> {
-    let tag = Tag::builder().key(tags::INSTANCE).value(instance).build();
-    let done = region.ec2.create_tags().set_resources(Some(objects)).tags(tag).send().await;
-    done.map(drop).map_err(|error| AwsError::of("CreateTags", error))
+    region.tag(objects, [(tags::INSTANCE.to_owned(), instance.to_owned())]).await
 }
 
 /// The launch whose key pair or security group was made for an instance.

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use aws_sdk_ec2::types::{AttributeValue, Image as Ami, ImdsSupportValues};
 
 use super::{Build, BuildError};
-use crate::backends::aws::image::{describe, read, tag};
+use crate::backends::aws::image::{describe, read};
 use crate::backends::aws::region::Region;
 use crate::backends::aws::{AwsError, sweep, tags};
 use crate::domain::Image;
@@ -32,7 +32,7 @@ pub(super) async fn complete(
     let seconds = build.started.elapsed().as_secs();
     for snapshot in &read::snapshots(ami) {
         // Packer's own tags may have come too late for a policy, or not at all.
-        tag(region, snapshot, request.labels.tags.clone().into_iter().collect()).await?;
+        region.tag([snapshot], request.labels.tags.clone()).await?;
     }
     if request.cancel.is_cancelled() {
         return Err(BuildError::Cancelled);
@@ -61,8 +61,7 @@ fn all_tags(build: &Build<'_>, base: &Ami, seconds: u64) -> BTreeMap<String, Str
         (tags::BASE.to_owned(), base.image_id().unwrap_or_default().to_owned()),
         (tags::BUILD_SECONDS.to_owned(), seconds.to_string()),
     ]);
-    let channels = request.labels.channels.iter();
-    all.extend(channels.map(|name| (format!("{}{name}", tags::CHANNEL), "promoted".to_owned())));
+    all.extend(request.labels.channels.iter().map(|name| tags::promoted_to(name)));
     all
 }
 

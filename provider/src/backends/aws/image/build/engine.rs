@@ -67,7 +67,7 @@ pub(super) async fn run(
 ) -> Result<String, BuildError> {
     build.log.step(&format!("Handing over to Packer {}", packer.version));
     let mut packer = packer.clone();
-    packer.env.extend(environment(build).await?);
+    packer.env.extend(environment(build).await);
     let folder = build.dir.join(PARTS);
     private::create_dir(&folder).map_err(BuildError::io("create", &folder))?;
     let built = hand_over(build, record, &packer, base, access).await;
@@ -162,8 +162,8 @@ fn leave_environment(access: &Access) -> Environment {
 ///
 /// Those of a role or of SSO end some time, and Packer cannot renew these: a build that takes longer (an hour, where a
 /// role is taken on in a chain) fails when Packer next asks for something. What is left of it is removed with fresh ones.
-async fn environment(build: &Build<'_>) -> Result<BTreeMap<OsString, OsString>, BuildError> {
-    let credentials = build.aws.credentials().await?;
+async fn environment(build: &Build<'_>) -> BTreeMap<OsString, OsString> {
+    let credentials = build.credentials;
     if let Some(end) = credentials.expiry().map(DateTime::<Utc>::from)
         && end < build.request.deadline
     {
@@ -194,7 +194,7 @@ async fn environment(build: &Build<'_>) -> Result<BTreeMap<OsString, OsString>, 
     if let Some(trusted) = std::env::var_os("AWS_CA_BUNDLE") {
         all.insert("AWS_CA_BUNDLE".into(), trusted);
     }
-    Ok(all)
+    all
 }
 
 #[cfg(test)]

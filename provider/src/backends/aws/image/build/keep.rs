@@ -2,7 +2,7 @@
 
 use super::{Build, BuildError};
 use crate::backends::aws::image::Interface;
-use crate::backends::aws::region::{self, filter, is_gone};
+use crate::backends::aws::region::{self, is_gone, tag_filter};
 use crate::backends::aws::tags;
 use crate::domain::backend::causes;
 use crate::ssh::LoginCommand;
@@ -13,7 +13,7 @@ pub(super) async fn kept(build: &Build<'_>, source: BuildError) -> BuildError {
         let error = causes(&error);
         tracing::warn!(build = %build.id, error, "the deadline of a kept builder cannot be taken off: other computers remove it once that has passed");
     }
-    let tag = filter(&format!("tag:{}", tags::BUILD), [build.id.to_string()]);
+    let tag = tag_filter(tags::BUILD, [build.id.to_string()]);
     let found = region::instances(&build.region.ec2, tag).await.unwrap_or_default();
     let Some(instance) = found.into_iter().find(|instance| !is_gone(instance)) else { return source };
     let login = &build.spec.builder.login;

@@ -28,6 +28,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
+use aws_credential_types::Credentials;
 use aws_sdk_ec2::types::Image as Ami;
 use chrono::{SecondsFormat, Utc};
 use tokio_util::sync::CancellationToken;
@@ -99,6 +100,8 @@ struct Build<'a> {
     spec: &'a AwsImageSpec,
     tools: &'a Tools,
     request: &'a BuildRequest,
+    /// What Packer gets, and the log does not show.
+    credentials: &'a Credentials,
     id: Uuid,
     name: String,
     /// The build's own folder: key, steps, what Packer is given. Private, and gone with the build.
@@ -130,6 +133,7 @@ impl ImageBuilder for AwsBuilder {
             spec: &spec,
             tools: &self.tools,
             request,
+            credentials: &credentials,
             id,
             name: name::of(request, id).map_err(|error| error.into_backend(&log))?,
             dir: self.aws.build_dir(id),
@@ -196,7 +200,7 @@ impl AwsBuilder {
         &self,
         request: &BuildRequest,
         id: Uuid,
-        credentials: &aws_credential_types::Credentials,
+        credentials: &Credentials,
     ) -> Result<BuildLog, BackendError> {
         let spec = &request.spec;
         let of_steps = spec.steps.iter().flat_map(|step| step.environment.secret.values());
@@ -231,18 +235,19 @@ impl Build<'_> {
         private::create_dir(&self.dir).map_err(BuildError::io("create", &self.dir))?;
         // Begun: from here on there may be objects with the build's tag.
         let mut record = self.aws.journal().begin(self.entry().await?)?;
-        let made = self.make(&mut record, &packer, &base, networks).await;
-        if let Err(error) = &made
-            && self.keeps(error)
-        {
-            record.advance(Phase::Kept)?;
-            return Err(keep::kept(self, made.err().unwrap_or(BuildError::Cancelled)).await);
-        }
-        self.remove_dir();
-        match made {
-            // An image that is in the journal would be taken for abandoned.
-            Ok(image) => record.end().map(|()| image).map_err(BuildError::from),
+        match self.make(&mut record, &packer, &base, networks).await {
+            Ok(image) => {
+                self.remove_dir();
+                // An image that is in the journal would be taken for abandoned.
+                record.end()?;
+                Ok(image)
+            }
+            Err(error) if self.keeps(&error) => {
+                record.advance(Phase::Kept)?;
+                Err(keep::kept(self, error).await)
+            }
             Err(error) => {
+                self.remove_dir();
                 self.settle(record).await;
                 Err(error)
             }
@@ -276,13 +281,9 @@ impl Build<'_> {
     ) -> Result<Image, BuildError> {
         record.advance(Phase::Building)?;
         let access = Access::make(self, &networks).await?;
-        // Packer has a builder and its volumes.
-        let built = engine::run(self, record, packer, base, &access).await;
-        let kept = built.as_ref().err().is_some_and(|error| self.keeps(error));
-        if !kept {
-            access.remove(self.region).await;
-        }
-        let id = built?;
+        // Packer has a builder and its volumes. What a failure leaves, the way in among it, is settled by the journal.
+        let id = engine::run(self, record, packer, base, &access).await?;
+        access.remove(self.region).await;
         record.advance(Phase::Built { image_id: id.clone() })?;
         self.log.step(&format!("Packer made {id}"));
         let finish = async {

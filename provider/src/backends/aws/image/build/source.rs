@@ -32,13 +32,7 @@ pub(super) async fn resolve(region: &Region, spec: &AwsImageSpec) -> Result<Ami,
 
 async fn by_id(region: &Region, id: &str) -> Result<Ami, BuildError> {
     let found = region.fresh_image(id).await?;
-    found.ok_or_else(|| {
-        let problem = format!(
-            "there is no image {id} in {}: it was deleted, is not shared with this account, or is of another region (an AMI lives in one region, and a copy in another one has an id of its own)",
-            region.name
-        );
-        BuildError::refused("aws.source_image", problem)
-    })
+    found.ok_or_else(|| BuildError::refused("aws.source_image", region.no_image(id)))
 }
 
 async fn newest(region: &Region, arch: Arch, name: &str, owners: &[String]) -> Result<Ami, BuildError> {

@@ -1,11 +1,9 @@
-use std::path::PathBuf;
-use std::process::Command as Program;
-
 use proptest::prelude::*;
 
 use super::*;
 use crate::backends::aws::image::{Bastion, Builder, Login, Source, Volume};
 use crate::domain::Arch;
+use crate::packer::formatted::assert_formatted;
 
 fn part(kind: Kind) -> Part {
     let timeout = matches!(kind, Kind::Limited | Kind::Return).then(|| Duration::from_secs(90));
@@ -116,28 +114,11 @@ fn only_gp3_has_numbers_that_nobody_asked_for() {
     assert_eq!((&made["iops"], &made["throughput"]), (&json!(4000), &json!(125)));
 }
 
-/// The Packer on `PATH`.
-fn packer() -> PathBuf {
-    let search = crate::process::search_path();
-    let mut candidates = std::env::split_paths(&search).map(|dir| dir.join("packer"));
-    candidates.find(|it| it.is_file()).expect("packer is not in PATH: run scripts/install.sh test")
-}
-
 #[test]
 fn packer_itself_would_format_it_no_other_way() {
     for version in [NEEDED, Version::new(1, 10, 0)] {
         for form in forms(version, false, true, &all()).unwrap() {
-            let dir = tempfile::tempdir().unwrap();
-            let file = dir.path().join("image.pkr.hcl");
-            std::fs::write(&file, form.hcl).unwrap();
-            let output = Program::new(packer())
-                .args(["fmt", "-check", "-diff"])
-                .arg(&file)
-                .env("CHECKPOINT_DISABLE", "1")
-                .output()
-                .unwrap();
-            let diff = String::from_utf8_lossy(&output.stdout);
-            assert!(output.status.success() && diff.trim().is_empty(), "{diff}");
+            assert_formatted(&form.hcl);
         }
     }
 }

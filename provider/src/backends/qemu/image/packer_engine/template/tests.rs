@@ -1,10 +1,8 @@
-use std::path::PathBuf;
-use std::process::Command as Program;
-
 use proptest::prelude::*;
 use serde_json::Value;
 
 use super::*;
+use crate::packer::formatted::assert_formatted;
 
 fn part(kind: Kind, text: &str) -> Part {
     let timeout = matches!(kind, Kind::Limited | Kind::Return).then(|| std::time::Duration::from_secs(90));
@@ -50,27 +48,10 @@ fn values_of_a_build() {
     insta::assert_snapshot!("values", serde_json::to_string_pretty(&plain).unwrap());
 }
 
-/// The Packer on `PATH`.
-fn packer() -> PathBuf {
-    let search = crate::process::search_path();
-    let mut candidates = std::env::split_paths(&search).map(|dir| dir.join("packer"));
-    candidates.find(|it| it.is_file()).expect("packer is not in PATH: run scripts/install.sh test")
-}
-
 #[test]
 fn packer_itself_would_format_it_no_other_way() {
     for plugins in [Plugins::Bundled, Plugins::Required] {
-        let dir = tempfile::tempdir().unwrap();
-        let file = dir.path().join("image.pkr.hcl");
-        std::fs::write(&file, hcl(plugins, false, &all("")).unwrap()).unwrap();
-        let output = Program::new(packer())
-            .args(["fmt", "-check", "-diff"])
-            .arg(&file)
-            .env("CHECKPOINT_DISABLE", "1")
-            .output()
-            .unwrap();
-        let diff = String::from_utf8_lossy(&output.stdout);
-        assert!(output.status.success() && diff.trim().is_empty(), "{diff}");
+        assert_formatted(&hcl(plugins, false, &all("")).unwrap());
     }
 }
 
