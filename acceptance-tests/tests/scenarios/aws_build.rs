@@ -172,10 +172,11 @@ fn sweep(workspace: &Workspace, arguments: &[&str]) -> Result<String> {
 #[test]
 fn images_are_built_and_nothing_is_left_of_those_that_are_not() -> Result<()> {
     let account = Account::new()?;
-    let cases: [Case; 7] = [
+    let cases: [Case; 8] = [
         ("built, found again, built anew", builds),
         ("a step fails", a_step_fails),
         ("interrupted", interrupted),
+        ("interrupted while EC2 makes the image", interrupted_at_the_image),
         ("the provider is killed", provider_killed),
         ("provider and supervisor are killed", both_killed),
         ("the computer is lost", computer_lost),
@@ -250,6 +251,22 @@ fn interrupted(account: &Account) -> Result<()> {
     ensure!(!outcome.success, "an interrupted apply passed for a success");
     account.ensure_settled(&host)?;
     account.release()
+}
+
+fn interrupted_at_the_image(account: &Account) -> Result<()> {
+    let host = Host::new()?;
+    account.moto.images_take(Duration::from_secs(600), None)?;
+    let workspace = account.workspace(&host, Cli::Tofu, json!({ "marker": "pending" }))?;
+    let running = workspace.start_apply()?;
+    within(Duration::from_secs(300), || {
+        ensure!(log(&host).contains("Waiting for AMI"), "no image is being made: {}", log(&host));
+        Ok(())
+    })?;
+    running.interrupt()?;
+    let outcome = running.wait(PATIENCE)?;
+    ensure!(!outcome.success, "an interrupted apply passed for a success");
+    account.ensure_settled(&host)?;
+    account.moto.images_take(Duration::ZERO, None)
 }
 
 fn provider_killed(account: &Account) -> Result<()> {
