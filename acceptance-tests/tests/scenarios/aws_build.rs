@@ -4,12 +4,12 @@
 //! A guest is dear, and builds in one machine get into each other's way: this is one test.
 
 use std::fs;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use acceptance_tests::account::{
     Account, HOLD, IMAGE, PATIENCE, images, kill_with_supervisor, log, sweep, switch_off,
 };
-use acceptance_tests::{Cli, Host, Running, Workspace, each_cli};
+use acceptance_tests::{Cli, Host, Running, Workspace, each_cli, within};
 use anyhow::{Context, Result, ensure};
 use serde_json::json;
 
@@ -25,10 +25,11 @@ fn amid_a_step(account: &Account, host: &Host, marker: &str) -> Result<(Workspac
 #[test]
 fn images_are_built_and_nothing_is_left_of_those_that_are_not() -> Result<()> {
     let account = Account::new()?;
-    let cases: [Case; 7] = [
+    let cases: [Case; 8] = [
         ("built, found again, built anew", builds),
         ("a step fails", a_step_fails),
         ("interrupted", interrupted),
+        ("interrupted while EC2 makes the image", interrupted_at_the_image),
         ("the provider is killed", provider_killed),
         ("provider and supervisor are killed", both_killed),
         ("the computer is lost", computer_lost),
@@ -103,6 +104,22 @@ fn interrupted(account: &Account) -> Result<()> {
     ensure!(!outcome.success, "an interrupted apply passed for a success");
     account.ensure_settled(&host)?;
     account.release()
+}
+
+fn interrupted_at_the_image(account: &Account) -> Result<()> {
+    let host = Host::new()?;
+    account.moto.images_take(Duration::from_secs(600), None)?;
+    let workspace = account.workspace(&host, Cli::Tofu, json!({ "marker": "pending" }))?;
+    let running = workspace.start_apply()?;
+    within(Duration::from_secs(300), || {
+        ensure!(log(&host).contains("Waiting for AMI"), "no image is being made: {}", log(&host));
+        Ok(())
+    })?;
+    running.interrupt()?;
+    let outcome = running.wait(PATIENCE)?;
+    ensure!(!outcome.success, "an interrupted apply passed for a success");
+    account.ensure_settled(&host)?;
+    account.moto.images_take(Duration::ZERO, None)
 }
 
 fn provider_killed(account: &Account) -> Result<()> {

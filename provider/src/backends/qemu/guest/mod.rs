@@ -39,6 +39,8 @@ const ANSWER: Duration = Duration::from_secs(5);
 const LOOK: Duration = Duration::from_secs(5);
 /// The pause after a connection that a restart has broken.
 const RETRY: Duration = Duration::from_millis(250);
+/// How long the question may take which of its boots this is, before it is asked over a new connection.
+const BOOT_ID: Duration = Duration::from_secs(20);
 /// How often a guest is asked again to switch itself off: early in its boot it does not listen.
 const ASK_AGAIN: Duration = Duration::from_secs(2);
 
@@ -154,12 +156,16 @@ impl Guest {
             Ok(_) | Err(SshError::Lost(_)) => drop(session),
             Err(error) => return Err(error.into()),
         }
+        // The old system may let us in and go without a word.
+        let brief = Limits { timeout: Some(BOOT_ID), cancel: limits.cancel.clone() };
         let again = async {
             loop {
                 let session = self.connect(login, limits).await?;
-                match boot_id(&session, limits).await {
+                match boot_id(&session, &brief).await {
                     Ok(after) if after != before => return Ok(session),
-                    Ok(_) | Err(SshError::Lost(_)) => tokio::time::sleep(RETRY).await,
+                    Ok(_) | Err(SshError::Lost(_) | SshError::Timeout { .. }) => {
+                        tokio::time::sleep(RETRY).await;
+                    }
                     Err(error) => return Err(error.into()),
                 }
             }

@@ -234,7 +234,6 @@ impl Build<'_> {
         self.log.step(&format!("Starting from {base_id} ({})", base.name().unwrap_or("without a name")));
         let networks = access::networks(&self.spec.builder, &self.request.cancel).await?;
         let packer = engine::find(self).await?;
-        private::create_dir(&self.dir).map_err(BuildError::io("create", &self.dir))?;
         // Begun: from here on there may be objects with the build's tag.
         let mut record = self.aws.journal().begin(self.entry().await?)?;
         match self.make(&mut record, &packer, &base, networks).await {
@@ -282,6 +281,7 @@ impl Build<'_> {
         base: &Ami,
         networks: Vec<String>,
     ) -> Result<Image, BuildError> {
+        private::create_dir(&self.dir).map_err(BuildError::io("create", &self.dir))?;
         record.advance(Phase::Building)?;
         let access = Access::make(self, &networks).await?;
         // Packer has a builder and its volumes. What a failure leaves, the way in among it, is settled by the journal.
@@ -331,7 +331,9 @@ impl Build<'_> {
     }
 
     fn remove_dir(&self) {
-        if let Err(error) = std::fs::remove_dir_all(&self.dir) {
+        if let Err(error) = std::fs::remove_dir_all(&self.dir)
+            && error.kind() != io::ErrorKind::NotFound
+        {
             tracing::warn!(folder = %self.dir.display(), %error, "a build's folder cannot be removed");
         }
     }
