@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-use super::{Build, BuildError};
+use super::Build;
 use crate::backends::aws::sweep;
 use crate::journal::Record;
 use crate::process::{Command, Ending, Following, HandOver, Limits, private};
@@ -16,17 +16,13 @@ const WAIT: &str = "while [ -e \"$1\" ]; do sleep 1; done";
 /// How long that may take to be noticed.
 const ENDING: Duration = Duration::from_secs(30);
 
-/// Does the work. Without a supervisor, the journal alone has the build: that is no reason to give it up.
-///
-/// # Errors
-/// When a file in the build's folder cannot be written.
-pub(super) async fn guarded<T>(
-    build: &Build<'_>,
-    record: &Record,
-    work: impl Future<Output = T>,
-) -> Result<T, BuildError> {
+/// Does the work. Without a supervisor the journal alone has the build: that is no reason to give it up.
+pub(super) async fn guarded<T>(build: &Build<'_>, record: &Record, work: impl Future<Output = T>) -> T {
     let (mark, output) = (build.dir.join("guard"), build.dir.join("guard.log"));
-    private::write(&mark, b"").map_err(BuildError::io("write", &mark))?;
+    if let Err(error) = private::write(&mark, b"") {
+        tracing::warn!(build = %build.id, %error, "nobody watches over the check of the finished image");
+        return work.await;
+    }
     let env = sweep::environment();
     let then = HandOver { file: record.path(), lock: record.lock_fd(), env: &env };
     let following = Following { output: &output, ending: Ending::default(), then: Some(then) };
@@ -38,12 +34,12 @@ pub(super) async fn guarded<T>(
         done = &mut work => done,
         ended = &mut guard => {
             tracing::warn!(build = %build.id, ?ended, "nobody watches over the check of the finished image");
-            return Ok(work.await);
+            return work.await;
         }
     };
-    fs::remove_file(&mark).map_err(BuildError::io("remove", &mark))?;
-    if tokio::time::timeout(ENDING, guard).await.is_err() {
+    let ended = fs::remove_file(&mark).is_ok() && tokio::time::timeout(ENDING, guard).await.is_ok();
+    if !ended {
         tracing::warn!(build = %build.id, "the supervisor of a check does not end");
     }
-    Ok(done)
+    done
 }

@@ -292,7 +292,7 @@ impl Build<'_> {
         let ami = artifact::accept(self.region, self.spec, &id, &self.request.cancel).await;
         let ami = ami.map_err(unfinished)?;
         if self.spec.verify_boot {
-            guard::guarded(self, record, verify::verify(self, &access, &ami)).await??;
+            guard::guarded(self, record, verify::verify(self, &access, &ami)).await?;
         }
         access.remove(self.region).await;
         complete::complete(self, record, base, &ami).await.map_err(unfinished)
