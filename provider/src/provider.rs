@@ -10,7 +10,7 @@ use tfplugin::{Diagnostic, Diagnostics, DynDataSource, DynResource, Function};
 pub use config::ProviderModel;
 
 use crate::backends::Backends;
-use crate::data_sources::{ImageDataSource, ImagesDataSource, PrerequisitesDataSource};
+use crate::data_sources::{ImageDataSource, ImagesDataSource, PrerequisitesDataSource, TemplateDataSource};
 use crate::functions::{AnsibleInventory, SshConfig};
 use crate::resources::image::ImageResource;
 use crate::resources::vm::VmResource;
@@ -73,6 +73,7 @@ impl tfplugin::Provider for Provider {
             Arc::new(ImageDataSource::new(Arc::clone(&self.configured))),
             Arc::new(ImagesDataSource::new(Arc::clone(&self.configured))),
             Arc::new(PrerequisitesDataSource::new(Arc::clone(&self.configured))),
+            Arc::new(TemplateDataSource::new(Arc::clone(&self.configured))),
         ]
     }
 

@@ -15,4 +15,5 @@ mod image_cache;
 mod image_packer;
 mod lookup;
 mod rig;
+mod template;
 mod vm;

@@ -10,7 +10,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::vm::{Vm, VmRequest};
 use super::{
-    CacheKey, Copies, Distribution, Holder, Image, ImageSpec, LabelChange, Labels, Share, Undistributed,
+    CacheKey, Copies, Distribution, Holder, Image, ImageSpec, LabelChange, Labels, Share, Template,
+    TemplateRequest, Undistributed,
 };
 
 /// A build as a builder gets it, which was made for one target and knows the rest.
@@ -226,6 +227,12 @@ pub trait ImageBuilder: Send + Sync {
     /// Builds an image and holds it. When this returns an error nothing is left of the build, or what is left
     /// is in the journal.
     async fn build(&self, request: &BuildRequest) -> Result<Built, BackendError>;
+
+    /// What a build would be made of, as far as that is known without one. Makes nothing that stays, here or in a cloud.
+    async fn template(&self, request: &TemplateRequest) -> Result<Template, BackendError> {
+        let _ = request;
+        Ok(Template::default())
+    }
 }
 
 /// Machines that are there, in one backend.

@@ -11,6 +11,7 @@ pub mod image_spec;
 pub mod names;
 pub mod prerequisite;
 pub mod rules;
+pub mod template;
 pub mod vm;
 pub mod vm_spec;
 
@@ -22,4 +23,5 @@ pub use cache_key::CacheKey;
 pub use distribution::{Copies, Distribution, Share, ShareChange, Undistributed};
 pub use image::{Artifact, Holder, Image, LabelChange, Labels};
 pub use image_spec::{Action, Check, Environment, ImageSpec, OnError, Security, Step};
+pub use template::{Origin, Template, TemplateRequest};
 pub use vm::{Vm, VmLogin, VmRequest};

@@ -48,6 +48,11 @@ pub struct Packer {
 }
 
 impl Settings {
+    /// Whether plugins are the user's own business, in whatever versions that work.
+    pub fn own_plugins(&self) -> bool {
+        self.plugin_dir.is_some() || self.skip_init
+    }
+
     /// Finds Packer. Of several programs named `packer` in `PATH` the first that is HashiCorp's is taken.
     ///
     /// # Errors

@@ -39,6 +39,11 @@ impl Variables {
         self.plain.insert(name.to_owned(), text.into());
     }
 
+    /// The plain values, as they stand in their file.
+    pub fn plain(&self) -> Map<String, Value> {
+        self.plain.clone()
+    }
+
     /// The files' names and contents.
     pub fn files(&self) -> [(&'static str, String); 2] {
         [(PLAIN, &self.plain), (SECRET, &self.secret)]

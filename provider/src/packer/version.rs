@@ -21,10 +21,11 @@ impl Version {
 
     /// From the output of `packer version`; none when no line is Packer's.
     pub fn of_output(output: &str) -> Option<Self> {
-        output.lines().find_map(|line| Self::parse(line.trim().strip_prefix("Packer v")?))
+        output.lines().find_map(|line| Self::of_text(line.trim().strip_prefix("Packer v")?))
     }
 
-    fn parse(text: &str) -> Option<Self> {
+    /// From its numbers with dots between them, whatever a packager adds.
+    pub fn of_text(text: &str) -> Option<Self> {
         let numbers = text.split(|c: char| !c.is_ascii_digit() && c != '.').next()?;
         let mut parts = numbers.split('.').map(|part| part.parse().ok());
         let version = Self::new(parts.next()??, parts.next()??, parts.next()??);

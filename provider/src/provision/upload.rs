@@ -35,6 +35,16 @@ pub enum UploadError {
     },
 }
 
+/// The name that a file or folder will have in its archive.
+///
+/// # Errors
+/// When it is not there.
+pub(super) fn archived_name(source: &Path) -> Result<String, UploadError> {
+    let found = fs::canonicalize(source).ok();
+    let name = found.as_deref().and_then(Path::file_name).map(|name| name.to_string_lossy().into_owned());
+    name.ok_or_else(|| UploadError::Absent(source.to_owned()))
+}
+
 /// Packs a file or folder into `archive` (0600). Returns its name in the archive.
 ///
 /// # Errors

@@ -12,7 +12,7 @@ use super::local::failed;
 use super::store::{Fingerprint, KeyLock, Metadata, Waited};
 use super::sweep::Sweep;
 use super::{Local, QemuImageSpec};
-use crate::domain::{BackendError, BuildRequest, Built, Image, ImageBuilder};
+use crate::domain::{BackendError, BuildRequest, Built, Image, ImageBuilder, Template, TemplateRequest};
 use crate::process::{BuildLog, Redactor};
 
 /// How many lines of the log a diagnostic shows.
@@ -117,6 +117,10 @@ impl ImageBuilder for LocalBuilder {
             return Ok(Built::Shared(image));
         }
         self.build_locked(request, &lock).await.map(Built::Fresh)
+    }
+
+    async fn template(&self, request: &TemplateRequest) -> Result<Template, BackendError> {
+        image::template(&self.local.host(), &self.spec, request).await
     }
 }
 

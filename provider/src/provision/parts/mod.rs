@@ -3,23 +3,28 @@
 //! The environment of a step stands in its file, quoted, and the file goes to a folder of the guest's memory: nothing
 //! of it is in Packer's template, in a process list, or on the image's disk. Whoever logs in owns that folder; root
 //! reads it.
+//!
+//! First there is a list ([`Drafts`]), for whoever only wants to see it; then its files, for whoever builds.
 
+mod files;
+mod preview;
 mod run;
 
+pub use files::{Site, write};
+pub use preview::{Chosen, Handed, KEY, Preview, PreviewError, Tools};
 pub use run::{Failure, run};
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::Serialize;
 use serde_json::{Value, json};
-use tokio_util::sync::CancellationToken;
 
 use super::{RUN_SCRIPT, STAGE, Task, UPLOAD, UploadError, Work, upload};
-use crate::domain::{Check, Environment};
+use crate::domain::{Check, Environment, Origin};
 use crate::packer::Variables;
-use crate::process::{BuildLog, Runner, private};
+use crate::process::Secret;
 use crate::ssh::{self, SshError};
 
 /// The provisioners' blocks, which templates include; `parts` are the kinds of what is done.
@@ -49,8 +54,8 @@ pub struct Part {
     pub kind: Kind,
     /// For the log; the same for all parts of a step.
     pub name: String,
-    /// Whether it is one of the image's checks.
-    pub check: bool,
+    /// What of the image it is there for.
+    pub of: Origin,
     /// Its file, relative to where Packer runs.
     pub source: String,
     /// Where that goes in the guest.
@@ -100,118 +105,129 @@ const REBOOT: &str = "cat /proc/sys/kernel/random/boot_id >/var/tmp/sindri-boot-
 const RETURN: &str = "[ \"$(cat /proc/sys/kernel/random/boot_id)\" != \"$(cat /var/tmp/sindri-boot-id)\" ] || \
                       { sleep 600; exit 1; }\nrm -f /var/tmp/sindri-boot-id\n";
 
-/// What the writer works with.
-#[derive(Debug, Clone, Copy)]
-pub struct Site<'a> {
-    /// Where Packer runs.
-    pub cwd: &'a Path,
-    /// The files' folder, relative to that; made.
-    pub folder: &'a str,
-    /// How long a restart may take.
-    pub boot: Duration,
-    /// Starts programs.
-    pub runner: &'a Runner,
-    /// What they say is written here.
-    pub log: &'a BuildLog,
-    /// Ends them early.
-    pub cancel: &'a CancellationToken,
+/// What a part's file holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Content {
+    /// This, which may have secrets in it.
+    Text(Secret),
+    /// An archive of this file or folder.
+    Archive(PathBuf),
 }
 
-/// Writes the parts' files, in the order in which they are run.
+/// A part whose file is not written yet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Draft {
+    /// The part.
+    pub part: Part,
+    /// What its file is to hold.
+    pub content: Content,
+}
+
+/// The parts, in the order in which they are run. Writes nothing.
 #[derive(Debug)]
-pub struct Writer<'a> {
-    site: Site<'a>,
-    parts: Vec<Part>,
+pub struct Drafts {
+    /// The files' folder, relative to where Packer runs.
+    folder: &'static str,
+    /// How long a restart may take.
+    boot: Duration,
+    all: Vec<Draft>,
 }
 
-impl<'a> Writer<'a> {
+impl Drafts {
     /// Begins, with what all other parts need.
-    ///
-    /// # Errors
-    /// When the file cannot be written.
-    pub fn begin(site: Site<'a>) -> Result<Self, PartError> {
-        let mut writer = Self { site, parts: Vec::new() };
-        writer.add(Kind::Script, "prepare the guest", PREPARE, "/tmp/sindri-prepare", None)?;
-        Ok(writer)
+    pub fn begin(folder: &'static str, boot: Duration) -> Self {
+        let mut drafts = Self { folder, boot, all: Vec::new() };
+        drafts.add(Kind::Script, Origin::Sindri, "prepare the guest", PREPARE, "/tmp/sindri-prepare", None);
+        drafts
     }
 
     /// A step of the image, or of its clean-up.
     ///
     /// # Errors
-    /// When a file cannot be written, or what is uploaded cannot be read.
-    pub async fn task(&mut self, task: &Task) -> Result<(), PartError> {
+    /// When a shell cannot have a variable of it, or what is uploaded is not there.
+    pub fn task(&mut self, of: Origin, task: &Task) -> Result<(), PartError> {
         match &task.work {
             Work::Script(text) => {
                 let stage = stage(&format!("printf %s {} >{STAGE}/script", ssh::quote(text)), "script");
-                self.script(&task.name, &format!("{stage}{}", line(task, "", RUN_SCRIPT)?), task.timeout)
+                let text = format!("{stage}{}", line(task, "", RUN_SCRIPT)?);
+                self.run(of, &task.name, &text, task.timeout);
             }
             Work::Upload { source, .. } => {
-                let relative = format!("{}/{:03}.tar", self.site.folder, self.parts.len());
-                let Site { cwd, runner, log, cancel, .. } = self.site;
-                let name = upload::pack(runner, source, &cwd.join(&relative), log, cancel).await?;
-                let there = format!("{INCOMING}/{}.tar", self.parts.len());
-                self.push(Kind::Upload, &task.name, relative, &there, None);
+                let there = format!("{INCOMING}/{}.tar", self.all.len());
+                let name = upload::archived_name(source)?;
+                self.push(Kind::Upload, of, &task.name, Content::Archive(source.clone()), &there, None);
                 let how = format!("mv {there} {STAGE}/upload.tar && chown root: {STAGE}/upload.tar");
                 let stage = stage(&how, "upload.tar");
-                self.script(&task.name, &format!("{stage}{}", line(task, &name, UPLOAD)?), task.timeout)
+                let text = format!("{stage}{}", line(task, &name, UPLOAD)?);
+                self.run(of, &task.name, &text, task.timeout);
             }
             Work::Reboot => {
-                self.add(Kind::Reboot, &task.name, REBOOT, "", None)?;
-                let limit = task.timeout.unwrap_or(self.site.boot);
+                self.add(Kind::Reboot, of, &task.name, REBOOT, "", None);
+                let limit = task.timeout.unwrap_or(self.boot);
                 // Of each of Packer's tries, of which the first ends with the old system.
                 let back = format!("{RETURN}{PREPARE}");
-                self.add(Kind::Return, &task.name, &back, "", Some(limit / 3))
+                self.add(Kind::Return, of, &task.name, &back, "", Some(limit / 3));
             }
         }
+        Ok(())
     }
 
     /// A check of the image.
     ///
     /// # Errors
-    /// When the file cannot be written.
-    pub async fn check(&mut self, check: &Check, timeout: Duration) -> Result<(), PartError> {
-        let first = self.parts.len();
+    /// Those of [`Drafts::task`].
+    pub fn check(&mut self, check: &Check, timeout: Duration) -> Result<(), PartError> {
         let work = Work::Script(format!("#!/bin/sh\n{}\n", check.command));
         let (environment, timeout) = (Environment::default(), Some(timeout));
-        self.task(&Task { name: check.name.clone(), work, environment, user: None, timeout }).await?;
-        self.parts.iter_mut().skip(first).for_each(|part| part.check = true);
-        Ok(())
+        self.task(Origin::Check, &Task { name: check.name.clone(), work, environment, user: None, timeout })
     }
 
     /// A script of our own, run as root.
-    ///
-    /// # Errors
-    /// When the file cannot be written.
-    pub fn script(&mut self, name: &str, text: &str, timeout: Option<Duration>) -> Result<(), PartError> {
-        let kind = if timeout.is_some() { Kind::Limited } else { Kind::Script };
-        self.add(kind, name, text, &format!("{MEMORY}/part"), timeout)
+    pub fn script(&mut self, name: &str, text: &str, timeout: Option<Duration>) {
+        self.run(Origin::Sindri, name, text, timeout);
     }
 
     /// All that is to be done.
-    pub fn finish(self) -> Vec<Part> {
-        self.parts
+    pub fn finish(self) -> Vec<Draft> {
+        self.all
+    }
+
+    fn run(&mut self, of: Origin, name: &str, text: &str, timeout: Option<Duration>) {
+        let kind = if timeout.is_some() { Kind::Limited } else { Kind::Script };
+        self.add(kind, of, name, text, &format!("{MEMORY}/part"), timeout);
     }
 
     fn add(
         &mut self,
         kind: Kind,
+        of: Origin,
         name: &str,
         text: &str,
         destination: &str,
         timeout: Option<Duration>,
-    ) -> Result<(), PartError> {
-        let relative = format!("{}/{:03}.sh", self.site.folder, self.parts.len());
-        let path = self.site.cwd.join(&relative);
-        let written = private::write(&path, text.as_bytes());
-        written.map_err(|source| PartError::Write { path, source })?;
-        self.push(kind, name, relative, destination, timeout);
-        Ok(())
+    ) {
+        self.push(kind, of, name, Content::Text(Secret::new(text)), destination, timeout);
     }
 
-    fn push(&mut self, kind: Kind, name: &str, source: String, destination: &str, timeout: Option<Duration>) {
+    fn push(
+        &mut self,
+        kind: Kind,
+        of: Origin,
+        name: &str,
+        content: Content,
+        destination: &str,
+        timeout: Option<Duration>,
+    ) {
+        let ending = if kind == Kind::Upload { "tar" } else { "sh" };
+        let source = format!("{}/{:03}.{ending}", self.folder, self.all.len());
         let (name, destination) = (name.to_owned(), destination.to_owned());
-        self.parts.push(Part { kind, name, check: false, source, destination, timeout });
+        self.all.push(Draft { part: Part { kind, name, of, source, destination, timeout }, content });
     }
+}
+
+/// The parts of drafts.
+pub fn parts(drafts: &[Draft]) -> Vec<Part> {
+    drafts.iter().map(|draft| draft.part.clone()).collect()
 }
 
 /// The parts' kinds, which is all that a template knows of them.

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::Part;
+use crate::domain::Origin;
 use crate::packer::{Job, Packer, PackerError, Report, Said};
 
 /// Why the parts did not come to their end.
@@ -57,9 +58,9 @@ pub async fn run(packer: &Packer, job: &Job<'_>, parts: &[Part]) -> Result<Repor
     let built = packer.build(job, |said, text| {
         if let Some(part) = parts.iter().find(|part| said == Said::Say && begins(part, text)) {
             if at.is_none_or(|at| at.name != part.name) {
-                job.log.step(&match part.check {
-                    true => format!("Checking: {}", part.name),
-                    false => format!("Provisioning step {}", part.name),
+                job.log.step(&match part.of {
+                    Origin::Check => format!("Checking: {}", part.name),
+                    _ => format!("Provisioning step {}", part.name),
                 });
             }
             at = Some(part);
@@ -80,7 +81,7 @@ fn begins(part: &Part, text: &str) -> bool {
 fn failure(error: PackerError, at: Option<&Part>) -> Failure {
     let PackerError::Build { reason, tail, late } = error else { return Failure::Packer(error) };
     match (at, exit_code(&reason)) {
-        (Some(Part { name, check: true, .. }), Some(code)) => {
+        (Some(Part { name, of: Origin::Check, .. }), Some(code)) => {
             Failure::Check { name: name.clone(), code, tail }
         }
         (Some(part), Some(code)) => Failure::Step { name: part.name.clone(), code, tail },

@@ -3,7 +3,7 @@
 mod create;
 mod lost;
 pub mod model;
-mod place;
+pub(crate) mod place;
 mod plan;
 mod private;
 #[cfg(test)]

@@ -7,14 +7,14 @@ use crate::backends::{Backends, aws, qemu};
 
 /// A cloud and a region.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Place {
-    pub(super) cloud: &'static str,
-    pub(super) region: String,
+pub(crate) struct Place {
+    pub(crate) cloud: &'static str,
+    pub(crate) region: String,
 }
 
 impl Place {
     /// Where an image is to be made: where the plan says, or else the configuration.
-    pub(super) async fn of_new(backends: &Backends, planned: &ImageModel) -> Self {
+    pub(crate) async fn of_new(backends: &Backends, planned: &ImageModel) -> Self {
         match (&planned.region, Self::configured(backends, planned, None).await) {
             (Attr::Known(region), Some(place)) => Self { region: region.clone(), ..place },
             (_, Some(place)) => place,
@@ -27,7 +27,7 @@ impl Place {
 
     /// What the configuration says; none while that is unknown. An image that is there already stays where it is when the
     /// configuration does not say.
-    pub(super) async fn configured(
+    pub(crate) async fn configured(
         backends: &Backends,
         planned: &ImageModel,
         prior: Option<&ImageModel>,

@@ -65,6 +65,18 @@ pub fn command_line(spec: &GuestSpec, emulator: &Emulator, dir: &Path) -> Result
     Ok(argv::command(spec, emulator, firmware, dir))
 }
 
+/// The command that would run a guest, to be looked at: nothing is made.
+///
+/// # Errors
+/// When there is no firmware.
+pub fn preview(spec: &GuestSpec, emulator: &Emulator, dir: &Path) -> Result<Command, GuestError> {
+    let firmware = match spec.boot {
+        Boot::Uefi => Some(emulator.firmware.as_ref().ok_or(GuestError::NoFirmware)?),
+        Boot::Kernel { .. } => None,
+    };
+    Ok(argv::command(spec, emulator, firmware, dir))
+}
+
 impl Guest {
     /// Starts a guest in its folder, which holds its disks and belongs to it alone, and returns as soon as the
     /// machine runs. Ports that the specification leaves open are chosen. Cancelling `cancel` ends the guest

@@ -4,12 +4,14 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use uuid::Uuid;
+
 use super::{Build, BuildError};
 use crate::backends::qemu::guest::{
     Boot, Disk, DiskAccess, Forward, Guest, GuestError, GuestSpec, Lifetime, Seed,
 };
 use crate::backends::qemu::host::Emulator;
-use crate::backends::qemu::{Base, DiskFormat};
+use crate::backends::qemu::{Base, DiskFormat, QemuImageSpec};
 use crate::domain::{Environment, OnError};
 use crate::process::private;
 use crate::process::{Finished, Limits, ProcessError, Secret};
@@ -19,6 +21,8 @@ use crate::ssh::{self, Exec, Input, KnownHost, Login, Session, SshError};
 /// How long a guest may take to its login: emulated, with a busy host, minutes are usual.
 pub(super) const BOOT: Duration = Duration::from_secs(15 * 60);
 
+/// The seed's disk, in the guest's folder.
+pub(super) const SEED: &str = "seed.raw";
 /// How many of a failed command's last lines are shown.
 const TAIL: usize = 20;
 
@@ -62,8 +66,8 @@ const BRIEF: &str = "#cloud-config\n{\"cloud_config_modules\":[],\"cloud_final_m
 
 /// Whether cloud-init is told about us too: foreign images may have a systemd older than 252 and know no other way in.
 /// Our own take the key from the machine, and need not wait for cloud-init.
-pub(super) fn is_seeded(build: &Build<'_>) -> bool {
-    matches!(build.qemu.base, Base::Image { .. })
+pub(super) fn is_seeded(qemu: &QemuImageSpec) -> bool {
+    matches!(qemu.base, Base::Image { .. })
 }
 
 /// A guest that is ready to be started, with our way in.
@@ -85,30 +89,49 @@ pub(super) struct Prepared {
 pub(super) fn prepare(build: &Build<'_>, start: &Start<'_>) -> Result<Prepared, BuildError> {
     let key_file = start.dir.join("ssh_key");
     let public_key = ssh::generate(&key_file, "sindri-build").map_err(ssh_error("make a key"))?;
-    let mut disks =
-        vec![Disk { file: start.disk.to_owned(), format: start.format, access: DiskAccess::Fast }];
-    if is_seeded(build) {
-        let file = start.dir.join("seed.raw");
-        write_seed(build, &public_key, start.first_boot, &file)?;
-        disks.push(Disk { file, format: DiskFormat::Raw, access: DiskAccess::ReadOnly });
+    let seed = start.dir.join(SEED);
+    if is_seeded(build.qemu) {
+        write_seed(build, &public_key, start.first_boot, &seed)?;
     }
-    let keep = build.spec.on_error == OnError::Keep;
-    let spec = GuestSpec {
-        id: build.id,
-        name: format!("sindri-build-{}", build.id),
-        cpus: build.qemu.cpus,
-        memory_mb: build.qemu.memory_mb,
-        boot: Boot::Uefi,
-        disks,
-        network: build.qemu.network,
-        forwards: vec![Forward::SSH],
-        credentials: std::collections::BTreeMap::new(),
-        lifetime: if keep { Lifetime::Daemon } else { Lifetime::WithProvider },
-    };
-    let spec = spec.admit("root", &public_key);
+    let (disk, format) = (start.disk, start.format);
+    let guest = Machine { id: build.id, disk, format, seed: &seed, public_key: &public_key };
+    let spec = guest.spec(build.qemu, build.spec.on_error);
     let emulator = Emulator::find(build.qemu.arch, build.host.accelerator).map_err(GuestError::from);
     let emulator = emulator.map_err(guest_error("find QEMU"))?;
     Ok(Prepared { spec, emulator, key_file, public_key })
+}
+
+/// A build's guest, before any of its files is there.
+pub(super) struct Machine<'a> {
+    pub(super) id: Uuid,
+    pub(super) disk: &'a Path,
+    pub(super) format: DiskFormat,
+    pub(super) seed: &'a Path,
+    pub(super) public_key: &'a str,
+}
+
+impl Machine<'_> {
+    /// As QEMU gets it.
+    pub(super) fn spec(&self, qemu: &QemuImageSpec, on_error: OnError) -> GuestSpec {
+        let disk = |file: &Path, format, access| Disk { file: file.to_owned(), format, access };
+        let mut disks = vec![disk(self.disk, self.format, DiskAccess::Fast)];
+        if is_seeded(qemu) {
+            disks.push(disk(self.seed, DiskFormat::Raw, DiskAccess::ReadOnly));
+        }
+        let spec = GuestSpec {
+            id: self.id,
+            name: format!("sindri-build-{}", self.id),
+            cpus: qemu.cpus,
+            memory_mb: qemu.memory_mb,
+            boot: Boot::Uefi,
+            disks,
+            network: qemu.network,
+            forwards: vec![Forward::SSH],
+            credentials: std::collections::BTreeMap::new(),
+            lifetime: if on_error == OnError::Keep { Lifetime::Daemon } else { Lifetime::WithProvider },
+        };
+        spec.admit("root", self.public_key)
+    }
 }
 
 impl<'a> Booted<'a> {

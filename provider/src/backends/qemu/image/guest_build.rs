@@ -34,7 +34,7 @@ pub(super) async fn provision(build: &Build<'_>, dir: PathBuf, disk: &Path) -> R
 }
 
 async fn run(build: &Build<'_>, guest: &mut Booted<'_>) -> Result<(), BuildError> {
-    if is_seeded(build) {
+    if is_seeded(build.qemu) {
         build.log.step("Waiting for cloud-init");
         guest.exec(AWAIT, &Environment::default(), Some(PATIENCE)).await?;
     }

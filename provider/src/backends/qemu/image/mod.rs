@@ -17,6 +17,7 @@ mod ext4;
 mod guest_build;
 mod layer;
 mod packer_engine;
+mod preview;
 mod problems;
 mod release;
 mod tree;
@@ -32,6 +33,7 @@ use uuid::Uuid;
 pub use error::BuildError;
 pub use layer::MAX_AGE;
 pub use packer_engine::NEEDED as PACKER_NEEDED;
+pub(super) use preview::template;
 pub(crate) use problems::problems;
 
 use self::area::Area;

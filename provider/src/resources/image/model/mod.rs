@@ -177,6 +177,10 @@ pub struct ArtifactModel {
     pub snapshot_ids: Attr<Vec<String>>,
 }
 
-fn on_error(value: &str) -> Result<(), String> {
+/// What a failed build does with its guest.
+///
+/// # Errors
+/// That it is no such word.
+pub(crate) fn on_error(value: &str) -> Result<(), String> {
     one_of(value, &["cleanup", "keep"])
 }

@@ -11,13 +11,14 @@ use chrono::{DateTime, Utc};
 use super::access::{self, Access};
 use super::template::{self, PLUGIN, Values};
 use super::{Build, BuildError, artifact};
+use crate::backends::aws::image::AwsImageSpec;
 use crate::backends::aws::sweep;
-use crate::domain::{Environment, OnError};
+use crate::domain::{Environment, ImageSpec, OnError, Origin};
 use crate::journal::Record;
 use crate::packer::{Folder, Job, Packer, PackerError, Recipe};
 use crate::process::{HandOver, Limits, private};
 use crate::provision;
-use crate::provision::parts::{self, Part, Site, Writer};
+use crate::provision::parts::{self, Draft, Drafts, Site};
 
 /// How long a builder may take to its login, and to come back from a restart.
 pub(super) const BOOT: Duration = Duration::from_secs(15 * 60);
@@ -84,7 +85,9 @@ async fn hand_over(
     access: &Access,
 ) -> Result<String, BuildError> {
     let Build { spec, tools, request, log, dir, .. } = build;
-    let parts = write_parts(build, access).await?;
+    let drafts = drafts(&request.spec, build.spec, access.public_key.as_deref())?;
+    let site = Site { cwd: dir, runner: &tools.runner, log, cancel: &request.cancel };
+    let parts = parts::write(&site, drafts).await?;
     let tags = build.tags();
     let endpoint = build.aws.endpoint().await;
     let values = Values {
@@ -105,9 +108,9 @@ async fn hand_over(
     let env = sweep::environment();
     let then = HandOver { file: record.path(), lock: record.lock_fd(), env: &env };
     let job = Job { folder: &folder, cwd: dir, runner, log, cancel, grace: GRACE, keep, then: Some(then) };
-    let own_plugins = tools.packer.plugin_dir.is_some() || tools.packer.skip_init;
+    let own_plugins = tools.packer.own_plugins();
     let forms = template::forms(packer.version, own_plugins, spec.builder.spot, &parts)?;
-    let (required, lock_dir) = (format!("amazon {PLUGIN}"), &tools.cache_dir);
+    let (required, lock_dir) = (required(), &tools.cache_dir);
     let recipe = Recipe { forms: &forms, variables: &variables, required: &required, lock_dir };
     let taken = packer.accept(&job, &recipe).await?;
     if spec.imdsv2_required && !template::asks_for_tokens(&forms[taken]) {
@@ -125,35 +128,41 @@ fn not_text(build: &Build<'_>) -> BuildError {
     BuildError::io("give Packer the name of a file in", &build.dir)(not_utf8)
 }
 
-/// All that is done in the builder, in order.
-async fn write_parts(build: &Build<'_>, access: &Access) -> Result<Vec<Part>, BuildError> {
-    let spec = &build.request.spec;
-    let (runner, log, cancel) = (&build.tools.runner, build.log, &build.request.cancel);
-    let mut writer = Writer::begin(Site { cwd: &build.dir, folder: PARTS, boot: BOOT, runner, log, cancel })?;
-    writer.script("wait for cloud-init", AWAIT, Some(PATIENCE))?;
-    for task in provision::tasks(spec) {
-        writer.task(&task).await?;
+/// The plugin and its version, where one is required.
+pub(super) fn required() -> String {
+    format!("amazon {PLUGIN}")
+}
+
+/// All that is done in the builder, in order; `key` is the public one by which we got in, if that is not to stay.
+pub(super) fn drafts(
+    spec: &ImageSpec,
+    aws: &AwsImageSpec,
+    key: Option<&str>,
+) -> Result<Vec<Draft>, BuildError> {
+    let mut drafts = Drafts::begin(PARTS, BOOT);
+    drafts.script("wait for cloud-init", AWAIT, Some(PATIENCE));
+    for (index, task) in provision::tasks(spec).iter().enumerate() {
+        drafts.task(Origin::Step(index), task)?;
     }
-    if !build.spec.verify_boot {
-        for check in &spec.checks {
-            writer.check(check, PATIENCE).await?;
-        }
+    // With `verify_boot` they run in a machine from the finished image.
+    for check in spec.checks.iter().filter(|_| !aws.verify_boot) {
+        drafts.check(check, PATIENCE)?;
     }
     let cleanups = provision::cleanup(spec.security);
     if !cleanups.is_empty() {
-        writer.script("quiet the guest", provision::QUIET, Some(PATIENCE))?;
+        drafts.script("quiet the guest", provision::QUIET, Some(PATIENCE));
     }
     for cleanup in cleanups {
-        writer.task(&cleanup.task()).await?;
+        drafts.task(Origin::Cleanup, &cleanup.task())?;
     }
-    let leave = parts::shell_line("leave the builder", LEAVE, &leave_environment(access))?;
-    writer.script("leave the builder", &leave, Some(PATIENCE))?;
-    Ok(writer.finish())
+    let leave = parts::shell_line("leave the builder", LEAVE, &leave_environment(key))?;
+    drafts.script("leave the builder", &leave, Some(PATIENCE));
+    Ok(drafts.finish())
 }
 
-/// What the last script is told: by which key we got in, if that is not to stay.
-fn leave_environment(access: &Access) -> Environment {
-    let key = access.public_key.as_deref().and_then(|key| key.split(' ').nth(1)).unwrap_or_default();
+/// What the last script is told: the key.
+fn leave_environment(key: Option<&str>) -> Environment {
+    let key = key.and_then(|key| key.split(' ').nth(1)).unwrap_or_default();
     let mut environment = Environment::default();
     environment.plain.insert("SINDRI_KEY".to_owned(), key.to_owned());
     environment

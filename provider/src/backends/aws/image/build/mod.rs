@@ -16,6 +16,7 @@ mod error;
 mod guard;
 mod keep;
 mod name;
+mod preview;
 mod source;
 mod template;
 mod verify;
@@ -42,7 +43,9 @@ use crate::backends::aws::region::Region;
 use crate::backends::aws::sweep::{self, How, Swept};
 use crate::backends::aws::{Aws, CLOUD, tags};
 use crate::domain::backend::causes;
-use crate::domain::{BackendError, BuildRequest, Built, Image, ImageBackend, ImageBuilder, OnError};
+use crate::domain::{
+    BackendError, BuildRequest, Built, Image, ImageBackend, ImageBuilder, OnError, Template, TemplateRequest,
+};
 use crate::journal::{Entry, Phase, Record};
 use crate::packer;
 use crate::process::{BuildLog, Redactor, Runner, Secret, lock, private};
@@ -137,7 +140,8 @@ impl ImageBuilder for AwsBuilder {
             request,
             credentials: &credentials,
             id,
-            name: name::of(request, id).map_err(|error| error.into_backend(&log))?,
+            name: name::of(&request.spec.name_prefix, &request.key, id)
+                .map_err(|error| error.into_backend(&log))?,
             dir: self.aws.build_dir(id),
             log: &log,
             started: Instant::now(),
@@ -145,6 +149,10 @@ impl ImageBuilder for AwsBuilder {
         let built = build.run().await;
         let image = built.map_err(|error| error.into_backend(&log))?;
         Ok(Built::Fresh(Image { log_path: Some(log.path().to_owned()), ..image }))
+    }
+
+    async fn template(&self, request: &TemplateRequest) -> Result<Template, BackendError> {
+        preview::template(&self.spec, &self.tools, self.aws.endpoint().await, request).await
     }
 }
 
@@ -305,14 +313,9 @@ impl Build<'_> {
             && (matches!(error, BuildError::Steps(_)) || error.is_of_the_image())
     }
 
-    /// What Packer makes for the build carries, and the image from its first moment. Its key comes last, and not from
-    /// here.
     fn tags(&self) -> BTreeMap<String, String> {
-        let mut all = BTreeMap::from([(tags::NAME.to_owned(), self.name.clone())]);
-        all.extend(self.request.labels.tags.clone());
         let deadline = sweep::over_by(self.request.deadline).to_rfc3339_opts(SecondsFormat::Secs, true);
-        all.extend([(tags::BUILD.to_owned(), self.id.to_string()), (tags::DEADLINE.to_owned(), deadline)]);
-        all
+        build_tags(&self.name, &self.request.labels.tags, &self.id.to_string(), &deadline)
     }
 
     /// Removes what carries the build's tag, or leaves an image that only lacks its tags to whoever asks for it next.
@@ -337,4 +340,18 @@ impl Build<'_> {
             tracing::warn!(folder = %self.dir.display(), %error, "a build's folder cannot be removed");
         }
     }
+}
+
+/// What Packer makes for a build carries, and the image from its first moment. Its key comes last, and not from here.
+fn build_tags(
+    name: &str,
+    own: &BTreeMap<String, String>,
+    build: &str,
+    deadline: &str,
+) -> BTreeMap<String, String> {
+    let mut all = BTreeMap::from([(tags::NAME.to_owned(), name.to_owned())]);
+    all.extend(own.clone());
+    let ours = [(tags::BUILD, build), (tags::DEADLINE, deadline)];
+    all.extend(ours.map(|(key, value)| (key.to_owned(), value.to_owned())));
+    all
 }

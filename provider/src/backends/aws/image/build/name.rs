@@ -3,12 +3,12 @@
 use uuid::Uuid;
 
 use super::BuildError;
-use crate::domain::BuildRequest;
+use crate::domain::CacheKey;
 
 /// Prefix, first 12 digits of the cache key, 6 of the build's id.
-pub(super) fn of(request: &BuildRequest, id: Uuid) -> Result<String, BuildError> {
+pub(super) fn of(prefix: &str, key: &CacheKey, id: Uuid) -> Result<String, BuildError> {
     let id = id.simple().to_string();
-    let name = format!("{}-{}-{}", request.spec.name_prefix, &request.key.as_str()[..12], &id[..6]);
+    let name = format!("{prefix}-{}-{}", &key.as_str()[..12], &id[..6]);
     check(&name).map_err(|problem| BuildError::refused("name_prefix", problem))?;
     Ok(name)
 }

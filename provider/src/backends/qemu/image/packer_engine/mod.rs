@@ -4,7 +4,10 @@
 //! is the same image, so the engine is not part of the cache key. Steps, template and values stand in files of the
 //! build's folder. How Packer is run, and what it says, is the business of `packer`.
 
+mod preview;
 mod template;
+
+pub(in crate::backends::qemu) use preview::template as preview;
 
 use std::fs;
 use std::path::Path;
@@ -13,12 +16,14 @@ use std::time::Duration;
 use super::booted::{self, BOOT, FirstBoot, Start, guest_error};
 use super::guest_build::{AWAIT, LEAVE, OFF, PATIENCE, leave_environment};
 use super::{Build, BuildError};
+use crate::backends::qemu::guest::GuestSpec;
 use crate::backends::qemu::guest::{self, GuestError, console};
-use crate::backends::qemu::{DiskFormat, guest::GuestSpec};
+use crate::backends::qemu::{DiskFormat, QemuImageSpec};
+use crate::domain::{ImageSpec, Origin};
 use crate::packer::{Folder, Job, Packer, PackerError, Recipe, Report, Version};
-use crate::process::{Limits, private};
+use crate::process::Limits;
 use crate::provision;
-use crate::provision::parts::{Failure, Part, Site, Writer, shell_line};
+use crate::provision::parts::{self, Draft, Drafts, Failure, Part, PartError, Site, shell_line};
 use crate::ssh;
 
 use self::template::{BASE, DISK, OUTPUT, PLUGIN, Values};
@@ -51,8 +56,9 @@ pub(super) async fn provision(build: &Build<'_>, dir: &Path, disk: &Path) -> Res
     let (spec, port) = with_port(prepared.spec, dir)?;
     let qemu =
         guest::command_line(&spec, &prepared.emulator, dir).map_err(guest_error("prepare the guest"))?;
-    let parts = write_parts(build, dir).await?;
-    let leave = shell_line("leave the guest", LEAVE, &leave_environment(&prepared.public_key))?;
+    let Build { host, log, cancel, .. } = build;
+    let site = Site { cwd: dir, runner: &host.runner, log, cancel };
+    let parts = parts::write(&site, drafts(build.spec, build.qemu)?).await?;
     let values = Values {
         qemu: &qemu,
         accelerator: prepared.emulator.accelerator.name(),
@@ -60,8 +66,7 @@ pub(super) async fn provision(build: &Build<'_>, dir: &Path, disk: &Path) -> Res
         port,
         key: Path::new(prepared.key_file.file_name().unwrap_or_default()),
         boot_seconds: BOOT.as_secs(),
-        // Whatever the login's shell is, these are words for a POSIX one.
-        leave: &format!("exec /bin/sh -c {}", ssh::quote(leave.trim_end())),
+        leave: &leave_command(&prepared.public_key)?,
         leave_seconds: OFF.as_secs(),
     };
     let report = run(build, &packer, dir, &values, &parts).await;
@@ -119,9 +124,9 @@ async fn run(
         keep: false,
         then: None,
     };
-    let own_plugins = host.packer.plugin_dir.is_some() || host.packer.skip_init;
+    let own_plugins = host.packer.own_plugins();
     let forms = template::forms(packer.version, own_plugins, parts).map_err(BuildError::packer)?;
-    let (required, lock_dir) = (format!("qemu {PLUGIN}"), &host.cache_dir);
+    let (required, lock_dir) = (required(), &host.cache_dir);
     let recipe = Recipe { forms: &forms, variables: &variables, required: &required, lock_dir };
     packer.accept(&job, &recipe).await.map_err(BuildError::packer)?;
     match provision::parts::run(packer, &job, parts).await {
@@ -133,24 +138,33 @@ async fn run(
     }
 }
 
+/// The plugin and its version, where one is required.
+fn required() -> String {
+    format!("qemu {PLUGIN}")
+}
+
+/// What switches the guest off, and takes away the key by which we got in. Whatever the login's shell is, these are words
+/// for a POSIX one.
+fn leave_command(public_key: &str) -> Result<String, PartError> {
+    let leave = shell_line("leave the guest", LEAVE, &leave_environment(public_key))?;
+    Ok(format!("exec /bin/sh -c {}", ssh::quote(leave.trim_end())))
+}
+
 /// All that is done in the guest, in order, but for switching it off.
-async fn write_parts(build: &Build<'_>, dir: &Path) -> Result<Vec<Part>, BuildError> {
-    let folder = dir.join(PARTS);
-    private::create_dir(&folder).map_err(BuildError::io("create", &folder))?;
-    let (runner, log, cancel) = (&build.host.runner, build.log, build.cancel);
-    let mut writer = Writer::begin(Site { cwd: dir, folder: PARTS, boot: BOOT, runner, log, cancel })?;
-    if booted::is_seeded(build) {
-        writer.script("wait for cloud-init", AWAIT, Some(PATIENCE))?;
+fn drafts(spec: &ImageSpec, qemu: &QemuImageSpec) -> Result<Vec<Draft>, PartError> {
+    let mut drafts = Drafts::begin(PARTS, BOOT);
+    if booted::is_seeded(qemu) {
+        drafts.script("wait for cloud-init", AWAIT, Some(PATIENCE));
     }
-    for task in provision::tasks(build.spec) {
-        writer.task(&task).await?;
+    for (index, task) in provision::tasks(spec).iter().enumerate() {
+        drafts.task(Origin::Step(index), task)?;
     }
-    let cleanups = provision::cleanup(build.spec.security);
+    let cleanups = provision::cleanup(spec.security);
     if !cleanups.is_empty() {
-        writer.script("quiet the guest", provision::QUIET, Some(PATIENCE))?;
+        drafts.script("quiet the guest", provision::QUIET, Some(PATIENCE));
     }
     for cleanup in cleanups {
-        writer.task(&cleanup.task()).await?;
+        drafts.task(Origin::Cleanup, &cleanup.task())?;
     }
-    Ok(writer.finish())
+    Ok(drafts.finish())
 }

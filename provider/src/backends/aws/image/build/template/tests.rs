@@ -2,13 +2,13 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::backends::aws::image::{Bastion, Builder, Login, Source, Volume};
-use crate::domain::Arch;
+use crate::domain::{Arch, Origin};
 use crate::packer::formatted::assert_formatted;
 
 fn part(kind: Kind) -> Part {
     let timeout = matches!(kind, Kind::Limited | Kind::Return).then(|| Duration::from_secs(90));
     let text = || "x".to_owned();
-    Part { kind, name: text(), check: false, source: text(), destination: text(), timeout }
+    Part { kind, name: text(), of: Origin::Sindri, source: text(), destination: text(), timeout }
 }
 
 fn all() -> Vec<Part> {

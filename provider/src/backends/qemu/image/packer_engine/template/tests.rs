@@ -2,11 +2,19 @@ use proptest::prelude::*;
 use serde_json::Value;
 
 use super::*;
+use crate::domain::Origin;
 use crate::packer::formatted::assert_formatted;
 
 fn part(kind: Kind, text: &str) -> Part {
     let timeout = matches!(kind, Kind::Limited | Kind::Return).then(|| std::time::Duration::from_secs(90));
-    Part { kind, name: text.into(), check: false, source: text.into(), destination: text.into(), timeout }
+    Part {
+        kind,
+        name: text.into(),
+        of: Origin::Sindri,
+        source: text.into(),
+        destination: text.into(),
+        timeout,
+    }
 }
 
 fn all(text: &str) -> Vec<Part> {
