@@ -34,6 +34,7 @@ variable "verify" {
 
 variable "verify_boot" { default = null }
 variable "ssh_bastion_host" { default = null }
+variable "vpc_id" { default = null }
 variable "create_timeout" { default = null }
 
 resource "sindri_image" "it" {
@@ -51,6 +52,7 @@ resource "sindri_image" "it" {
     ssh_keypair_name     = var.guest.pair
     ssh_private_key_path = var.guest.key
     ssh_bastion_host     = var.ssh_bastion_host
+    vpc_id               = var.vpc_id
     verify_boot          = var.verify_boot
   }
 

@@ -5,7 +5,7 @@ use std::fs;
 use std::time::Instant;
 
 use acceptance_tests::account::{Account, HOLD, IMAGE, PATIENCE, images, kill_with_supervisor, log, sweep};
-use acceptance_tests::{Cli, Host, Running, Workspace};
+use acceptance_tests::{Cli, Fault, Host, Running, Workspace};
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
@@ -14,10 +14,11 @@ type Case = (&'static str, fn(&Account) -> Result<()>);
 #[test]
 fn finished_images_are_checked_in_machines_of_their_own() -> Result<()> {
     let account = Account::new()?;
-    let cases: [Case; 8] = [
+    let cases: [Case; 9] = [
         ("refused at plan", refused),
         ("the check passes", passes),
         ("there is nothing to check but the boot", boots),
+        ("the launch is refused", launch_refused),
         ("the check fails", fails),
         ("the check fails, for a look", kept),
         ("interrupted", interrupted),
@@ -78,14 +79,42 @@ fn passes(account: &Account) -> Result<()> {
     account.ensure_as_before()
 }
 
+/// In a VPC that is named, and with a reply that is lost: the subnet is looked for, and no second machine is launched.
 fn boots(account: &Account) -> Result<()> {
     let host = Host::new()?;
-    let workspace = account.workspace(&host, Cli::Tofu, json!({ "marker": "boots", "verify_boot": true }))?;
+    let found = account.moto.ec2("DescribeVpcs", &[])?;
+    let vpc = found.split("<vpcId>").nth(1).and_then(|rest| rest.split('<').next()).context(found.clone())?;
+    let variables = json!({ "marker": "boots", "verify_boot": true, "vpc_id": vpc });
+    let workspace = account.workspace(&host, Cli::Tofu, variables)?;
     account.moto.forget_requests()?;
+    // The builder's launch passes.
+    account.moto.fault_after("RunInstances", 1, 1, Fault::Drop)?;
     account.ensure_builds_one(&host, &workspace)?;
-    assert_eq!(account.moto.requests()?.get("RunInstances"), Some(&2));
+    let requests = account.moto.requests()?;
+    assert_eq!(
+        (requests.get("RunInstances"), requests.get("DescribeInstanceTypeOfferings")),
+        (Some(&3), Some(&1))
+    );
     ensure!(log(&host).contains("==> Waiting for the end of its first boot"), "{}", log(&host));
     Ok(())
+}
+
+fn launch_refused(account: &Account) -> Result<()> {
+    let host = Host::new()?;
+    let workspace = account.workspace(&host, Cli::Tofu, with_check("refused", "true"))?;
+    let message = "The instance type 't3.large' is not supported in your requested Availability Zone.";
+    account.moto.fault_after(
+        "RunInstances",
+        1,
+        1,
+        Fault::Error { status: 400, code: "Unsupported", message },
+    )?;
+    let errors = workspace.apply_with(&[])?.fails()?;
+    for words in ["no machine can be launched from the finished image ami-", message.trim_end_matches('.')] {
+        ensure!(errors.iter().any(|error| error.mentions(words)), "no {words:?} in {errors:?}");
+    }
+    account.ensure_as_before()?;
+    host.inventory()?.ensure_empty()
 }
 
 fn fails(account: &Account) -> Result<()> {
