@@ -4,6 +4,7 @@
 //! configuration applied on it by one [`Cli`]; the [`Inventory`] says what is left on a host; [`Moto`] is an EC2.
 //! Nothing here knows the provider's code: what a scenario shows, a user can see.
 
+pub mod account;
 mod cli;
 pub mod disk;
 mod guest;

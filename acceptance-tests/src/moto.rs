@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
@@ -150,6 +151,19 @@ impl Moto {
     pub fn console(&self, instance: &str, output: &str) -> Result<()> {
         let order = json!({ "instance": instance, "output": output });
         self.control("POST", "console", &order.to_string()).map(drop)
+    }
+
+    /// Images that are made from now on are pending for a while, and fail then if there is a reason to.
+    ///
+    /// # Errors
+    /// When the emulator does not answer.
+    pub fn images_take(&self, time: Duration, fail: Option<&str>) -> Result<()> {
+        let mut order = json!({ "pending": time.as_secs_f64() });
+        if let Some(reason) = fail {
+            order["then"] = "failed".into();
+            order["reason"] = reason.into();
+        }
+        self.control("POST", "images", &order.to_string()).map(drop)
     }
 
     /// Ids of all there is in all regions, by kind: `instances`, `volumes`, `snapshots`, `images`, `key_pairs`,

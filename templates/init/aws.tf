@@ -108,6 +108,9 @@ resource "sindri_image" "this" {
     # https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/configuring-instance-metadata-service.html
     imdsv2 = "required"
 
+    # Has `verify` run in a machine that is launched from the finished image, before anybody finds it.
+    # verify_boot = true
+
     # The builder, and who may reach it while it works.
     instance_type = var.instance_type
     allowed_cidrs = var.allowed_cidrs

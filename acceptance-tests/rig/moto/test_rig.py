@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import time
 import unittest
 import urllib.error
 import urllib.request
@@ -164,6 +165,21 @@ class Rig(unittest.TestCase):
         self.assertIn(instance, self.ec2.get_console_output(InstanceId=instance)["Output"])
         self.rig("POST", "console", {"instance": instance, "output": "Kernel panic\n"})
         self.assertEqual(self.ec2.get_console_output(InstanceId=instance)["Output"], "Kernel panic\n")
+
+    def test_images_take_their_time_and_fail_as_ordered(self):
+        def state(image):
+            return self.ec2.describe_images(ImageIds=[image])["Images"][0]
+
+        self.rig("POST", "images", {"pending": 1, "then": "failed", "reason": "no room"})
+        image = self.register("takes its time")
+        self.assertEqual(state(image)["State"], "pending")
+        time.sleep(1)
+        self.assertEqual((state(image)["State"], state(image)["StateReason"]["Message"]), ("failed", "no room"))
+        self.rig("POST", "images", {"pending": 0})
+        image = self.register("is quick")
+        self.assertEqual(state(image)["State"], "available")
+        self.ec2.disable_image(ImageId=image)
+        self.assertEqual(state(image)["State"], "disabled")
 
     def test_faults_come_as_ordered_and_are_counted(self):
         image = self.register("faulty")

@@ -25,10 +25,21 @@ variable "command" {
 }
 
 variable "cache" { default = true }
+variable "on_error" { default = null }
+
+variable "verify" {
+  type    = list(object({ name = string, command = string }))
+  default = null
+}
+
+variable "verify_boot" { default = null }
+variable "ssh_bastion_host" { default = null }
+variable "create_timeout" { default = null }
 
 resource "sindri_image" "it" {
   name_prefix = "it"
   cache       = var.cache
+  on_error    = var.on_error
 
   aws = {
     source_image         = var.source_image
@@ -39,10 +50,16 @@ resource "sindri_image" "it" {
     ssh_port             = var.guest.port
     ssh_keypair_name     = var.guest.pair
     ssh_private_key_path = var.guest.key
+    ssh_bastion_host     = var.ssh_bastion_host
+    verify_boot          = var.verify_boot
   }
 
   provision = [{ inline = ["echo ${var.marker} > /srv/marker", var.command] }]
 
+  verify    = var.verify
+
   # The guest is needed again.
   security = { clean_sensitive_data = false, remove_ssh_host_keys = false }
+
+  timeouts = { create = var.create_timeout }
 }

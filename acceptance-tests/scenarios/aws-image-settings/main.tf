@@ -24,6 +24,10 @@ variable "channels" {
   type    = set(string)
   default = null
 }
+variable "timeouts" {
+  type    = map(string)
+  default = null
+}
 variable "aws" {
   type = object({
     region          = optional(string)
@@ -57,5 +61,6 @@ resource "sindri_image" "it" {
   max_age           = var.max_age
   retain_on_destroy = var.retain_on_destroy
   aws               = var.aws
+  timeouts          = var.timeouts
   provision         = [{ inline = ["echo ${var.marker} > /etc/marker"] }]
 }

@@ -1,7 +1,9 @@
 //! `sindri_image` on AWS: found, adopted, copied, shared, aged, imported, deleted. Against the rig's EC2, where
 //! complete images are registered by somebody else: nothing is built here.
 
-use acceptance_tests::{Cli, Fault, Host, Moto, Severity, Workspace, each_cli};
+use std::time::Duration;
+
+use acceptance_tests::{Cli, Diagnostic, Fault, Host, Moto, Severity, Workspace, each_cli};
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
@@ -255,9 +257,7 @@ fn what_fails_in_one_region_is_tried_again_in_place() -> Result<()> {
         moto.fault_after("CopyImage", 1, 1, DENIED)?;
         let told = workspace.apply()?;
         let warnings = told.warnings();
-        let about = |one: &&acceptance_tests::Diagnostic| {
-            one.mentions("ec2:CopyImage") && one.mentions("aws.ami_regions")
-        };
+        let about = |one: &&Diagnostic| one.mentions("ec2:CopyImage") && one.mentions("aws.ami_regions");
         ensure!(warnings.iter().any(|one| about(&one)), "{told}");
         assert_eq!(moto.inventory()?["images"].len(), 2);
         let plan = workspace.plan()?;
@@ -298,6 +298,37 @@ fn what_fails_in_one_region_is_tried_again_in_place() -> Result<()> {
         workspace.destroy()?;
         nothing_left(&moto)
     })
+}
+
+/// EC2 takes minutes for a copy, and gives up on some.
+#[test]
+fn copies_take_their_time_and_some_fail() -> Result<()> {
+    let host = Host::new()?;
+    let (moto, workspace) = scenario(&host, Cli::Tofu)?;
+    built(&moto, &workspace)?;
+    set_aws(&workspace, json!({ "ami_regions": [THERE] }))?;
+    moto.images_take(Duration::from_secs(2), Some("no room for it"))?;
+    let told = workspace.apply()?.warnings();
+    let said = |one: &Diagnostic| one.mentions("did not finish copy") && one.mentions("no room for it");
+    ensure!(told.iter().any(said), "{told:?}");
+
+    moto.images_take(Duration::from_secs(3), None)?;
+    assert_eq!(workspace.plan()?.action(IMAGE), "update");
+    workspace.apply()?;
+    workspace.converged()?;
+    let there = copy(&workspace, THERE)?;
+    ensure!(described(&moto, THERE, &there)?.contains("available"), "the copy was not waited for");
+    assert_eq!(moto.inventory()?["images"].len(), 2, "the failed copy is still there");
+
+    // One that is still being made when the image goes.
+    moto.images_take(Duration::from_secs(12), None)?;
+    let mut variables = aws(json!({ "ami_regions": [THERE, FAR] }));
+    variables["timeouts"] = json!({ "update": "5s" });
+    workspace.variables(&variables)?;
+    let late = workspace.apply_with(&[])?.fails()?;
+    ensure!(late.iter().any(|one| one.mentions("was not ready in time")), "{late:?}");
+    workspace.destroy()?;
+    nothing_left(&moto)
 }
 
 #[test]

@@ -3,6 +3,7 @@
 mod aws_build;
 mod aws_image;
 mod aws_lookup;
+mod aws_verify;
 mod aws_vm;
 mod bad_input;
 mod cancel;

@@ -33,7 +33,7 @@ impl Target {
     pub fn problems(&self, spec: &ImageSpec) -> Vec<(String, String)> {
         match self {
             Self::Qemu(qemu) => qemu::image::problems(qemu, spec),
-            Self::Aws(aws) => aws::image::problems(aws, spec),
+            Self::Aws(aws) => aws::image::problems(aws),
         }
     }
 

@@ -3,10 +3,12 @@
 //! Turns an [`ImageSpec`] into tasks and clean-up scripts, and those into what Packer's provisioners do (`parts`). Knows
 //! no backend.
 
+mod check;
 mod clean;
 pub mod parts;
 mod upload;
 
+pub use check::{FailedCheck, STARTED, judge};
 pub use clean::{Cleanup, cleanup};
 pub use upload::{UploadError, pack};
 

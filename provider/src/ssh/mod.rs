@@ -41,6 +41,12 @@ pub enum SshError {
         /// The record.
         path: PathBuf,
     },
+    /// The server spoke, and then no more: it is slow, or the guest restarted.
+    #[error("the guest's SSH server fell silent while logging in; it had {limit:?}")]
+    Silent {
+        /// The time that it had.
+        limit: Duration,
+    },
     /// The guest does not take our key.
     #[error("the guest does not let {username} in with this SSH key")]
     Denied {

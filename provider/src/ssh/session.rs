@@ -1,5 +1,6 @@
 //! A login on a guest: runs commands and copies files.
 
+use std::os::fd::AsFd;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -75,7 +76,7 @@ chmod "$SINDRI_MODE" "$fresh"
 mv -fT -- "$fresh" "$SINDRI_TO""#;
 
 impl Session {
-    /// Logs in over a connection on which the server has spoken.
+    /// Logs in over a connection on which the server has spoken. Dropped early, it closes the connection.
     ///
     /// # Errors
     /// When the server is another one than before, or does not let us in.
@@ -83,6 +84,7 @@ impl Session {
         let stranger = Arc::new(AtomicBool::new(false));
         let client = Client { known: login.known_host.clone(), stranger: Arc::clone(&stranger) };
         let address = stream.peer_addr().map(|address| address.to_string()).unwrap_or_default();
+        let mut hang_up = HangUp::on_drop(&stream);
         let failed = |source| {
             if stranger.load(Ordering::Acquire) {
                 SshError::HostKeyChanged { path: login.known_host.path.clone() }
@@ -94,7 +96,10 @@ impl Session {
         let key = PrivateKeyWithHashAlg::new(Arc::clone(&login.key), None);
         let answer = handle.authenticate_publickey(&login.username, key).await;
         match answer.map_err(|source| SshError::Connect { address, source: Box::new(source) })?.success() {
-            true => Ok(Self { handle }),
+            true => {
+                hang_up.0 = None;
+                Ok(Self { handle })
+            }
             false => Err(SshError::Denied { username: login.username.clone() }),
         }
     }
@@ -243,6 +248,24 @@ fn config() -> Arc<client::Config> {
         nodelay: true,
         ..client::Config::default()
     })
+}
+
+/// Ends the connection of a login that is given up: russh goes on by itself until the keys are exchanged.
+struct HangUp(Option<std::net::TcpStream>);
+
+impl HangUp {
+    fn on_drop(stream: &TcpStream) -> Self {
+        Self(stream.as_fd().try_clone_to_owned().ok().map(Into::into))
+    }
+}
+
+impl Drop for HangUp {
+    fn drop(&mut self) {
+        if let Some(stream) = &self.0 {
+            // An error says that it has ended already.
+            let _ = stream.shutdown(std::net::Shutdown::Both);
+        }
+    }
 }
 
 struct Client {

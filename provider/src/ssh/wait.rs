@@ -10,6 +10,12 @@ use crate::process::{Finished, Limits};
 const RETRY: Duration = Duration::from_millis(250);
 /// The longest such pause.
 const LONGEST_RETRY: Duration = Duration::from_secs(4);
+/// How long the first attempt may take, from the server's first words to the login. A guest that restarts in
+/// between says nothing more, and nobody says so for it: QEMU's network keeps the connection open.
+const PATIENCE: Duration = Duration::from_secs(20);
+/// How long the later attempts may, which get twice the time of the one before, for a guest that is only slow. The
+/// server itself ends what takes longer (LoginGraceTime in sshd_config(5)).
+const LONGEST_PATIENCE: Duration = Duration::from_secs(120);
 
 /// Logs in, trying until it works; `last` has why it did not so far. Never gives up by itself.
 ///
@@ -21,14 +27,28 @@ pub async fn log_in(
     login: &Login,
     last: &mut Option<SshError>,
 ) -> Result<Session, SshError> {
+    log_in_patiently(host, port, login, last, PATIENCE).await
+}
+
+async fn log_in_patiently(
+    host: &str,
+    port: u16,
+    login: &Login,
+    last: &mut Option<SshError>,
+    mut patience: Duration,
+) -> Result<Session, SshError> {
     let mut pause = RETRY;
     loop {
         let stream = wait_for_banner(host, port).await;
-        match Session::open(stream, login).await {
-            Ok(session) => return Ok(session),
+        match tokio::time::timeout(patience, Session::open(stream, login)).await {
+            Ok(Ok(session)) => return Ok(session),
             // The key may be on its way still (cloud-init), or the server restarts.
-            Err(error @ (SshError::Denied { .. } | SshError::Connect { .. })) => *last = Some(error),
-            Err(error) => return Err(error),
+            Ok(Err(error @ (SshError::Denied { .. } | SshError::Connect { .. }))) => *last = Some(error),
+            Ok(Err(error)) => return Err(error),
+            Err(_) => {
+                *last = Some(SshError::Silent { limit: patience });
+                patience = LONGEST_PATIENCE.min(patience * 2);
+            }
         }
         tokio::time::sleep(pause).await;
         pause = LONGEST_RETRY.min(pause * 2);
@@ -43,4 +63,54 @@ pub async fn wait_for_cloud_init(session: &Session, limits: &Limits) -> Result<F
     let none = Environment::default();
     let exec = Exec { command: "cloud-init status --wait --long", environment: &none, input: Input::Empty };
     session.exec(&exec, None, limits).await
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use russh::keys::PrivateKey;
+    use russh::keys::ssh_key::private::Ed25519Keypair;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
+    use super::*;
+    use crate::ssh::KnownHost;
+
+    /// What a guest looks like that restarts after its server's first words.
+    #[tokio::test]
+    async fn a_server_that_falls_silent_is_asked_again() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let dir = tempfile::tempdir().unwrap();
+        let key = Arc::new(PrivateKey::from(Ed25519Keypair::from_seed(&[7; 32])));
+        let known_host = KnownHost { path: dir.path().join("known_hosts"), alias: "test".into() };
+        let login = Login { username: "root".into(), key, known_host };
+        let mut last = None;
+        let server = async {
+            let mut connections = Vec::new();
+            while connections.len() < 4 {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                stream.write_all(b"SSH-2.0-silent\r\n").await.unwrap();
+                connections.push(stream);
+            }
+            connections
+        };
+        let connections = tokio::select! {
+            _ = log_in_patiently("127.0.0.1", port, &login, &mut last, Duration::from_millis(50)) => {
+                unreachable!("nobody lets it in")
+            }
+            connections = server => connections,
+        };
+        assert!(
+            matches!(last, Some(SshError::Silent { limit }) if limit >= Duration::from_millis(50)),
+            "{last:?}"
+        );
+        // None of them stays open.
+        for mut stream in connections {
+            let mut heard = Vec::new();
+            let closed = stream.read_to_end(&mut heard);
+            let _end_or_reset = tokio::time::timeout(Duration::from_secs(10), closed).await.expect("closed");
+        }
+    }
 }

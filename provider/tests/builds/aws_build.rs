@@ -12,7 +12,7 @@ use std::time::Duration;
 use aws_sdk_ec2::Client;
 use aws_sdk_ec2::primitives::Blob;
 use chrono::Utc;
-use serde_json::Value;
+use serde_json::{Value, json};
 use sindri::backends::aws::image::{AwsImageSpec, Builder, Interface, Login, Source, Tools, Volume};
 use sindri::backends::aws::sweep::How;
 use sindri::backends::aws::{Aws, AwsSettings};
@@ -263,6 +263,14 @@ fn what_cannot_be_built_leaves_nothing() {
             assert!(causes(&error).contains(words), "{}", causes(&error));
             assert_eq!(account.more().await, nothing());
         }
+
+        // What cannot be written down is not asked for.
+        let journal = account.dir.path().join("journal");
+        fs::remove_dir_all(&journal).unwrap();
+        fs::write(&journal, "").unwrap();
+        let error = account.build(oldest(), own_key, &request).await.unwrap_err();
+        assert!(causes(&error).contains(journal.to_str().unwrap()), "{}", causes(&error));
+        assert_eq!(account.more().await, nothing());
     });
 }
 
@@ -391,13 +399,17 @@ fn images_are_built_by_real_packers() {
         );
         assert!(causes(&stopped.unwrap_err()).contains("cancelled"));
 
-        // The name is taken when the steps are done.
-        let taken = r#"{"action": "CreateImage", "times": 99, "status": 400, "code": "InvalidAMIName.Duplicate",
-            "message": "AMI name is already in use"}"#;
-        account.fault(taken).await;
+        // The steps are done, and EC2 makes no image of it.
         let request = account.request(Vec::new());
-        let error = account.build(oldest(), spec.clone(), &request).await.unwrap_err();
-        assert!(causes(&error).contains("already in use"), "{}", causes(&error));
+        for (code, message) in [
+            ("InvalidAMIName.Duplicate", "AMI name is already in use"),
+            ("SnapshotLimitExceeded", "Maximum allowed active snapshot limit exceeded."),
+        ] {
+            let fault = json!({ "action": "CreateImage", "times": 99, "status": 400, "code": code, "message": message });
+            account.fault(&fault.to_string()).await;
+            let error = account.build(oldest(), spec.clone(), &request).await.unwrap_err();
+            assert!(causes(&error).contains(message), "{}", causes(&error));
+        }
         // The image is there, and cannot be completed.
         account.fault(r#"{"action": "ModifyImageAttribute", "times": 99, "status": 400, "code": "InvalidParameterValue"}"#).await;
         let error = account.build(newer(), spec.clone(), &request).await.unwrap_err();

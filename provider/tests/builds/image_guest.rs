@@ -56,7 +56,10 @@ async fn steps_in_a_guest_then_checks_of_the_finished_image() {
     copy.base = Base::Image { source: ImageSource::Path(built.disk.clone()), sha256: None };
     let error = site.build(&spec, &copy).await.unwrap_err();
     let BuildError::Kept { source, login } = &error else { panic!("{error}") };
-    assert!(matches!(&**source, BuildError::Check { code: 9, tail, .. } if tail == "because"), "{source}");
+    assert!(
+        matches!(&**source, BuildError::Check(failed) if failed.code == 9 && failed.tail == "because"),
+        "{source}"
+    );
     let seen =
         std::process::Command::new("sh").args(["-c", &format!("{login} cat /srv/env")]).output().unwrap();
     assert_eq!(String::from_utf8_lossy(&seen.stdout), format!("a b\"c|{}", CANARY.len()));

@@ -8,6 +8,8 @@
     GET    /_rig/requests   {"RunInstances": 3, …}; DELETE begins anew
     GET    /_rig/inventory  what there is, by kind: instances, volumes, snapshots, images, …
     POST   /_rig/console    {"instance": "i-…", "output": "…"}
+    POST   /_rig/images     {"pending": 5, "then": "failed", "reason": "…"}: those made from now on are pending
+                            for so many seconds; with 0, they are available at once again
 """
 
 import collections
@@ -91,6 +93,8 @@ class Control:
                 case ("POST", "console"):
                     order = json.loads(body)
                     gaps.CONSOLES[order["instance"]] = order["output"]
+                case ("POST", "images"):
+                    gaps.IMAGES.update({"then": "available", "reason": "", **json.loads(body)})
                 case _:
                     start_response("404 Not Found", [("Content-Length", "0")])
                     return [b""]

@@ -2,6 +2,7 @@
 
 import functools
 import threading
+import time
 
 from moto.core.responses import ActionResult
 from moto.ec2.exceptions import EC2ClientError
@@ -14,6 +15,9 @@ from moto.ec2.utils import Base64EncodedString
 
 # What GetConsoleOutput shows, by instance; others show that they booted.
 CONSOLES = {}
+
+# How long images that are made from now on are pending, in seconds, and what becomes of them.
+IMAGES = {"pending": 0, "then": "available", "reason": ""}
 
 _launches = threading.Lock()
 
@@ -30,11 +34,32 @@ def close():
     AmisResponse.disable_image_deprecation = disable_deprecation
     General.get_console_output = console_output
     KeyPairs.delete_key_pair = delete_by_id_too(KeyPairs.delete_key_pair)
+    Ami.state = property(image_state, begin_image)
+    Ami.state_reason = property(image_state_reason)
     Ami.deprecation_time = None
     Ami.imds_support = None
     Ami.get_filter_value = by_snapshot(Ami.get_filter_value)
     # moto writes every image with "standard": what an EBS image says matters to who launches it.
     Ami.root_device_type = property(lambda self: "ebs", lambda self, value: None)
+
+
+def begin_image(self, state):
+    """moto's images are available at once."""
+    is_new = not hasattr(self, "course")
+    self.course = [(0, state)]
+    if is_new and IMAGES["pending"]:
+        self.course = [(0, "pending"), (time.monotonic() + IMAGES["pending"], IMAGES["then"])]
+        self.fails_because = IMAGES["reason"]
+
+
+def image_state(self):
+    return [state for since, state in self.course if time.monotonic() >= since][-1]
+
+
+def image_state_reason(self):
+    if image_state(self) == "failed":
+        return {"Code": "Client.InternalError", "Message": self.fails_because}
+    return None
 
 
 def idempotent(run_instances):

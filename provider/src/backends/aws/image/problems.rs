@@ -2,9 +2,11 @@
 
 use std::path::Path;
 
-use super::{AwsImageSpec, Volume};
+use super::{AwsImageSpec, Interface, Volume};
 use crate::backends::aws::tags;
-use crate::domain::{Distribution, ImageSpec, Labels};
+use crate::domain::backend::causes;
+use crate::domain::{Distribution, Labels};
+use crate::ssh;
 
 /// Problems, each with the name of the attribute that it is about, dots between its parts.
 type Problems = Vec<(String, String)>;
@@ -17,13 +19,8 @@ const OUR_TAGS: usize = 12;
 const TAGS_A_COPY: usize = 2;
 
 /// What is wrong with the image itself.
-pub(crate) fn problems(aws: &AwsImageSpec, spec: &ImageSpec) -> Problems {
-    let mut problems = volume(&aws.volume);
-    if aws.verify_boot && !spec.checks.is_empty() {
-        let text = "Checks in a machine from the finished image are not in this version: leave `verify_boot` out, and they run in the builder before the image is made.";
-        problems.push(("aws.verify_boot".to_owned(), text.to_owned()));
-    }
-    problems
+pub(crate) fn problems(aws: &AwsImageSpec) -> Problems {
+    volume(&aws.volume)
 }
 
 /// What is wrong with the way to build it. An image that is there already is of use all the same.
@@ -35,10 +32,35 @@ pub(crate) fn build_problems(aws: &AwsImageSpec) -> Problems {
         ("aws.ssh_bastion_private_key_path", bastion),
     ];
     let missing = keys.into_iter().filter_map(|(attribute, path)| Some((attribute, path?)));
-    missing
-        .filter(|(_, path)| !path.is_file())
-        .map(|(attribute, path)| (attribute.to_owned(), no_file(path)))
-        .collect()
+    let missing = missing.filter(|(_, path)| !path.is_file());
+    let mut problems: Problems =
+        missing.map(|(attribute, path)| (attribute.to_owned(), no_file(path))).collect();
+    if problems.is_empty() {
+        problems.extend(unverifiable(aws).map(|(attribute, problem)| (attribute.to_owned(), problem)));
+    }
+    problems
+}
+
+/// Why no machine from the finished image can be checked: Packer reaches its builder in ways that we do not know.
+pub(super) fn unverifiable(aws: &AwsImageSpec) -> Option<(&'static str, String)> {
+    let login = &aws.builder.login;
+    let way = match (&login.bastion, login.interface) {
+        (Some(_), _) => Some("through a bastion"),
+        (None, Interface::SessionManager) => Some("by Session Manager"),
+        _ => None,
+    };
+    if !aws.verify_boot {
+        return None;
+    }
+    if let Some(way) = way {
+        let text = format!(
+            "A machine from the finished image is not reached {way} in this version: leave `verify_boot` out, and the checks run in the builder before the image is made, or reach the builder by its own address."
+        );
+        return Some(("aws.verify_boot", text));
+    }
+    let error = ssh::load(login.private_key_path.as_ref()?).err()?;
+    let text = format!("{}. With `verify_boot` it is needed for a login of ours.", causes(&error));
+    Some(("aws.ssh_private_key_path", text))
 }
 
 fn no_file(path: &Path) -> String {
@@ -117,32 +139,38 @@ mod tests {
 
     use super::*;
     use crate::backends::aws::model::AwsImageModel;
-    use crate::domain::{Check, Environment, OnError, Security};
-
-    fn spec(checks: &[&str]) -> ImageSpec {
-        let check = |name: &&str| Check { name: (*name).to_owned(), command: "true".to_owned() };
-        ImageSpec {
-            name_prefix: "dev".into(),
-            environment: Environment::default(),
-            steps: Vec::new(),
-            security: Security { clean_sensitive_data: true, remove_ssh_host_keys: true },
-            checks: checks.iter().map(check).collect(),
-            on_error: OnError::Cleanup,
-        }
-    }
 
     fn attributes(problems: &Problems) -> Vec<&str> {
         problems.iter().map(|(attribute, _)| attribute.as_str()).collect()
     }
 
     #[test]
-    fn checks_in_a_machine_from_the_image_are_refused() {
-        for (verify_boot, checks, expected) in
-            [(false, &["one"][..], &[][..]), (true, &[], &[]), (true, &["one"], &["aws.verify_boot"])]
-        {
-            let model = AwsImageModel { verify_boot: verify_boot.into(), ..Default::default() };
-            let problems = problems(&model.spec("us-west-2"), &spec(checks));
-            assert_eq!(attributes(&problems), expected, "{verify_boot} {checks:?}");
+    fn machines_from_the_image_that_we_do_not_reach_are_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let (ed25519, other) = (folder.path().join("ed25519"), folder.path().join("other"));
+        ssh::generate(&ed25519, "of the user").unwrap();
+        std::fs::write(&other, "not a key of ours").unwrap();
+        let by = |interface: &str| AwsImageModel { ssh_interface: interface.into(), ..Default::default() };
+        let with = |key: &Path| AwsImageModel {
+            ssh_keypair_name: "mine".into(),
+            ssh_private_key_path: key.display().to_string().into(),
+            ..Default::default()
+        };
+        let bastion = AwsImageModel { ssh_bastion_host: "bastion".into(), ..Default::default() };
+        for (model, expected) in [
+            (by("public"), None),
+            (by("private"), None),
+            (by("session_manager"), Some("aws.verify_boot")),
+            (bastion, Some("aws.verify_boot")),
+            (with(&ed25519), None),
+            (with(&other), Some("aws.ssh_private_key_path")),
+        ] {
+            let told = |verify_boot: bool| {
+                let model = AwsImageModel { verify_boot: verify_boot.into(), ..model.clone() };
+                build_problems(&model.spec("us-west-2"))
+            };
+            assert_eq!(attributes(&told(false)), [""; 0], "{model:?}");
+            assert_eq!(attributes(&told(true)), expected.as_slice(), "{model:?}");
         }
     }
 
@@ -174,7 +202,7 @@ mod tests {
                 throughput: (*throughput).into(),
                 ..Default::default()
             };
-            let problems = problems(&model.spec("us-west-2"), &spec(&[]));
+            let problems = problems(&model.spec("us-west-2"));
             assert_eq!(attributes(&problems), *expected, "{kind} {size} {iops:?} {throughput:?}");
         }
     }

@@ -6,10 +6,10 @@ use aws_sdk_ec2::types::{Image, Instance, InstanceStateName};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::launch::Launch;
-use super::status::{once_known, until, view, within_reach};
+use super::launch::{Launch, is_early};
+use super::status::{until, view, within_reach};
 use super::{AwsVmSpec, Files, LAUNCH, SSH_PORT, VmError, change, destroy, surroundings, unfinished, up};
-use crate::backends::aws::region::Region;
+use crate::backends::aws::region::{Region, tag_filter};
 use crate::backends::aws::{Aws, AwsError, tags};
 use crate::domain::backend::causes;
 use crate::domain::vm_spec::{PowerState, SshAccess, VmSpec, WaitFor};
@@ -132,14 +132,12 @@ impl Create<'_> {
         surroundings::make_group(self.region, &self.launch, vpc, &self.tags).await
     }
 
-    /// Launches the instance. When the reply is lost for good, the instance is looked for by its tag.
     async fn instance(
         &self,
         image: &Image,
         groups: &[String],
         cancel: &CancellationToken,
     ) -> Result<Instance, VmError> {
-        const OPERATION: &str = "RunInstances";
         let launch = Launch {
             spec: self.spec,
             image,
@@ -149,36 +147,9 @@ impl Create<'_> {
             user_data: self.request.spec.user_data.as_ref(),
             tags: &self.tags,
         };
-        let ask = || async {
-            let launched = launch.request().send_with(&self.region.ec2).await;
-            launched.map_err(|error| AwsError::of(OPERATION, error))
-        };
-        match once_known(cancel, |error| self.is_early(error), ask).await {
-            Ok(reservation) => {
-                let instance = reservation.instances.unwrap_or_default().into_iter().next();
-                instance.ok_or(AwsError::Incomplete { operation: OPERATION, what: "instance" }.into())
-            }
-            Err(VmError::Aws(error)) if error.is_ambiguous() => {
-                let found = self.region.launched(&self.launch).await;
-                found.ok().flatten().ok_or(VmError::Aws(error))
-            }
-            Err(VmError::Aws(error)) => {
-                Err(VmError::launching(error, &self.request.image_id, &self.region.name))
-            }
-            Err(other) => Err(other),
-        }
-    }
-
-    /// Whether what the launch needs, and was made a moment ago, has not got around yet: the key pair, the group that is
-    /// the machine's own, an instance profile that IAM has just told EC2 of.
-    fn is_early(&self, error: &AwsError) -> bool {
-        let AwsError::Refused { code, message, .. } = error else { return false };
-        match code.as_str() {
-            "InvalidKeyPair.NotFound" => true,
-            surroundings::UNKNOWN_GROUP => self.spec.security_group_ids.is_empty(),
-            "InvalidParameterValue" => message.to_ascii_lowercase().contains("invalid iam instance profile"),
-            _ => false,
-        }
+        let own_group = self.spec.security_group_ids.is_empty();
+        let by = tag_filter(tags::VM, [&self.launch]);
+        launch.run(self.region, by, |error| is_early(error, own_group), cancel).await
     }
 
     fn public_key(&self, access: &SshAccess) -> Result<String, VmError> {

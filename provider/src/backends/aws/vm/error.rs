@@ -87,7 +87,7 @@ impl VmError {
     }
 
     /// What AWS says of a launch, on the attribute that it is about.
-    pub(super) fn launching(error: AwsError, image_id: &str, region: &str) -> Self {
+    pub(in crate::backends::aws) fn launching(error: AwsError, image_id: &str, region: &str) -> Self {
         let AwsError::Refused { code, message, request_id, .. } = &error else { return Self::Aws(error) };
         let Some(attribute) = attribute(code, message) else { return Self::Aws(error) };
         let hint = match attribute {

@@ -1,32 +1,70 @@
-//! The request that launches an instance, as a value.
+//! The request that launches an instance, as a value, and what becomes of it.
 
 use std::collections::BTreeMap;
 
 use aws_sdk_ec2::operation::run_instances::builders::RunInstancesInputBuilder;
 use aws_sdk_ec2::types::{
-    BlockDeviceMapping, EbsBlockDevice, HttpTokensState, IamInstanceProfileSpecification, Image,
-    InstanceMarketOptionsRequest, InstanceMetadataEndpointState, InstanceMetadataOptionsRequest,
+    BlockDeviceMapping, EbsBlockDevice, Filter, HttpTokensState, IamInstanceProfileSpecification, Image,
+    Instance, InstanceMarketOptionsRequest, InstanceMetadataEndpointState, InstanceMetadataOptionsRequest,
     InstanceNetworkInterfaceSpecification, InstanceType, MarketType, ResourceType, VolumeType,
 };
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use tokio_util::sync::CancellationToken;
 
-use super::{AwsVmSpec, spec::RootVolume};
-use crate::backends::aws::tags;
+use super::status::once_known;
+use super::{AwsVmSpec, VmError, spec::RootVolume, surroundings};
+use crate::backends::aws::region::{self, Region, is_gone};
+use crate::backends::aws::{AwsError, tags};
 use crate::process::Secret;
 
 /// All that a launch depends on.
-pub(super) struct Launch<'a> {
-    pub(super) spec: &'a AwsVmSpec,
-    pub(super) image: &'a Image,
-    pub(super) token: &'a str,
-    pub(super) key_name: &'a str,
-    pub(super) groups: &'a [String],
-    pub(super) user_data: Option<&'a Secret>,
-    pub(super) tags: &'a BTreeMap<String, String>,
+pub(in crate::backends::aws) struct Launch<'a> {
+    pub(in crate::backends::aws) spec: &'a AwsVmSpec,
+    pub(in crate::backends::aws) image: &'a Image,
+    pub(in crate::backends::aws) token: &'a str,
+    pub(in crate::backends::aws) key_name: &'a str,
+    pub(in crate::backends::aws) groups: &'a [String],
+    pub(in crate::backends::aws) user_data: Option<&'a Secret>,
+    pub(in crate::backends::aws) tags: &'a BTreeMap<String, String>,
 }
 
 impl Launch<'_> {
+    /// Launches the instance. As long as `is_early` says so of a refusal, it is tried again. When the reply is lost for good,
+    /// the instance is looked for among those that `by` finds.
+    ///
+    /// # Errors
+    /// What AWS refuses, on the attribute that it is about.
+    pub(in crate::backends::aws) async fn run(
+        &self,
+        region: &Region,
+        by: Filter,
+        is_early: impl Fn(&AwsError) -> bool,
+        cancel: &CancellationToken,
+    ) -> Result<Instance, VmError> {
+        const OPERATION: &str = "RunInstances";
+        let ask = || async {
+            let launched = self.request().send_with(&region.ec2).await;
+            launched.map_err(|error| AwsError::of(OPERATION, error))
+        };
+        match once_known(cancel, is_early, ask).await {
+            Ok(reservation) => {
+                let instance = reservation.instances.unwrap_or_default().into_iter().next();
+                instance.ok_or(AwsError::Incomplete { operation: OPERATION, what: "instance" }.into())
+            }
+            Err(VmError::Aws(error)) if error.is_ambiguous() => {
+                let found = region::instances(&region.ec2, by).await.unwrap_or_default();
+                let is_ours = |it: &Instance| !is_gone(it) && it.image_id() == self.image.image_id();
+                found.into_iter().find(is_ours).ok_or(VmError::Aws(error))
+            }
+            Err(VmError::Aws(error)) => {
+                let image = self.image.image_id().unwrap_or_default();
+                Err(VmError::launching(error, image, &region.name))
+            }
+            Err(other) => Err(other),
+        }
+    }
+
     /// The request. Sent again with the same token it has no further effect.
     pub(super) fn request(&self) -> RunInstancesInputBuilder {
         let spec = self.spec;
@@ -65,6 +103,18 @@ impl Launch<'_> {
                     .build(),
             ),
         }
+    }
+}
+
+/// Whether what a launch needs, and was made a moment ago, has not got around yet: the key pair, the group when it is
+/// `own`, an instance profile that IAM has just told EC2 of.
+pub(in crate::backends::aws) fn is_early(error: &AwsError, own_group: bool) -> bool {
+    let AwsError::Refused { code, message, .. } = error else { return false };
+    match code.as_str() {
+        "InvalidKeyPair.NotFound" => true,
+        surroundings::UNKNOWN_GROUP => own_group,
+        "InvalidParameterValue" => message.to_ascii_lowercase().contains("invalid iam instance profile"),
+        _ => false,
     }
 }
 

@@ -8,11 +8,11 @@ mod create;
 mod destroy;
 mod error;
 mod files;
-mod launch;
+pub(super) mod launch;
 mod spec;
-mod status;
+pub(super) mod status;
 pub(super) mod surroundings;
-mod up;
+pub(super) mod up;
 
 use std::sync::Arc;
 

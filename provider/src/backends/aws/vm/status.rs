@@ -67,7 +67,7 @@ pub(super) fn launch_of(instance: &Instance) -> Option<String> {
 }
 
 /// Waits until an instance is in a state; returns it.
-pub(super) async fn until(
+pub(in crate::backends::aws) async fn until(
     region: &Region,
     id: &str,
     wanted: &InstanceStateName,
@@ -93,7 +93,11 @@ pub(super) async fn until(
 }
 
 /// Waits until an instance has ended.
-pub(super) async fn until_gone(region: &Region, id: &str, cancel: &CancellationToken) -> Result<(), VmError> {
+pub(in crate::backends::aws) async fn until_gone(
+    region: &Region,
+    id: &str,
+    cancel: &CancellationToken,
+) -> Result<(), VmError> {
     let mut pause = LOOK;
     loop {
         match region.fresh_instance(id).await? {

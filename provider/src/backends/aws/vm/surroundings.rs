@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use aws_sdk_ec2::primitives::Blob;
-use aws_sdk_ec2::types::{IpPermission, IpRange, Ipv6Range, ResourceType, SecurityGroup};
+use aws_sdk_ec2::types::{
+    IpPermission, IpRange, Ipv6Range, LocationType, ResourceType, SecurityGroup, Subnet,
+};
 use tokio_util::sync::CancellationToken;
 
 use super::VmError;
@@ -61,6 +63,29 @@ pub(in crate::backends::aws) async fn vpc_of(
     let found = region.ec2.describe_subnets().subnet_ids(subnet).send().await;
     let found = found.map_err(|error| AwsError::of("DescribeSubnets", error))?;
     Ok(found.subnets().first().and_then(|subnet| subnet.vpc_id()).map(str::to_owned))
+}
+
+/// The subnet of a VPC that has the most free addresses, where machines of this size are offered: as Packer chooses one for
+/// its builder (`StepNetworkInfo` in packer-plugin-amazon).
+pub(in crate::backends::aws) async fn subnet_in(
+    region: &Region,
+    vpc: &str,
+    instance_type: &str,
+) -> Result<Option<String>, AwsError> {
+    let asked = region.ec2.describe_subnets().filters(filter("vpc-id", [vpc]));
+    let found = asked.filters(filter("state", ["available"])).send().await;
+    let found = found.map_err(|error| AwsError::of("DescribeSubnets", error))?.subnets.unwrap_or_default();
+    let zones = found.iter().filter_map(Subnet::availability_zone);
+    let asked = region.ec2.describe_instance_type_offerings().location_type(LocationType::AvailabilityZone);
+    let asked = asked.filters(filter("location", zones)).filters(filter("instance-type", [instance_type]));
+    // Who may not ask takes the one with the most room.
+    let offered =
+        asked.send().await.ok().and_then(|answer| answer.instance_type_offerings).unwrap_or_default();
+    let is_offered = |it: &Subnet| {
+        offered.is_empty() || offered.iter().any(|offer| offer.location() == it.availability_zone())
+    };
+    let best = found.iter().filter(|it| is_offered(it)).max_by_key(|it| it.available_ip_address_count());
+    Ok(best.and_then(Subnet::subnet_id).map(str::to_owned))
 }
 
 /// Makes a security group of a launch or a build, in the default VPC when none is named. Returns its id.

@@ -8,7 +8,6 @@ use base64::engine::general_purpose::STANDARD;
 use tokio_util::sync::CancellationToken;
 
 use super::{Files, SSH_PORT, VmError};
-use crate::backends::aws::AwsError;
 use crate::backends::aws::region::Region;
 use crate::domain::Vm;
 use crate::domain::vm::host_key_alias;
@@ -42,12 +41,13 @@ pub(super) async fn wait(
     };
     match waited {
         Err(VmError::NotUp { address, .. }) => {
-            let fetched = tokio::time::timeout(CONSOLE, fetch_console(region, &vm.id, files)).await;
-            let console = match fetched {
-                Ok(Ok(console)) => tail(&console),
-                _ => String::new(),
-            };
-            Err(VmError::NotUp { address, console })
+            let text = console(region, &vm.id).await;
+            if !text.is_empty()
+                && let Err(error) = files.write_console(&text)
+            {
+                tracing::warn!(machine = vm.id, %error, "a machine's console is not kept");
+            }
+            Err(VmError::NotUp { address, console: tail(&text) })
         }
         other => other,
     }
@@ -88,16 +88,17 @@ fn login(vm: &Vm) -> Result<Login, VmError> {
     })
 }
 
-/// Fetches what the machine has printed so far into its file.
-async fn fetch_console(region: &Region, id: &str, files: &Files) -> Result<String, VmError> {
-    let fetched = region.ec2.get_console_output().instance_id(id).send().await;
-    let fetched = fetched.map_err(|error| AwsError::of("GetConsoleOutput", error))?;
+/// What the machine has printed so far; nothing when it cannot be had.
+async fn console(region: &Region, id: &str) -> String {
+    let asked = region.ec2.get_console_output().instance_id(id).send();
+    let Ok(Ok(fetched)) = tokio::time::timeout(CONSOLE, asked).await else { return String::new() };
     let bytes = STANDARD.decode(fetched.output().unwrap_or_default().replace(['\r', '\n'], ""));
-    let text = String::from_utf8_lossy(&bytes.unwrap_or_default()).into_owned();
-    if !text.is_empty() {
-        files.write_console(&text)?;
-    }
-    Ok(text)
+    String::from_utf8_lossy(&bytes.unwrap_or_default()).into_owned()
+}
+
+/// Nobody answered at this address: with the end of the machine's console.
+pub(in crate::backends::aws) async fn not_up(region: &Region, id: &str, address: String) -> VmError {
+    VmError::NotUp { address, console: tail(&console(region, id).await) }
 }
 
 /// The last lines for an error, without control characters.

@@ -39,6 +39,10 @@ const ANSWER: Duration = Duration::from_secs(5);
 const LOOK: Duration = Duration::from_secs(5);
 /// The pause after a connection that a restart has broken.
 const RETRY: Duration = Duration::from_millis(250);
+/// How long a restart waits for the machine to start anew, before it looks whether the system did so without it (kexec).
+const SHUTDOWN: Duration = Duration::from_secs(120);
+/// How long the question may take which of its boots this is, before it is asked over a new connection.
+const BOOT_ID: Duration = Duration::from_secs(20);
 /// How often a guest is asked again to switch itself off: early in its boot it does not listen.
 const ASK_AGAIN: Duration = Duration::from_secs(2);
 
@@ -160,18 +164,26 @@ impl Guest {
         limits: &Limits,
     ) -> Result<Session, GuestError> {
         let before = boot_id(&session, limits).await?;
+        let mut qmp = Qmp::connect(&self.dir, ANSWER).await.ok();
         let none = Environment::default();
         let exec = Exec { command: "systemctl reboot || reboot", environment: &none, input: Input::Empty };
         match session.exec(&exec, None, limits).await {
             Ok(_) | Err(SshError::Lost(_)) => drop(session),
             Err(error) => return Err(error.into()),
         }
+        let brief = Limits { timeout: Some(BOOT_ID), cancel: limits.cancel.clone() };
         let again = async {
+            // Until then the old system may let us in, and go without a word.
+            if let Some(mut qmp) = qmp.take() {
+                let _ = tokio::time::timeout(SHUTDOWN, qmp.reset()).await;
+            }
             loop {
                 let session = self.connect(login, limits).await?;
-                match boot_id(&session, limits).await {
+                match boot_id(&session, &brief).await {
                     Ok(after) if after != before => return Ok(session),
-                    Ok(_) | Err(SshError::Lost(_)) => tokio::time::sleep(RETRY).await,
+                    Ok(_) | Err(SshError::Lost(_) | SshError::Timeout { .. }) => {
+                        tokio::time::sleep(RETRY).await;
+                    }
                     Err(error) => return Err(error.into()),
                 }
             }

@@ -60,7 +60,7 @@ enum Message {
     Greeting,
     Return(Value),
     Refusal(String),
-    Event,
+    Event(String),
 }
 
 /// The state of a machine that QEMU stopped because a disk's file could not grow: its default for a full host disk.
@@ -128,6 +128,18 @@ impl Qmp {
         self.execute("quit").await.map(drop)
     }
 
+    /// Waits until the machine starts anew (`RESET` in qapi/run-state.json). Never gives up by itself.
+    ///
+    /// # Errors
+    /// When QEMU ends.
+    pub async fn reset(&mut self) -> Result<(), QmpError> {
+        loop {
+            if self.read().await? == Message::Event("RESET".to_owned()) {
+                return Ok(());
+            }
+        }
+    }
+
     async fn execute(&mut self, command: &'static str) -> Result<Value, QmpError> {
         let line = format!("{}\n", json!({ "execute": command }));
         self.within(command, async |qmp: &mut Self| {
@@ -136,7 +148,7 @@ impl Qmp {
                 match qmp.read().await? {
                     Message::Return(value) => return Ok(value),
                     Message::Refusal(reason) => return Err(QmpError::Refused { command, reason }),
-                    Message::Greeting | Message::Event => {}
+                    Message::Greeting | Message::Event(_) => {}
                 }
             }
         })
@@ -181,8 +193,8 @@ fn parse(line: &[u8]) -> Option<Message> {
     let Value::Object(mut object) = serde_json::from_slice(line).ok()? else { return None };
     if object.contains_key("QMP") {
         Some(Message::Greeting)
-    } else if object.contains_key("event") {
-        Some(Message::Event)
+    } else if let Some(event) = object.get("event") {
+        Some(Message::Event(event.as_str()?.to_owned()))
     } else if let Some(value) = object.remove("return") {
         Some(Message::Return(value))
     } else {
@@ -204,7 +216,7 @@ mod tests {
             (r#"{"QMP": {"version": {}, "capabilities": ["oob"]}}"#, Some(Message::Greeting)),
             (r#"{"return": {"status": "running"}}"#, Some(Message::Return(json!({"status": "running"})))),
             (r#"{"error": {"class": "GenericError", "desc": "no"}}"#, Some(Message::Refusal("no".into()))),
-            (r#"{"timestamp": {}, "event": "SHUTDOWN"}"#, Some(Message::Event)),
+            (r#"{"timestamp": {}, "event": "SHUTDOWN"}"#, Some(Message::Event("SHUTDOWN".into()))),
             (r#"{"error": 1}"#, None),
             ("[]", None),
             ("", None),

@@ -7,8 +7,8 @@ use std::time::Duration;
 use crate::backends::qemu::guest::GuestError;
 use crate::packer::{PackerError, Version};
 use crate::process::ProcessError;
-use crate::provision::UploadError;
 use crate::provision::parts::{Failure, PartError};
+use crate::provision::{FailedCheck, UploadError};
 
 /// Why an image was not built.
 #[derive(Debug, thiserror::Error)]
@@ -186,17 +186,8 @@ pub enum BuildError {
         program: PathBuf,
     },
     /// A check of the finished image failed.
-    #[error(
-        "the check {name:?} failed with exit code {code} in the finished image; its last lines were:\n{tail}"
-    )]
-    Check {
-        /// As the user named it.
-        name: String,
-        /// Its exit code.
-        code: i32,
-        /// The last lines of output.
-        tail: String,
-    },
+    #[error(transparent)]
+    Check(#[from] FailedCheck),
     /// A failure whose guest was left running for a look.
     #[error(
         "{source}\nThe guest was left running because of `on_error = \"keep\"`. Log in with:\n  {login}\nRemove it \
@@ -240,7 +231,7 @@ impl From<Failure> for BuildError {
         match failure {
             Failure::Step { name, code, tail } => Self::Step { name, code, tail },
             Failure::Timeout { name, limit, tail } => Self::StepTimeout { name, limit, tail },
-            Failure::Check { name, code, tail } => Self::Check { name, code, tail },
+            Failure::Check { name, code, tail } => Self::Check(FailedCheck { name, code, tail }),
             Failure::Start(error) | Failure::Packer(error) => Self::packer(error),
         }
     }

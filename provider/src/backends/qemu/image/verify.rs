@@ -4,11 +4,12 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-use super::booted::{self, Booted, FirstBoot, Start, last_lines};
+use super::booted::{self, Booted, FirstBoot, Start};
 use super::{Build, BuildError};
 use crate::backends::qemu::DiskFormat;
 use crate::domain::Environment;
 use crate::process::{Command, Limits};
+use crate::provision;
 
 /// How long one check, and the end of the boot, may take.
 const PATIENCE: Duration = Duration::from_secs(15 * 60);
@@ -38,19 +39,11 @@ pub(super) async fn verify(build: &Build<'_>, disk: &Path) -> Result<(), BuildEr
 }
 
 async fn run(build: &Build<'_>, guest: &Booted<'_>) -> Result<(), BuildError> {
-    // A service that a check asks for may start last.
-    let started = "systemctl is-system-running --wait >/dev/null 2>&1 || true";
-    guest.exec(started, &Environment::default(), Some(PATIENCE)).await?;
+    guest.exec(provision::STARTED, &Environment::default(), Some(PATIENCE)).await?;
     for check in &build.spec.checks {
         build.log.step(&format!("Checking: {}", check.name));
         let finished = guest.exec(&check.command, &Environment::default(), Some(PATIENCE)).await?;
-        if finished.code != 0 {
-            return Err(BuildError::Check {
-                name: check.name.clone(),
-                code: finished.code,
-                tail: last_lines(&finished.output),
-            });
-        }
+        provision::judge(check, &finished)?;
     }
     Ok(())
 }

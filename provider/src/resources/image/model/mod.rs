@@ -74,8 +74,9 @@ pub struct ImageModel {
     /// What is removed at the end of a build.
     #[attr(optional)]
     pub security: Attr<SecurityModel>,
-    /// Commands that must succeed in the finished image, booted on a throw-away overlay. One that fails fails
-    /// the build, and no image is made.
+    /// Commands that must succeed in the finished image, booted on a throw-away overlay; on AWS in the builder before it is
+    /// cleaned, or with `aws.verify_boot` in a machine from the finished image. One that fails fails the build, and no
+    /// image is made.
     #[attr(optional)]
     pub verify: Attr<Vec<CheckModel>>,
     /// What a failed build does with its guest: `"cleanup"` removes it, `"keep"` leaves it up for a look and

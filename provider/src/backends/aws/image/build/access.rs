@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Build, BuildError};
 use crate::backends::aws::AwsError;
+use crate::backends::aws::image::problems::unverifiable;
 use crate::backends::aws::image::{AwsImageSpec, Builder, Interface};
 use crate::backends::aws::region::Region;
 use crate::backends::aws::vm::surroundings;
@@ -40,7 +41,7 @@ pub(super) async fn networks(
 /// What of the way to the builder is on this computer: files by their whole paths, since Packer runs elsewhere.
 ///
 /// # Errors
-/// When one is not there.
+/// When one is not there, or of no use.
 pub(super) fn on_this_computer(spec: &AwsImageSpec) -> Result<AwsImageSpec, BuildError> {
     let file = |path: &Option<PathBuf>, attribute| match path {
         Some(path) => found(path, attribute).map(Some),
@@ -56,7 +57,10 @@ pub(super) fn on_this_computer(spec: &AwsImageSpec) -> Result<AwsImageSpec, Buil
             return Err(BuildError::refused("aws.ssh_bastion_private_key_path", problem));
         }
     }
-    Ok(spec)
+    match unverifiable(&spec) {
+        Some((attribute, problem)) => Err(BuildError::refused(attribute, problem)),
+        None => Ok(spec),
+    }
 }
 
 /// Where the SSH agent listens.

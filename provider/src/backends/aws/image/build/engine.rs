@@ -11,6 +11,7 @@ use chrono::{DateTime, Utc};
 use super::access::{self, Access};
 use super::template::{self, PLUGIN, Values};
 use super::{Build, BuildError, artifact};
+use crate::backends::aws::image::AwsImageSpec;
 use crate::backends::aws::sweep;
 use crate::domain::{Environment, ImageSpec, OnError, Origin};
 use crate::journal::Record;
@@ -22,7 +23,7 @@ use crate::provision::parts::{self, Draft, Drafts, Site};
 /// How long a builder may take to its login, and to come back from a restart.
 pub(super) const BOOT: Duration = Duration::from_secs(15 * 60);
 /// How long cloud-init, one check, and cleaning may take.
-const PATIENCE: Duration = Duration::from_secs(15 * 60);
+pub(super) const PATIENCE: Duration = Duration::from_secs(15 * 60);
 /// What Packer has to terminate the builder when it is cancelled.
 const GRACE: Duration = Duration::from_secs(5 * 60);
 /// The folder of what Packer is given, and of the parts' files, in the build's folder.
@@ -31,7 +32,7 @@ const PARTS: &str = "parts";
 
 /// A builder's first boot is awaited as a whole: its package sources are set up by it. `cloud-init` itself, which takes
 /// seconds to tell that it is off or has long ended well, is only asked when its own files do not say so.
-const AWAIT: &str = "command -v cloud-init >/dev/null || exit 0\n\
+pub(super) const AWAIT: &str = "command -v cloud-init >/dev/null || exit 0\n\
                      [ ! -e /run/cloud-init/disabled ] || exit 0\n\
                      ! grep -qs '\"errors\": \\[\\]' /run/cloud-init/result.json || exit 0\n\
                      cloud-init status --wait --long\ncode=$?\n\
@@ -84,7 +85,7 @@ async fn hand_over(
     access: &Access,
 ) -> Result<String, BuildError> {
     let Build { spec, tools, request, log, dir, .. } = build;
-    let drafts = drafts(&request.spec, access.public_key.as_deref())?;
+    let drafts = drafts(&request.spec, build.spec, access.public_key.as_deref())?;
     let site = Site { cwd: dir, runner: &tools.runner, log, cancel: &request.cancel };
     let parts = parts::write(&site, drafts).await?;
     let tags = build.tags();
@@ -133,13 +134,18 @@ pub(super) fn required() -> String {
 }
 
 /// All that is done in the builder, in order; `key` is the public one by which we got in, if that is not to stay.
-pub(super) fn drafts(spec: &ImageSpec, key: Option<&str>) -> Result<Vec<Draft>, BuildError> {
+pub(super) fn drafts(
+    spec: &ImageSpec,
+    aws: &AwsImageSpec,
+    key: Option<&str>,
+) -> Result<Vec<Draft>, BuildError> {
     let mut drafts = Drafts::begin(PARTS, BOOT);
     drafts.script("wait for cloud-init", AWAIT, Some(PATIENCE));
     for (index, task) in provision::tasks(spec).iter().enumerate() {
         drafts.task(Origin::Step(index), task)?;
     }
-    for check in &spec.checks {
+    // With `verify_boot` they run in a machine from the finished image.
+    for check in spec.checks.iter().filter(|_| !aws.verify_boot) {
         drafts.check(check, PATIENCE)?;
     }
     let cleanups = provision::cleanup(spec.security);

@@ -10,8 +10,8 @@ use crate::domain::BackendError;
 use crate::journal::JournalError;
 use crate::packer::PackerError;
 use crate::process::{BuildLog, ProcessError};
-use crate::provision::UploadError;
 use crate::provision::parts::{Failure, PartError};
+use crate::provision::{FailedCheck, UploadError};
 use crate::ssh::SshError;
 
 /// Why an AMI was not built.
@@ -77,17 +77,27 @@ pub(super) enum BuildError {
         #[source]
         source: Box<BuildError>,
     },
-    /// A failure whose builder was left running for a look.
+    /// A check of the finished image failed.
+    #[error(transparent)]
+    Check(#[from] FailedCheck),
+    /// A machine from the finished image cannot be worked with.
+    #[error("could not {doing}")]
+    Unverified {
+        /// What was being done with the image.
+        doing: String,
+        /// Why.
+        #[source]
+        source: VmError,
+    },
+    /// A failure of which something was left for a look.
     #[error(
-        "{source}\nThe builder {instance} was left running because of `on_error = \"keep\"`. Log in with:\n  {login}\nRemove it with `terraform-provider-sindri sweep`, and `--data-dir` where you set one; it costs money until then"
+        "{source}\n{left}\nRemove what is left with `terraform-provider-sindri sweep`, and `--data-dir` where you set one; it costs money until then"
     )]
     Kept {
         /// What failed.
         source: Box<BuildError>,
-        /// Its id.
-        instance: String,
-        /// An ssh command.
-        login: String,
+        /// What there is, and how to get at it.
+        left: String,
     },
 }
 
@@ -101,6 +111,11 @@ impl BuildError {
     pub(super) fn io(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
         let path = path.to_owned();
         move |source| Self::Io { operation, path, source }
+    }
+
+    /// Whether it is about the finished image, and what was launched from that.
+    pub(super) fn is_of_the_image(&self) -> bool {
+        matches!(self, Self::Check(_) | Self::Unverified { .. })
     }
 
     /// As resources see it.

@@ -1,8 +1,8 @@
 //! Builds an AMI: Packer runs the steps in a builder, EC2 makes an image of it.
 //!
 //! A build goes through phases, and after each it is known what there may be: *begun* (nothing), *building* (what
-//! carries the build's tag), *built* (an AMI, whose id is known), *accepted* (it is what was asked for), *complete* (it
-//! has its key, and is found by it). Each is in the journal before it begins, so that a build that is killed is finished or
+//! carries the build's tag), *built* (an AMI, whose id is known), *accepted* (it is what was asked for, and passed its
+//! checks), *complete* (it has its key, and is found by it). Each is in the journal before it begins, so that a build that is killed is finished or
 //! removed by whoever comes next. Until it is complete, a failure removes all that carries the tag.
 //!
 //! Two builds of the same key on one computer are kept apart by a lock; on two computers they are not: there is no lock on
@@ -13,11 +13,13 @@ mod artifact;
 mod complete;
 mod engine;
 mod error;
+mod guard;
 mod keep;
 mod name;
 mod preview;
 mod source;
 mod template;
+mod verify;
 
 use error::BuildError;
 
@@ -240,7 +242,6 @@ impl Build<'_> {
         self.log.step(&format!("Starting from {base_id} ({})", base.name().unwrap_or("without a name")));
         let networks = access::networks(&self.spec.builder, &self.request.cancel).await?;
         let packer = engine::find(self).await?;
-        private::create_dir(&self.dir).map_err(BuildError::io("create", &self.dir))?;
         // Begun: from here on there may be objects with the build's tag.
         let mut record = self.aws.journal().begin(self.entry().await?)?;
         match self.make(&mut record, &packer, &base, networks).await {
@@ -251,8 +252,9 @@ impl Build<'_> {
                 Ok(image)
             }
             Err(error) if self.keeps(&error) => {
+                let image = record.entry().phase.image_id().map(str::to_owned);
                 record.advance(Phase::Kept)?;
-                Err(keep::kept(self, error).await)
+                Err(keep::kept(self, error, image.as_deref()).await)
             }
             Err(error) => {
                 self.remove_dir();
@@ -287,25 +289,28 @@ impl Build<'_> {
         base: &Ami,
         networks: Vec<String>,
     ) -> Result<Image, BuildError> {
+        private::create_dir(&self.dir).map_err(BuildError::io("create", &self.dir))?;
         record.advance(Phase::Building)?;
         let access = Access::make(self, &networks).await?;
         // Packer has a builder and its volumes. What a failure leaves, the way in among it, is settled by the journal.
         let id = engine::run(self, record, packer, base, &access).await?;
-        access.remove(self.region).await;
         record.advance(Phase::Built { image_id: id.clone() })?;
         self.log.step(&format!("Packer made {id}"));
-        let finish = async {
-            let ami = artifact::accept(self.region, self.spec, &id, &self.request.cancel).await?;
-            complete::complete(self, record, base, &ami).await
-        };
-        finish.await.map_err(|error| BuildError::Unfinished { image: id.clone(), source: Box::new(error) })
+        let unfinished = |error| BuildError::Unfinished { image: id.clone(), source: Box::new(error) };
+        let ami = artifact::accept(self.region, self.spec, &id, &self.request.cancel).await;
+        let ami = ami.map_err(unfinished)?;
+        if self.spec.verify_boot {
+            guard::guarded(self, record, verify::verify(self, &access, &ami)).await?;
+        }
+        access.remove(self.region).await;
+        complete::complete(self, record, base, &ami).await.map_err(unfinished)
     }
 
-    /// Whether the builder stays for a look.
+    /// Whether what failed stays for a look.
     fn keeps(&self, error: &BuildError) -> bool {
         self.request.spec.on_error == OnError::Keep
             && !self.request.cancel.is_cancelled()
-            && matches!(error, BuildError::Steps(_))
+            && (matches!(error, BuildError::Steps(_)) || error.is_of_the_image())
     }
 
     fn tags(&self) -> BTreeMap<String, String> {
@@ -329,7 +334,9 @@ impl Build<'_> {
     }
 
     fn remove_dir(&self) {
-        if let Err(error) = std::fs::remove_dir_all(&self.dir) {
+        if let Err(error) = std::fs::remove_dir_all(&self.dir)
+            && error.kind() != io::ErrorKind::NotFound
+        {
             tracing::warn!(folder = %self.dir.display(), %error, "a build's folder cannot be removed");
         }
     }

@@ -32,7 +32,7 @@ pub(super) async fn template(
     let preview = Preview { request, tools: used, needed: NEEDED };
     let chosen = preview.packer().await.map_err(PreviewError::into_backend)?;
     let own_plugins = tools.packer.own_plugins();
-    let drafts = engine::drafts(&request.spec, public_key(spec, request)).map_err(into_backend)?;
+    let drafts = engine::drafts(&request.spec, spec, public_key(spec, request)).map_err(into_backend)?;
     let listed = parts::parts(&drafts);
     let forms = template::forms(chosen.version, own_plugins, spec.builder.spot, &listed);
     let forms = forms.map_err(|error| PreviewError::from(error).into_backend())?;

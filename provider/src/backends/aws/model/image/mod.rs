@@ -55,7 +55,8 @@ pub struct AwsImageModel {
     #[attr(optional, default = "required", validate = imdsv2)]
     pub imdsv2: Attr<String>,
     /// Whether `verify` runs in a machine that is launched from the finished image and terminated, rather than in the builder
-    /// before the image is made.
+    /// before the image is cleaned and made. When a check fails, the image is deleted, and nobody has seen it. Without checks
+    /// the image is known to boot and to let somebody in. Not with a bastion or Session Manager.
     #[attr(optional, default = false)]
     pub verify_boot: Attr<bool>,
 

@@ -1,0 +1,164 @@
+//! Finished images on AWS, checked in machines that are launched from them (`verify_boot`). As in `aws_build.rs`, one guest
+//! stands for all instances, and this is one test.
+
+use std::fs;
+use std::time::Instant;
+
+use acceptance_tests::account::{Account, HOLD, IMAGE, PATIENCE, images, kill_with_supervisor, log, sweep};
+use acceptance_tests::{Cli, Host, Running, Workspace};
+use anyhow::{Context, Result, ensure};
+use serde_json::{Value, json};
+
+type Case = (&'static str, fn(&Account) -> Result<()>);
+
+#[test]
+fn finished_images_are_checked_in_machines_of_their_own() -> Result<()> {
+    let account = Account::new()?;
+    let cases: [Case; 8] = [
+        ("refused at plan", refused),
+        ("the check passes", passes),
+        ("there is nothing to check but the boot", boots),
+        ("the check fails", fails),
+        ("the check fails, for a look", kept),
+        ("interrupted", interrupted),
+        ("the provider is killed", provider_killed),
+        ("provider and supervisor are killed", both_killed),
+    ];
+    for (name, case) in cases {
+        let began = Instant::now();
+        case(&account).with_context(|| name.to_owned())?;
+        println!("{name}: {:?}", began.elapsed());
+    }
+    Ok(())
+}
+
+fn with_check(marker: &str, command: &str) -> Value {
+    json!({ "marker": marker, "verify_boot": true, "verify": [{ "name": "the check", "command": command }] })
+}
+
+/// An apply whose check goes on until [`Account::release`].
+fn amid_a_check(account: &Account, host: &Host, marker: &str) -> Result<(Workspace, Running)> {
+    let command = format!("echo is checked; while test -e {HOLD}; do sleep 1; done");
+    account.amid(host, with_check(marker, &command), "\nis checked\n")
+}
+
+fn refused(account: &Account) -> Result<()> {
+    let host = Host::new()?;
+    let mut variables = with_check("refused", "true");
+    variables["ssh_bastion_host"] = json!("bastion.example");
+    let workspace = account.workspace(&host, Cli::Tofu, variables)?;
+    let errors = workspace.plan_fails()?;
+    let is_told = |words: &str| errors.iter().any(|error| error.mentions(words));
+    ensure!(is_told("not reached through a bastion") && is_told("verify_boot"), "{errors:?}");
+    account.ensure_as_before()
+}
+
+fn passes(account: &Account) -> Result<()> {
+    let host = Host::new()?;
+    let command = "echo so far; grep -qx passes /srv/marker && test \"$(id -u)\" = 0";
+    let workspace = account.workspace(&host, Cli::Tofu, with_check("passes", command))?;
+    account.moto.forget_requests()?;
+    workspace.apply()?;
+    workspace.converged()?;
+    assert_eq!(account.moto.requests()?.get("RunInstances"), Some(&2));
+    assert_eq!(account.more()?, images(1));
+    host.inventory()?.ensure_empty()?;
+    let log = log(&host);
+    let (builder, machine) = log.split_once("==> Packer made ").context(log.clone())?;
+    ensure!(!builder.contains("the check"), "{log}");
+    ensure!(machine.contains("==> Checking: the check\nso far\n"), "{log}");
+
+    let again = account.workspace(&host, Cli::Tofu, with_check("passes", command))?;
+    account.moto.forget_requests()?;
+    again.apply()?;
+    assert_eq!(again.text(IMAGE, "image_id")?, workspace.text(IMAGE, "image_id")?);
+    ensure!(!account.moto.requests()?.contains_key("RunInstances"), "a cached image was checked");
+    workspace.destroy()?;
+    again.destroy()?;
+    account.ensure_as_before()
+}
+
+fn boots(account: &Account) -> Result<()> {
+    let host = Host::new()?;
+    let workspace = account.workspace(&host, Cli::Tofu, json!({ "marker": "boots", "verify_boot": true }))?;
+    account.moto.forget_requests()?;
+    account.ensure_builds_one(&host, &workspace)?;
+    assert_eq!(account.moto.requests()?.get("RunInstances"), Some(&2));
+    ensure!(log(&host).contains("==> Waiting for the end of its first boot"), "{}", log(&host));
+    Ok(())
+}
+
+fn fails(account: &Account) -> Result<()> {
+    let host = Host::new()?;
+    let variables = with_check("unfit", "echo the reason; exit 9");
+    let workspace = account.workspace(&host, Cli::Tofu, variables)?;
+    let errors = workspace.apply_with(&[])?.fails()?;
+    ensure_told(&host, &errors)?;
+    account.ensure_as_before()?;
+    host.inventory()?.ensure_empty()
+}
+
+fn ensure_told(host: &Host, errors: &[acceptance_tests::Diagnostic]) -> Result<()> {
+    let logs = host.data_dir().join("logs").display().to_string();
+    let failed = "the check \"the check\" failed with exit code 9 in the finished image";
+    for words in [failed, "the reason", &logs] {
+        ensure!(errors.iter().any(|error| error.mentions(words)), "no {words:?} in {errors:?}");
+    }
+    Ok(())
+}
+
+fn kept(account: &Account) -> Result<()> {
+    let host = Host::new()?;
+    let mut variables = with_check("kept", "echo the reason; exit 9");
+    variables["on_error"] = json!("keep");
+    let workspace = account.workspace(&host, Cli::Tofu, variables)?;
+    let errors = workspace.apply_with(&[])?.fails()?;
+    ensure_told(&host, &errors)?;
+    let left = account.moto.inventory()?;
+    for kind in ["images", "instances"] {
+        let mut new = left[kind].iter().filter(|id| !account.before[kind].contains(id));
+        let id = new.next().with_context(|| format!("no {kind} were kept"))?;
+        ensure!(errors.iter().any(|error| error.mentions(id)), "no {id} in {errors:?}");
+    }
+    // What failed is not found by anybody.
+    let plan = workspace.plan()?;
+    let planned = plan.change(IMAGE).context("nothing planned")?;
+    ensure!(planned.after["image_id"].is_null(), "{plan}");
+    let told = sweep(&workspace, &[])?;
+    ensure!(told.contains("removed image ami-") && told.contains("removed instance i-"), "{told}");
+    account.ensure_as_before()?;
+    host.inventory()?.ensure_empty()
+}
+
+fn interrupted(account: &Account) -> Result<()> {
+    let host = Host::new()?;
+    let (_workspace, running) = amid_a_check(account, &host, "interrupted")?;
+    running.interrupt()?;
+    let outcome = running.wait(PATIENCE)?;
+    ensure!(!outcome.success, "an interrupted apply passed for a success");
+    account.ensure_settled(&host)?;
+    account.release()
+}
+
+fn provider_killed(account: &Account) -> Result<()> {
+    let host = Host::new()?;
+    let (workspace, running) = amid_a_check(account, &host, "orphaned")?;
+    running.kill_provider()?;
+    running.wait(PATIENCE)?.fails()?;
+    // By the supervisor, and without anybody's doing.
+    account.ensure_settled(&host)?;
+    account.release()?;
+    account.ensure_builds_one(&host, &workspace)
+}
+
+fn both_killed(account: &Account) -> Result<()> {
+    let host = Host::new()?;
+    let (workspace, running) = amid_a_check(account, &host, "abandoned")?;
+    assert_eq!(kill_with_supervisor(&host, running)?, 1);
+    let left = account.more()?;
+    assert_eq!((left.get("instances"), left.get("images")), (Some(&1), Some(&1)));
+    account.release()?;
+    account.ensure_builds_one(&host, &workspace)?;
+    ensure!(fs::read_dir(host.data_dir().join("journal"))?.next().is_none(), "the journal is not empty");
+    Ok(())
+}
