@@ -1,7 +1,7 @@
 #!/bin/sh
 # Finds a development tool, building it once if it is not there, and prints its path.
 #
-#   scripts/tools.sh tofu | packer | cargo-deny | peer     build if need be, print the path
+#   scripts/tools.sh tofu | packer | cargo-deny | peer | machine     build if need be, print the path
 #   scripts/tools.sh packer-plugin-amazon                  the same; the folder beside it is for PACKER_PLUGIN_PATH
 #   scripts/tools.sh moto                                  the same; a Python that has the EC2 emulator
 #   scripts/tools.sh tests                                 all that tests need, those that are needed first, first
@@ -28,7 +28,7 @@ version() {
         tofu) module_version opentofu github.com/opentofu/opentofu ;;
         packer) module_version packer github.com/hashicorp/packer ;;
         packer-plugin-amazon) module_version packer-plugin-amazon github.com/hashicorp/packer-plugin-amazon ;;
-        peer) cat "$tools/peer"/*.go "$tools/peer/go.sum" | sha256sum | cut -c 1-12 ;;
+        peer | machine) cat "$tools/$1"/*.go "$tools/$1/go.sum" | sha256sum | cut -c 1-12 ;;
         cargo-deny) echo "$cargo_deny_version" ;;
         # With a digest of all that is pinned beside it.
         moto) echo "$(sed -n 's/^moto\[.*\]==//p' "$moto_requirements")-$(
@@ -61,7 +61,7 @@ build() {
             go_build packer-plugin-amazon github.com/hashicorp/packer-plugin-amazon "" "$plugin"
             sha256sum "$plugin" | cut -d " " -f 1 | tr -d "\n" >"${plugin}_SHA256SUM"
             ln -s "plugins/${plugin#"$2/plugins/"}" "$2/packer-plugin-amazon" ;;
-        peer) go_build peer . "" "$2/peer" ;;
+        peer | machine) go_build "$1" . "" "$2/$1" ;;
         # The environment finds itself by where its python lies, so it can be renamed with its folder.
         moto)
             python3 -m venv "$2/venv"
@@ -89,7 +89,7 @@ if [ "${1:-}" = tests ]; then
     for tool in cargo-deny tofu moto packer packer-plugin-amazon; do "$0" "$tool"; done
     exit
 fi
-tool=${1:?"usage: scripts/tools.sh tofu|packer|packer-plugin-amazon|cargo-deny|peer|moto, or tests, or where TOOL"}
+tool=${1:?"usage: scripts/tools.sh tofu|packer|packer-plugin-amazon|cargo-deny|peer|machine|moto, or tests, or where TOOL"}
 version=$(version "$tool")
 case $tool in
     # Only what a user would have installed is taken from PATH. A packer there may be of another

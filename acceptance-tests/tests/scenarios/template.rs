@@ -2,10 +2,12 @@
 //! is there to be asked.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
+use std::time::{Duration, Instant};
 
-use acceptance_tests::{Cli, Host, Workspace, built_tool, each_cli};
+use acceptance_tests::{Cli, Host, Workspace, built_tool, each_cli, within};
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
@@ -212,4 +214,32 @@ fn what_cannot_be_shown_says_why() -> Result<()> {
     let told = errors.iter().any(|error| error.mentions("does not accept") && error.mentions("hroughput"));
     ensure!(told, "{errors:?}");
     host.inventory()?.ensure_empty()
+}
+
+#[test]
+fn a_packer_that_hangs_ends_with_the_users_patience() -> Result<()> {
+    let host = Host::new()?;
+    let workspace = host.workspace(Cli::Tofu, "template")?;
+    let (fake, asked) = (host.path().join("packer"), host.path().join("asked"));
+    let script = format!(
+        "#!/bin/sh\n[ \"$1\" = version ] && exec echo Packer v1.6.6\npwd >>{}\nexec sleep 600\n",
+        asked.display()
+    );
+    fs::write(&fake, script)?;
+    fs::set_permissions(&fake, fs::Permissions::from_mode(0o755))?;
+    workspace.variables(&json!({ "packer": fake, "validate": true }))?;
+    // An apply hands an interrupt on only when its own plan is done.
+    let running = workspace.start(&["plan", "-json"])?;
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while !asked.exists() {
+        ensure!(Instant::now() < deadline, "Packer was never asked");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    running.interrupt()?;
+    running.wait(Duration::from_secs(30))?.fails()?;
+    // The folder that Packer was to look at has gone with it.
+    for folder in fs::read_to_string(&asked)?.lines() {
+        ensure!(!Path::new(folder).exists(), "{folder} is left");
+    }
+    within(Duration::from_secs(10), || host.inventory()?.ensure_empty())
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
-use super::{CacheKey, Environment, ImageSpec, Step};
+use super::{CacheKey, Check, Environment, ImageSpec, Step};
 use crate::process::Secret;
 
 /// What stands for the value of an environment's variable: whether one is secret is not always told to us.
@@ -67,6 +67,14 @@ pub struct Script {
     pub file: Option<String>,
     /// Its text; an upload has none.
     pub content: Option<String>,
+}
+
+impl Script {
+    /// A check that is run in the finished image.
+    pub fn of_check(check: &Check) -> Self {
+        let (name, content) = (check.name.clone(), Some(check.command.clone()));
+        Self { name, of: Origin::Check, kind: "script", file: None, content }
+    }
 }
 
 impl ImageSpec {

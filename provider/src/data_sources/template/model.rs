@@ -54,7 +54,7 @@ pub struct TemplateModel {
     /// What is removed at the end of a build.
     #[attr(optional)]
     pub security: Attr<SecurityModel>,
-    /// Commands that must succeed: on AWS in the builder, on this computer in the finished image.
+    /// Commands that must succeed: in the finished image; on AWS in the builder, unless `aws.verify_boot` is set.
     #[attr(optional)]
     pub verify: Attr<Vec<CheckModel>>,
     /// The image's `on_error`: `"cleanup"` or `"keep"`.

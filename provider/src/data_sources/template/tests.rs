@@ -106,6 +106,18 @@ async fn an_image_on_aws() {
 }
 
 #[tokio::test]
+async fn checks_of_a_machine_from_the_image_are_none_of_packers() {
+    let mut config = aws();
+    config["aws"] = json!({ "verify_boot": true });
+    let shown = read(&config).await.unwrap();
+    let scripts = shown["scripts"].as_array().unwrap();
+    let checks: Vec<_> = scripts.iter().filter(|script| script["belongs_to"] == "verify").collect();
+    assert_eq!(checks.len(), 1, "{checks:?}");
+    assert_eq!(checks[0], scripts.last().unwrap());
+    assert_eq!((&checks[0]["file"], &checks[0]["content"]), (&Json::Null, &json!("true")));
+}
+
+#[tokio::test]
 async fn scripts_of_the_native_engine() {
     let base = json!({ "image": "Cargo.toml" });
     let config = json!({

@@ -5,7 +5,7 @@ use super::guest_build::{AWAIT, LEAVE};
 use super::{Host, packer_engine};
 use crate::backends::qemu::{Engine, QemuImageSpec};
 use crate::domain::template::Script;
-use crate::domain::{BackendError, Check, ImageSpec, Origin, Template, TemplateRequest};
+use crate::domain::{BackendError, ImageSpec, Origin, Template, TemplateRequest};
 use crate::provision::{self, Task, Work};
 
 /// What is shown of an image.
@@ -21,7 +21,7 @@ pub(in crate::backends::qemu) async fn template(
         Engine::Packer => {
             let mut template = packer_engine::preview(host, qemu, request).await?;
             // They are run by us in the finished image, whoever made it.
-            template.scripts.extend(request.spec.checks.iter().map(check));
+            template.scripts.extend(request.spec.checks.iter().map(Script::of_check));
             Ok(template)
         }
         Engine::Native => Ok(Template { scripts: scripts(&request.spec, qemu), ..Template::default() }),
@@ -38,16 +38,12 @@ fn scripts(spec: &ImageSpec, qemu: &QemuImageSpec) -> Vec<Script> {
     all.extend((qemu.boot && !cleanups.is_empty()).then(|| own("quiet the guest", provision::QUIET)));
     all.extend(cleanups.iter().map(|task| of_task(Origin::Cleanup, task)));
     all.extend(qemu.boot.then(|| own("leave the guest", LEAVE)));
-    all.extend(spec.checks.iter().map(check));
+    all.extend(spec.checks.iter().map(Script::of_check));
     all
 }
 
 fn own(name: &str, text: &str) -> Script {
     script(Origin::Sindri, name, "script", Some(text))
-}
-
-fn check(check: &Check) -> Script {
-    script(Origin::Check, &check.name, "script", Some(&check.command))
 }
 
 fn of_task(of: Origin, task: &Task) -> Script {

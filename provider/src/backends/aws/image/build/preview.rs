@@ -7,6 +7,7 @@ use uuid::Uuid;
 use super::template::{self, NEEDED, Values};
 use super::{BuildError, Tools, access, build_tags, engine, name};
 use crate::backends::aws::image::{AwsImageSpec, Source};
+use crate::domain::template::Script;
 use crate::domain::{BackendError, Template, TemplateRequest};
 use crate::provision::parts::{self, Handed, KEY, Preview, PreviewError};
 
@@ -38,7 +39,11 @@ pub(super) async fn template(
     let forms = forms.map_err(|error| PreviewError::from(error).into_backend())?;
     let variables = variables(spec, request, endpoint.as_deref(), &listed).map_err(into_backend)?;
     let handed = Handed { forms, variables, drafts, required: engine::required(), files: &[] };
-    preview.show(&chosen, handed).await.map_err(PreviewError::into_backend)
+    let mut shown = preview.show(&chosen, handed).await.map_err(PreviewError::into_backend)?;
+    if spec.verify_boot {
+        shown.scripts.extend(request.spec.checks.iter().map(Script::of_check));
+    }
+    Ok(shown)
 }
 
 fn variables(
