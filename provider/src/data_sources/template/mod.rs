@@ -67,7 +67,10 @@ impl DataSource for TemplateDataSource {
         diags.extend(mistakes);
         let settings = image.settings(&backends.default_tags);
         let mut problems = wanted.target.label_problems(&settings.labels, &settings.distribution);
-        problems.extend(wanted.target.build_problems());
+        let validate = config.validate.known() == Some(&true);
+        if validate {
+            problems.extend(wanted.target.build_problems());
+        }
         if !problems.is_empty() {
             return Err(impossible(problems));
         }
@@ -76,7 +79,7 @@ impl DataSource for TemplateDataSource {
             key: wanted.key.clone(),
             tags: settings.labels.tags,
             packer_version: config.packer_version.known().cloned(),
-            validate: config.validate.known() == Some(&true),
+            validate,
             cancel,
         };
         let template = backends.builder(&wanted.target).template(&request).await;

@@ -77,7 +77,8 @@ pub struct TemplateModel {
     /// The template's variables, in JSON, as they stand in a file beside it. Null with the native engine.
     #[attr(computed)]
     pub variables: Attr<String>,
-    /// What is done in the image, in order.
+    /// What is done in the image, in order. What a sensitive value was interpolated into is not marked as sensitive here:
+    /// a host hides what was given, and not what became of it.
     #[attr(computed)]
     pub scripts: Attr<Vec<ScriptModel>>,
     /// The cache key of such an image: equal keys, equal images.

@@ -128,14 +128,16 @@ impl Qmp {
         self.execute("quit").await.map(drop)
     }
 
-    /// Waits until the machine starts anew (`RESET` in qapi/run-state.json). Never gives up by itself.
+    /// Waits until the machine starts anew or is stopped (`RESET`, `STOP` in qapi/run-state.json). Never gives up by
+    /// itself.
     ///
     /// # Errors
     /// When QEMU ends.
     pub async fn reset(&mut self) -> Result<(), QmpError> {
         loop {
-            if self.read().await? == Message::Event("RESET".to_owned()) {
-                return Ok(());
+            match self.read().await? {
+                Message::Event(event) if ["RESET", "STOP"].contains(&event.as_str()) => return Ok(()),
+                _ => {}
             }
         }
     }
