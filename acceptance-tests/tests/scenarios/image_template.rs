@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use acceptance_tests::{Cli, Host, Moto, Running, Workspace, built_tool, each_cli, within};
 use anyhow::{Context, Result, ensure};
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
 
 const IMAGE: &str = "sindri_image.greeting";
@@ -205,6 +206,34 @@ fn a_killed_providers_build_is_ended_and_the_next_apply_builds() -> Result<()> {
     host.inventory()?.ensure_empty()
 }
 
+/// The computer is switched off: all that runs of the build ends, and nobody is there to clean up.
+#[test]
+fn what_a_lost_build_leaves_is_swept() -> Result<()> {
+    let host = Host::new()?;
+    let (workspace, running) = amid_a_build(&host)?;
+    let ours: Vec<Pid> = host.inventory()?.processes.iter().filter_map(|process| pid(process)).collect();
+    let stopped = ours.iter().all(|process| kill_process(*process, Signal::STOP).is_ok());
+    ensure!(stopped && !ours.is_empty(), "nothing to be stopped: {ours:?}");
+    running.kill_provider()?;
+    for process in ours {
+        let _ = kill_process(process, Signal::KILL);
+    }
+    running.wait(Duration::from_secs(60))?.fails()?;
+    fs::remove_file(workspace.path().join("hold"))?;
+    let files = host.inventory()?.files;
+    ensure!(files.iter().any(|file| file.starts_with("journal")), "no entry in {files:?}");
+    for (arguments, is_left) in [(&["sweep", "--dry-run"][..], true), (&["sweep"], false)] {
+        let swept = workspace.provider(arguments)?;
+        ensure!(swept.status.success(), "{swept:?}");
+        assert_eq!(host.inventory()?.is_empty(), !is_left, "{}", host.inventory()?);
+    }
+    Ok(())
+}
+
+fn pid(process: &str) -> Option<Pid> {
+    Pid::from_raw(process.split(' ').next()?.parse().ok()?)
+}
+
 #[test]
 fn mistakes_are_told_at_plan() -> Result<()> {
     let host = Host::new()?;
@@ -282,7 +311,7 @@ fn amis_of_a_template_are_looked_after() -> Result<()> {
     let made = more(&moto)?;
     let image = workspace.resource(IMAGE)?;
     let ami = image["artifacts"]["us-west-2"]["image_id"].as_str().context("no AMI")?.to_owned();
-    assert_eq!(made["images"], [ami.clone()], "{made:?}");
+    assert_eq!(made["images"].as_slice(), std::slice::from_ref(&ami), "{made:?}");
     let artifacts = json!([{ "builder_id": "mitchellh.amazonebs", "id": format!("us-west-2:{ami}"), "files": [], "managed": true }]);
     assert_eq!(image["packer_artifacts"], artifacts);
 

@@ -133,7 +133,7 @@ mod tests {
         records.put(&record).unwrap();
         assert_eq!(records.get(&record.id.to_string()).unwrap(), Some(record.clone()));
         fs::write(dir.path().join("templates/x.json"), "{").unwrap();
-        assert_eq!(records.all().unwrap(), [record.clone()]);
+        assert_eq!(records.all().unwrap().as_slice(), std::slice::from_ref(&record));
         assert_eq!(records.get("../../etc/passwd").unwrap(), None);
         records.remove(record.id).unwrap();
         records.remove(record.id).unwrap();

@@ -87,7 +87,7 @@ impl Templates {
             match settling.await.unwrap_or_else(late) {
                 Ok(settled) => lines.extend(settled.lines(build)),
                 Err(error) => {
-                    lines.push(format!("What build {build} left cannot be deleted yet: {}", causes(&error)))
+                    lines.push(format!("What build {build} left cannot be deleted yet: {}", causes(&error)));
                 }
             }
         }
@@ -221,4 +221,90 @@ pub(super) fn named(log: &Path, made: &[Made]) -> Vec<String> {
 
 fn unwritable(error: io::Error) -> BackendError {
     BackendError::failed("writing the record of an image", error)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use chrono::TimeDelta;
+    use serde_json::json;
+
+    use super::*;
+    use crate::domain::{CacheKey, Holder, ImageBackend};
+    use crate::journal::Phase;
+    use crate::process::Runner;
+
+    const FINISHED: &str = "1,,ui,say,\\n==> Builds finished. The artifacts of successful builds are:";
+    const ARTIFACT: &str = "1,file.a,artifact-count,1\n1,file.a,artifact,0,builder-id,packer.file\n\
+        1,file.a,artifact,0,id,File\n1,file.a,artifact,0,files-count,1\n1,file.a,artifact,0,file,0,a.txt\n\
+        1,file.a,artifact,0,end\n";
+
+    /// What a build leaves whose provider and supervisor are killed: a folder with Packer's output, a file that was made,
+    /// an entry of the journal.
+    fn killed(dir: &Path, output: &str, share: bool) -> (std::sync::Arc<Templates>, Record) {
+        let templates = Templates {
+            data_dir: dir.to_owned(),
+            cache_dir: dir.join("cache"),
+            runner: Runner::this_binary().unwrap(),
+            packer: crate::packer::Settings::default(),
+            keepers: Vec::new(),
+        };
+        let build = Uuid::new_v4();
+        let folder = templates.build_dir(build).join("packer");
+        fs::create_dir_all(&folder).unwrap();
+        fs::create_dir_all(dir.join("tmp")).unwrap();
+        fs::write(dir.join("a.txt"), "made").unwrap();
+        fs::write(folder.join(OUTPUT), output).unwrap();
+        fs::write(dir.join("log"), "==> amazon-ebs.it: AMI: ami-0123abcd\n").unwrap();
+        let (tmp, log) = (dir.join("tmp"), dir.join("log"));
+        let left = Left { directory: dir.to_owned(), tmp, log, inputs: json!({}) };
+        let now = Utc::now();
+        let entry = Entry {
+            build,
+            cloud: CLOUD.into(),
+            region: "local".into(),
+            name: "web-1".into(),
+            key: CacheKey::try_from("a".repeat(63)).unwrap(),
+            share,
+            holder: Holder::random(),
+            tags: BTreeMap::new(),
+            access: json!(left),
+            started_at: now,
+            deadline: now + TimeDelta::hours(1),
+            phase: Phase::Building,
+        };
+        let record = Journal::open(dir).begin(entry).unwrap();
+        (std::sync::Arc::new(templates), record)
+    }
+
+    #[tokio::test]
+    async fn what_packer_told_of_is_finished_or_deleted() {
+        let zeros = "\0".repeat(500);
+        for (output, share, completed) in [
+            (format!("{zeros}{FINISHED}\n{ARTIFACT}"), true, true),
+            (format!("{FINISHED}\n{ARTIFACT}"), false, false),
+            (format!("1,,error-count,1\n{FINISHED}\n{ARTIFACT}"), true, false),
+            // Cut off before the end.
+            (ARTIFACT.to_owned(), true, false),
+        ] {
+            let dir = tempfile::tempdir().unwrap();
+            let (templates, record) = killed(dir.path(), &output, share);
+            let (key, build) = (record.entry().key.clone(), record.entry().build);
+            let cancel = CancellationToken::new();
+            drop(record);
+            let dry =
+                templates.settle(templates.abandoned().unwrap().remove(0), true, &cancel).await.unwrap();
+            assert!(dir.path().join("a.txt").exists(), "a dry run deletes nothing");
+            let told = templates.recover(&cancel).await;
+            assert_eq!(dry.completed.is_some(), completed, "{output}");
+            assert_eq!(dir.path().join("a.txt").exists(), completed, "{output}");
+            assert_eq!(told.iter().any(|line| line.contains("a.txt")), !completed, "{told:?}");
+            assert_eq!(told.iter().any(|line| line.contains("ami-0123abcd")), !completed, "{told:?}");
+            let found = templates.images(None).find(&key).await.unwrap();
+            assert_eq!(found.len(), usize::from(completed));
+            assert!(!templates.build_dir(build).exists() && !dir.path().join("tmp").exists());
+            assert!(templates.abandoned().unwrap().is_empty());
+        }
+    }
 }

@@ -27,7 +27,7 @@ pub(super) fn hcl_template(text: &str) -> Result<Content, Syntax> {
         for block in blocks(&value) {
             match key.as_str() {
                 "variable" => {
-                    content.variables.extend(labelled(block).map(|(name, body)| (name, declared(body))))
+                    content.variables.extend(labelled(block).map(|(name, body)| (name, declared(body))));
                 }
                 "variables" => content
                     .variables
