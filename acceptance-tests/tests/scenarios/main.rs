@@ -13,6 +13,7 @@ mod image_base;
 mod image_boot;
 mod image_cache;
 mod image_packer;
+mod image_template;
 mod lookup;
 mod rig;
 mod template;

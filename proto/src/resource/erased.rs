@@ -10,8 +10,8 @@ use futures::FutureExt;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    CreateRequest, DeleteRequest, PlanDestroyRequest, PlanRequest, ReadRequest, Resource, StateSink,
-    UpdateRequest,
+    CreateRequest, DeleteRequest, MovedFrom, PlanDestroyRequest, PlanRequest, ReadRequest, Resource,
+    StateSink, UpdateRequest,
 };
 use crate::diag::{Diagnostic, Diagnostics};
 use crate::model::{self, Model};
@@ -42,6 +42,9 @@ pub trait DynResource: Send + Sync + 'static {
 
     #[doc(hidden)]
     async fn import(&self, id: &str) -> Result<Stored, Diagnostics>;
+
+    #[doc(hidden)]
+    async fn take_over(&self, source: MovedFrom) -> Result<Option<Stored>, Diagnostics>;
 
     #[doc(hidden)]
     async fn upgrade(&self, version: i64, state: Value) -> Result<Value, Diagnostics>;
@@ -151,6 +154,11 @@ impl<R: Resource> DynResource for R {
     async fn import(&self, id: &str) -> Result<Stored, Diagnostics> {
         let state = Resource::import(self, id).await?;
         Ok(Stored { state: state.model.encode(), private: state.private })
+    }
+
+    async fn take_over(&self, source: MovedFrom) -> Result<Option<Stored>, Diagnostics> {
+        let state = Resource::take_over(self, source).await?;
+        Ok(state.map(|state| Stored { state: state.model.encode(), private: state.private }))
     }
 
     async fn upgrade(&self, version: i64, state: Value) -> Result<Value, Diagnostics> {

@@ -100,12 +100,32 @@ pub trait Resource: Send + Sync + 'static {
         let _ = state;
     }
 
+    /// Takes over the state of an object of another type, which a `moved` block names; `None` when this type does not take
+    /// over such objects. The host reads the object afterwards.
+    async fn take_over(&self, source: MovedFrom) -> Result<Option<State<Self::Model>>, Diagnostics> {
+        let _ = source;
+        Ok(None)
+    }
+
     /// Brings state of an older `version` to the current schema. Attributes that the result has too many are
     /// dropped, those that it lacks are null. Not called for state of the current version.
     async fn upgrade(&self, version: i64, state: Value) -> Result<Value, Diagnostics> {
         let _ = version;
         Ok(state)
     }
+}
+
+/// An object of another type, maybe of another provider.
+#[derive(Debug, Clone, PartialEq)]
+pub struct MovedFrom {
+    /// That provider, such as `registry.terraform.io/hashicorp/null`.
+    pub provider: String,
+    /// The object's type there.
+    pub type_name: String,
+    /// The version of that type's schema.
+    pub version: i64,
+    /// The state as it was stored: objects, lists and scalars without types.
+    pub state: Value,
 }
 
 /// An object's state, with bytes that only the provider sees.

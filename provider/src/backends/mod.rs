@@ -2,20 +2,25 @@
 
 pub mod aws;
 pub mod qemu;
+pub mod template;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use aws::Aws;
 use aws::image::{AwsImageSpec, Tools};
-use aws::sweep::{How, SweepError, Swept};
+use aws::sweep::{How, Kind, Remain, SweepError, Swept};
 use aws::vm::AwsVmSpec;
 use qemu::vm::QemuVmSpec;
 use qemu::{Local, QemuImageSpec, UnreadableBase};
+use template::{Known, Mistake, Settled, TemplateSpec, Templates};
 use tokio_util::sync::CancellationToken;
 
+use crate::domain::backend::causes;
 use crate::domain::prerequisite::Prerequisite;
-use crate::domain::{Distribution, ImageBackend, ImageBuilder, ImageSpec, Labels, VmBackend, VmLauncher};
+use crate::domain::{
+    BackendError, Distribution, ImageBackend, ImageBuilder, ImageSpec, Labels, VmBackend, VmLauncher,
+};
 use crate::journal::Record;
 
 /// Who makes an image, and what only that backend needs to know for it.
@@ -26,6 +31,17 @@ pub enum Target {
     Qemu(QemuImageSpec),
     /// AWS.
     Aws(AwsImageSpec),
+    /// Whatever a template of the user's own makes.
+    Template(TemplateSpec),
+}
+
+/// Why there is no key.
+#[derive(Debug)]
+pub enum KeyError {
+    /// A base image on this computer cannot be read.
+    Base(UnreadableBase),
+    /// Something is wrong with a template.
+    Template(Vec<Mistake>),
 }
 
 impl Target {
@@ -34,13 +50,14 @@ impl Target {
         match self {
             Self::Qemu(qemu) => qemu::image::problems(qemu, spec),
             Self::Aws(aws) => aws::image::problems(aws),
+            Self::Template(_) => Vec::new(),
         }
     }
 
     /// What is impossible about building it: no matter for an image that is there already.
     pub fn build_problems(&self) -> Vec<(String, String)> {
         match self {
-            Self::Qemu(_) => Vec::new(),
+            Self::Qemu(_) | Self::Template(_) => Vec::new(),
             Self::Aws(aws) => aws::image::build_problems(aws),
         }
     }
@@ -48,7 +65,7 @@ impl Target {
     /// What is impossible about what can change in place.
     pub fn label_problems(&self, labels: &Labels, distribution: &Distribution) -> Vec<(String, String)> {
         match self {
-            Self::Qemu(_) => Vec::new(),
+            Self::Qemu(_) | Self::Template(_) => Vec::new(),
             Self::Aws(_) => aws::image::label_problems(labels, distribution),
         }
     }
@@ -56,11 +73,12 @@ impl Target {
     /// What the backend adds to the cache key.
     ///
     /// # Errors
-    /// When a base image on this computer cannot be read.
-    pub fn key_inputs(&self) -> Result<serde_json::Value, UnreadableBase> {
+    /// When a base image on this computer cannot be read, or a template.
+    pub fn key_inputs(&self) -> Result<serde_json::Value, KeyError> {
         match self {
-            Self::Qemu(qemu) => qemu.key_inputs(),
+            Self::Qemu(qemu) => qemu.key_inputs().map_err(KeyError::Base),
             Self::Aws(aws) => Ok(aws.key_inputs()),
+            Self::Template(template) => template.key_inputs().map_err(KeyError::Template),
         }
     }
 }
@@ -83,19 +101,40 @@ pub struct Backends {
     pub local: Arc<Local>,
     /// AWS.
     pub aws: Arc<Aws>,
+    /// Templates of the user's own.
+    pub templates: Arc<Templates>,
 }
 
 /// The names that `cloud` has in state and configuration.
 pub const CLOUDS: &[&str] = &[qemu::CLOUD, aws::CLOUD];
 
 impl Backends {
+    /// All of them. Nothing is asked or loaded yet.
+    pub fn new(default_tags: BTreeMap<String, String>, local: Local, aws: Aws) -> Self {
+        let aws = Arc::new(aws);
+        let templates = Templates {
+            data_dir: local.store.root().to_owned(),
+            cache_dir: local.cache_dir.clone(),
+            runner: local.runner.clone(),
+            packer: local.packer.clone(),
+            keepers: vec![Arc::new(aws::image::AmiKeeper::new(Arc::clone(&aws)))],
+        };
+        Self { default_tags, local: Arc::new(local), aws, templates: Arc::new(templates) }
+    }
+
     /// The images of a cloud, by the name that `cloud` has in state, and of a region, where the cloud has some.
     pub fn images(&self, cloud: &str, region: Option<&str>) -> Option<Arc<dyn ImageBackend>> {
         match cloud {
             qemu::CLOUD => Some(Arc::clone(&self.local) as Arc<dyn ImageBackend>),
             aws::CLOUD => Some(Arc::new(self.aws.images(region))),
+            template::CLOUD => Some(self.template_images(None)),
             _ => None,
         }
+    }
+
+    /// Images of templates; `known` is what state says of the one that is meant.
+    pub fn template_images(&self, known: Option<Known>) -> Arc<dyn ImageBackend> {
+        Arc::new(self.templates.images(known))
     }
 
     /// The machines of a cloud, by the name that `cloud` has in state, and of a region, where the cloud has some.
@@ -132,6 +171,11 @@ impl Backends {
     ) -> Result<Vec<Swept>, SweepError> {
         match record.entry().cloud.as_str() {
             aws::CLOUD => self.aws.settle(record, how, cancel).await,
+            template::CLOUD => {
+                let build = record.entry().build.to_string();
+                let settled = self.templates.settle(record, how == How::DryRun, cancel).await;
+                settled.map(|settled| swept(&build, settled)).map_err(|error| unsettled(&build, &error))
+            }
             _ => Err(SweepError::UnknownAccess {
                 build: record.entry().build.to_string(),
                 region: record.entry().region.clone(),
@@ -157,8 +201,29 @@ impl Backends {
                 let tools = Tools { runner, packer, cache_dir: self.local.cache_dir.clone() };
                 Box::new(self.aws.builder(spec.clone(), tools))
             }
+            Target::Template(spec) => Box::new(self.templates.builder(spec.clone())),
         }
     }
+}
+
+/// What became of a template's build, in the words of a sweep.
+fn swept(build: &str, settled: Settled) -> Vec<Swept> {
+    let remain = |id| Remain { kind: Kind::Image, id, region: template::REGION.into(), build: build.into() };
+    let doubtful = |id| Swept::Left {
+        build: build.to_owned(),
+        region: template::REGION.to_owned(),
+        why: SweepError::Stays {
+            what: format!("{id}, which Packer was about to make,"),
+            why: "Packer told nothing more of it: look whether it has removed it".to_owned(),
+        },
+    };
+    let done = settled.completed.map(|id| Swept::Completed(remain(id)));
+    let deleted = settled.deleted.into_iter().map(|id| Swept::Removed(remain(id)));
+    done.into_iter().chain(deleted).chain(settled.doubtful.into_iter().map(doubtful)).collect()
+}
+
+fn unsettled(build: &str, error: &BackendError) -> SweepError {
+    SweepError::Stays { what: format!("what build {build} of a template made"), why: causes(error) }
 }
 
 /// What an import is given: `CLOUD/ID`, and for a cloud with regions `CLOUD/REGION/ID`.

@@ -81,6 +81,10 @@ pub(super) async fn sweep(backends: &Backends, asked: &Asked) -> Result<Done, St
     done.lines.extend(local.iter().map(|path| format!("{verb} {}", path.display())));
     let recovered = backends.aws.recover(None, how, &cancel).await;
     done.take(recovered.map_err(|error| causes(&error)), how);
+    for record in backends.templates.abandoned().map_err(|error| causes(&error))? {
+        let settled = backends.settle(record, how, &cancel).await;
+        done.take(settled.map_err(|error| causes(&error)), how);
+    }
     let mut regions: Vec<Option<&str>> = asked.regions.iter().map(|name| Some(name.as_str())).collect();
     if Aws::is_in_environment() {
         regions.insert(0, None);

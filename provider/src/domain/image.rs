@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-use super::CacheKey;
+use super::{CacheKey, Made};
 
 /// An image that is complete: built, verified and findable.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,6 +36,8 @@ pub struct Image {
     pub log_path: Option<PathBuf>,
     /// The disk, for images that are files on this host.
     pub disk: Option<DiskFile>,
+    /// What Packer made of a user's own template, and is still there.
+    pub made: Vec<Made>,
 }
 
 /// One region's copy of an image.

@@ -5,13 +5,15 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-use super::command::{self, Call};
+use super::command::{self, Call, Own};
 use super::output::Record;
 use super::{Folder, Packer, PackerError, Report, Said, init};
-use crate::process::{BuildLog, Ending, Following, HandOver, Limits, Runner};
+use crate::process::{BuildLog, Command, Ending, Following, HandOver, Limits, Runner};
 
 /// How long a validation may take.
 const VALIDATION: Duration = Duration::from_secs(60);
+/// What Packer prints, in the job's folder.
+pub const OUTPUT: &str = "output";
 
 /// What is built, and with what.
 #[derive(Debug, Clone, Copy)]
@@ -33,6 +35,15 @@ pub struct Job<'a> {
     /// What is to be done after Packer when we are not there any more: it may have been killed, too, or failed to clean
     /// up.
     pub then: Option<HandOver<'a>>,
+}
+
+/// A run that came to its end.
+#[derive(Debug)]
+pub struct Ran {
+    /// What it told. Where one of several builds failed, the others have made something.
+    pub report: Report,
+    /// [`PackerError::Build`] when it failed.
+    pub failure: Option<PackerError>,
 }
 
 impl Packer {
@@ -70,10 +81,52 @@ impl Packer {
     pub async fn build(
         &self,
         job: &Job<'_>,
-        mut said: impl FnMut(Said, &str) + Send,
+        said: impl FnMut(Said, &str) + Send,
     ) -> Result<Report, PackerError> {
-        let (template, tmp, output) = (job.folder.template(), job.folder.tmp(), job.folder.file("output"));
+        let (template, tmp) = (job.folder.template(), job.folder.tmp());
         let call = Call { template: &template, tmp: &tmp, cwd: job.cwd };
+        let ran = self.run(job, &command::build(self, &call, job.keep), said).await?;
+        ran.failure.map_or(Ok(ran.report), Err)
+    }
+
+    /// Builds a template of the user's own, in place. `tmp` is for Packer's temporary files.
+    ///
+    /// # Errors
+    /// When it cannot be run, or is cancelled, after its clean-up.
+    pub async fn build_own(
+        &self,
+        job: &Job<'_>,
+        template: &Path,
+        tmp: &Path,
+        own: &Own<'_>,
+    ) -> Result<Ran, PackerError> {
+        let call = Call { template, tmp, cwd: job.cwd };
+        self.run(job, &command::build_own(self, &call, own), |_, _| {}).await
+    }
+
+    /// Gets the plugins that a template of the user's own requires; `required` is different for different ones.
+    ///
+    /// # Errors
+    /// When they cannot be had.
+    pub async fn init_own(
+        &self,
+        job: &Job<'_>,
+        template: &Path,
+        tmp: &Path,
+        required: &str,
+        lock_dir: &Path,
+    ) -> Result<(), PackerError> {
+        let call = Call { template, tmp, cwd: job.cwd };
+        init::init(self, &call, required, lock_dir, job.runner, job.log, job.cancel).await
+    }
+
+    async fn run(
+        &self,
+        job: &Job<'_>,
+        command: &Command,
+        mut said: impl FnMut(Said, &str) + Send,
+    ) -> Result<Ran, PackerError> {
+        let output = job.folder.file(OUTPUT);
         let ending = Ending { grace: job.grace, alone: true };
         let following = Following { output: &output, ending, then: job.then };
         let mut report = Report::default();
@@ -88,13 +141,13 @@ impl Packer {
             None => job.log.line(line),
         };
         let limits = Limits::cancelled_by(job.cancel);
-        let code =
-            job.runner.follow(&command::build(self, &call, job.keep), &following, &limits, line).await?;
+        let code = job.runner.follow(command, &following, &limits, line).await?;
         if code == 0 && !report.has_failed() {
-            return Ok(report);
+            return Ok(Ran { report, failure: None });
         }
         let redact = |text: String| job.log.redact(&text);
         let (reason, tail) = (redact(report.reason(code)), redact(report.step_tail()));
-        Err(PackerError::Build { reason, tail, late: report.is_late() })
+        let failure = PackerError::Build { reason, tail, late: report.is_late() };
+        Ok(Ran { report, failure: Some(failure) })
     }
 }

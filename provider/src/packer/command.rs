@@ -3,7 +3,8 @@
 //! Values never stand here: they are in files of the template's folder, so that neither a process list nor a log has
 //! them.
 
-use std::path::Path;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
 
 use super::Packer;
 use crate::process::Command;
@@ -38,6 +39,47 @@ pub fn validate(packer: &Packer, call: &Call<'_>) -> Command {
 pub fn build(packer: &Packer, call: &Call<'_>, keep: bool) -> Command {
     let command = base(packer, call).args(["build", "-machine-readable", "-color=false"]);
     let command = if keep { command.arg("-on-error=abort") } else { command };
+    command.arg(call.template)
+}
+
+/// How a template of the user's own is built.
+#[derive(Debug, Clone, Copy)]
+pub struct Own<'a> {
+    /// Files of values; a later one wins.
+    pub var_files: &'a [PathBuf],
+    /// The builds that are meant; all when there are none.
+    pub only: &'a [String],
+    /// Builds and post-processors that are left out.
+    pub except: &'a [String],
+    /// What Packer does when a build fails, in its own words.
+    pub on_error: &'a str,
+    /// How many builds run at a time; Packer's default when not set.
+    pub parallel_builds: Option<u32>,
+    /// Whether what is in the way of an artifact is deleted.
+    pub force: bool,
+    /// Whether builds run one after the other and tell more.
+    pub debug: bool,
+}
+
+/// Builds a template of the user's own.
+pub fn build_own(packer: &Packer, call: &Call<'_>, own: &Own<'_>) -> Command {
+    let mut command = base(packer, call).args(["build", "-machine-readable", "-color=false"]);
+    command = command.arg(format!("-on-error={}", own.on_error));
+    if let Some(builds) = own.parallel_builds {
+        command = command.arg(format!("-parallel-builds={builds}"));
+    }
+    let flags = [("-force", own.force), ("-debug", own.debug)];
+    command = command.args(flags.iter().filter(|(_, set)| *set).map(|(flag, _)| flag));
+    for (flag, names) in [("-only", own.only), ("-except", own.except)] {
+        if !names.is_empty() {
+            command = command.arg(format!("{flag}={}", names.join(",")));
+        }
+    }
+    for file in own.var_files {
+        let mut flag = OsString::from("-var-file=");
+        flag.push(file);
+        command = command.arg(flag);
+    }
     command.arg(call.template)
 }
 
@@ -88,6 +130,19 @@ mod tests {
             init(&packer, &call),
             validate(&packer, &call),
             build(&packer, &call, false),
+            build_own(
+                &packer,
+                &Call { template: Path::new("/t/web.pkr.hcl"), ..call },
+                &Own {
+                    var_files: &["/t/a b.pkrvars.hcl".into(), "/b/values.json".into()],
+                    only: &["amazon-ebs.web".into(), "qemu.*".into()],
+                    except: &["vagrant".into()],
+                    on_error: "abort",
+                    parallel_builds: Some(0),
+                    force: true,
+                    debug: true,
+                },
+            ),
         ];
         insta::assert_snapshot!(all.iter().map(render).collect::<Vec<_>>().join("\n"));
     }

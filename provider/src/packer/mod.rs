@@ -20,7 +20,8 @@ mod template;
 mod variables;
 mod version;
 
-pub use build::Job;
+pub use build::{Job, OUTPUT, Ran};
+pub use command::Own;
 pub use error::{LocateError, PackerError};
 pub use folder::Folder;
 pub use go_template::escape;

@@ -12,8 +12,13 @@ const TAIL: usize = 20;
 /// How many artifacts, files of one, and errors are kept.
 const MOST: usize = 256;
 /// What Packer says when it begins with a part of a build, after the target's name.
-const STEP_BEGINS: [&str; 4] =
-    ["Provisioning with shell script: ", "Uploading ", "Pausing ", "Gracefully halting virtual machine"];
+const STEP_BEGINS: [&str; 5] = [
+    "Provisioning with ",
+    "Running local shell script: ",
+    "Uploading ",
+    "Pausing ",
+    "Gracefully halting virtual machine",
+];
 /// The longest text that is kept of a line.
 const LONGEST: usize = 4096;
 

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::Arc;
 
 use tfplugin::{Attr, Diagnostic, Diagnostics, Model, Path, Value};
 
@@ -98,11 +97,7 @@ impl ProviderModel {
             runner,
             packer: self.packer_settings(),
         };
-        Ok(Some(Backends {
-            default_tags: self.default_tags.clone().unwrap_or_default(),
-            local: Arc::new(local),
-            aws: Arc::new(aws),
-        }))
+        Ok(Some(Backends::new(self.default_tags.clone().unwrap_or_default(), local, aws)))
     }
 }
 

@@ -222,6 +222,29 @@ async fn functions_are_called_and_blame_arguments() {
 }
 
 #[tokio::test]
+async fn an_object_of_another_type_is_taken_over() {
+    let mut host = Host::start().await;
+    let request = |json: &'static str| wire::move_resource_state::Request {
+        source_provider_address: "example.com/other/other".to_owned(),
+        source_type_name: "other_thing".to_owned(),
+        source_schema_version: 3,
+        source_state: Some(wire::RawState { json: json.into(), ..Default::default() }),
+        target_type_name: THING.to_owned(),
+        ..Default::default()
+    };
+    let moved = request(r#"{"title": "web", "more": [1, {"a": null}]}"#);
+    let reply = host.client.move_resource_state(moved).await.unwrap().into_inner();
+    assert_eq!(texts(&reply.diagnostics), [""; 0]);
+    let state = msgpack::decode(&host.ty, &reply.target_state.unwrap().msgpack).unwrap();
+    assert_eq!((state.get("name"), state.get("id")), (Some(&"web".into()), Some(&"id-moved".into())));
+    assert_eq!(&*reply.target_private, b"moved");
+    for (json, expected) in [("{}", "No title"), ("{", "Unreadable request"), ("", "No title")] {
+        let reply = host.client.move_resource_state(request(json)).await.unwrap().into_inner();
+        assert!(texts(&reply.diagnostics)[0].contains(expected), "{json}: {:?}", reply.diagnostics);
+    }
+}
+
+#[tokio::test]
 async fn what_is_not_offered_is_said_to_be_so() {
     let mut host = Host::start().await;
     let moved = wire::move_resource_state::Request {

@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use crate::{
     Attr, CancellationToken, CreateRequest, DataSource, DeleteRequest, Diagnostic, Diagnostics,
-    DynDataSource, DynResource, Function, FunctionError, FunctionSignature, Model, Parameter, Path, Plan,
-    PlanRequest, Provider, ReadRequest, Resource, State, StateSink, Timeouts, Type, UpdateRequest, Value,
-    async_trait,
+    DynDataSource, DynResource, Function, FunctionError, FunctionSignature, Model, MovedFrom, Parameter,
+    Path, Plan, PlanRequest, Provider, ReadRequest, Resource, State, StateSink, Timeouts, Type,
+    UpdateRequest, Value, async_trait,
 };
 
 /// The configuration.
@@ -237,6 +237,21 @@ impl Resource for Things {
             id.strip_prefix("id-").ok_or_else(|| Diagnostic::error("Bad id", "Ids begin with `id-`."))?;
         let model = Thing { name: name.into(), id: id.into(), ..Thing::default() };
         Ok(State { model, private: Some(b"imported".to_vec()) })
+    }
+
+    async fn take_over(&self, source: MovedFrom) -> Result<Option<State<Thing>>, Diagnostics> {
+        if source.type_name != "other_thing" {
+            return Ok(None);
+        }
+        assert_eq!((source.provider.as_str(), source.version), ("example.com/other/other", 3));
+        let Some(title) = source.state.get("title").cloned() else {
+            return Err(Diagnostic::error("No title", "There is none.").into());
+        };
+        let Value::String(title) = title else {
+            return Err(Diagnostic::error("No text", "It is none.").into());
+        };
+        let model = Thing { name: title.to_string().into(), id: "id-moved".into(), ..Thing::default() };
+        Ok(Some(State { model, private: Some(b"moved".to_vec()) }))
     }
 
     async fn upgrade(&self, version: i64, state: Value) -> Result<Value, Diagnostics> {

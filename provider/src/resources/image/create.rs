@@ -10,7 +10,7 @@ use super::model::{ImageModel, ImageRequest, Origin, Settings};
 use super::place::Place;
 use super::private::Private;
 use super::undistributed;
-use crate::backends::{Backends, qemu};
+use crate::backends::{Backends, qemu, template};
 use crate::domain::{
     BackendError, BuildRequest, Built, Copies, Distribution, Holder, Image, ImageBackend, LabelChange, Labels,
 };
@@ -40,6 +40,15 @@ impl Create<'_> {
         let Some(wanted) = planned.request(&self.request.config, region, diags) else { return Ok(()) };
         let settings = planned.settings(&self.backends.default_tags);
         let id = self.obtain(wanted, &settings, state).await?;
+        let mut unmanaged = Vec::new();
+        state.change(|model| unmanaged = model.unmanaged());
+        if !unmanaged.is_empty() {
+            let text = format!(
+                "Sindri does not know how to read and delete what these builders make: {}. It is recorded in `packer_artifacts` and left alone from now on, also by destroy.",
+                unmanaged.join(", ")
+            );
+            diags.push(Diagnostic::warning("Unmanaged artifacts", text).at("packer"));
+        }
         self.distribute(&id, &settings, state, diags).await
     }
 
@@ -242,11 +251,16 @@ impl Create<'_> {
         if private.adopted {
             model.cache_key = Attr::Null;
         }
-        let is_local = self.place.cloud == qemu::CLOUD;
+        let is_local = match self.place.cloud {
+            qemu::CLOUD => true,
+            template::CLOUD => image.made.iter().any(|made| !made.files.is_empty()),
+            _ => false,
+        };
         let store = is_local.then(|| self.backends.local.store.ensure_id()).transpose();
         model.store_id = store.as_ref().ok().cloned().flatten().into();
         let sha256 = image.disk.as_ref().map(|disk| disk.sha256.clone());
-        state.set_private(Private { sha256, ..private.clone() }.write());
+        let made = (self.place.cloud == template::CLOUD).then_some(image.made.len());
+        state.set_private(Private { sha256, made, ..private.clone() }.write());
         state.set(model);
         store
             .map(drop)

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use tfplugin::{Attr, Diagnostic, Diagnostics};
 
 use super::model::ImageModel;
-use crate::backends::{Backends, qemu};
+use crate::backends::{Backends, qemu, template};
 use crate::resources::diagnose;
 
 /// The object with what is left of it; none when nothing is.
@@ -43,6 +43,9 @@ pub(super) async fn keep_copies(
 
 /// Whether only copies of the image are left.
 pub(super) fn is_lost(model: &ImageModel) -> bool {
+    if model.cloud.known_deref() == Some(template::CLOUD) {
+        return false;
+    }
     let (Some(artifacts), Some(region)) = (model.artifacts.known(), model.region.known()) else {
         return false;
     };

@@ -3,6 +3,7 @@
 mod create;
 mod lost;
 pub mod model;
+mod moved;
 pub(crate) mod place;
 mod plan;
 mod private;
@@ -17,13 +18,13 @@ use async_trait::async_trait;
 use model::{ImageModel, Origin};
 use private::Private;
 use tfplugin::{
-    Attr, CreateRequest, DeleteRequest, Diagnostic, Diagnostics, Model, Operation, Plan, PlanRequest,
-    ReadRequest, Resource, State, StateSink, Timeouts, UpdateRequest,
+    Attr, CreateRequest, DeleteRequest, Diagnostic, Diagnostics, Model, MovedFrom, Operation, Plan,
+    PlanRequest, ReadRequest, Resource, State, StateSink, Timeouts, UpdateRequest,
 };
 
 use super::inputs::{self, restore};
 use super::{deadline, diagnose};
-use crate::backends::{Backends, ImportId, qemu};
+use crate::backends::{Backends, ImportId, qemu, template};
 use crate::domain::{BackendError, Image, ImageBackend, LabelChange, Released, Undistributed};
 use crate::provider::Configured;
 
@@ -66,6 +67,9 @@ impl ImageResource {
 
     fn images(&self, backends: &Backends, model: &ImageModel) -> Result<Arc<dyn ImageBackend>, Diagnostics> {
         let cloud = model.cloud.known_deref().unwrap_or(qemu::CLOUD);
+        if cloud == template::CLOUD {
+            return Ok(backends.template_images(model.known()));
+        }
         backends
             .images(cloud, model.region.known_deref())
             .ok_or_else(|| diagnose::unknown_backend(cloud).into())
@@ -157,6 +161,9 @@ impl Resource for ImageResource {
         self.seen.add(&id);
         if !is_here(&backends, &model)? {
             return Ok(None);
+        }
+        if Private::read(&request.private).moved {
+            return Ok(Some(model.into()));
         }
         let images = self.images(&backends, &model)?;
         match images.get(&id).await {
@@ -254,6 +261,11 @@ impl Resource for ImageResource {
         if private.adopted {
             return Ok(());
         }
+        if private.moved {
+            let text = "This object was taken over from `packer_image`, which does not tell what was built. Nothing is deleted: look for what its builds have made.";
+            diags.push(Diagnostic::warning("Nothing known of the image", text));
+            return Ok(());
+        }
         let backends = self.provider.require()?;
         if !is_here(&backends, &request.prior)? {
             return Ok(());
@@ -279,10 +291,8 @@ impl Resource for ImageResource {
             }
             Ok(Released::Deleted { left }) => {
                 if !left.is_empty() {
-                    let text = format!(
-                        "Image {id} is deleted. These stay, because others use them:\n{}",
-                        left.join("\n")
-                    );
+                    let why = if request.prior.packer.is_null() { ", because others use them" } else { "" };
+                    let text = format!("Image {id} is deleted. These stay{why}:\n{}", left.join("\n"));
                     diags.push(Diagnostic::warning("Something of the image stays", text));
                 }
                 Ok(())
@@ -326,6 +336,10 @@ impl Resource for ImageResource {
         let sha256 = image.disk.map(|disk| disk.sha256);
         let private = Private { holder, sha256, imported, ..Private::default() };
         Ok(State { model, private: Some(private.write()) })
+    }
+
+    async fn take_over(&self, source: MovedFrom) -> Result<Option<State<ImageModel>>, Diagnostics> {
+        moved::take_over(&source)
     }
 
     fn stored(&self, state: &ImageModel) {

@@ -3,7 +3,7 @@
 use tfplugin::Attr;
 
 use super::model::ImageModel;
-use crate::backends::{Backends, aws, qemu};
+use crate::backends::{Backends, aws, qemu, template};
 
 /// A cloud and a region.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,8 +32,11 @@ impl Place {
         planned: &ImageModel,
         prior: Option<&ImageModel>,
     ) -> Option<Self> {
-        if planned.qemu.is_unknown() || planned.aws.is_unknown() {
+        if planned.qemu.is_unknown() || planned.aws.is_unknown() || planned.packer.is_unknown() {
             return None;
+        }
+        if planned.packer.is_known() {
+            return Some(Self { cloud: template::CLOUD, region: template::REGION.to_owned() });
         }
         let Some(aws) = planned.aws.known() else {
             return Some(Self { cloud: qemu::CLOUD, region: qemu::REGION.to_owned() });

@@ -9,7 +9,7 @@ use super::model::{ImageModel, ImageRequest, Origin, Settings, content, impossib
 use super::place::Place;
 use super::private::Private;
 use super::{ImageResource, lost};
-use crate::backends::{Backends, qemu};
+use crate::backends::{Backends, aws, template};
 use crate::domain::Image;
 use crate::resources::diagnose;
 
@@ -97,14 +97,28 @@ impl ImageResource {
 fn plan_place(place: &Place, plan: &mut Plan<ImageModel>) {
     plan.set("cloud", place.cloud);
     plan.set("region", place.region.as_str());
-    if place.cloud != qemu::CLOUD {
+    if place.cloud == aws::CLOUD {
         plan.set("store_id", Value::Null);
+    }
+    if place.cloud != template::CLOUD {
+        plan.set("packer_artifacts", Value::Null);
     }
 }
 
 /// What not every image has. Where it is null it stays so, and is not "known after apply" with each change.
-const NOT_EVERYWHERE: &[&str] =
-    &["resolved_base", "build_duration", "log_path", "path", "format", "sha256", "store_id"];
+const NOT_EVERYWHERE: &[&str] = &[
+    "packer_artifacts",
+    "image_name",
+    "created_at",
+    "size_bytes",
+    "resolved_base",
+    "build_duration",
+    "log_path",
+    "path",
+    "format",
+    "sha256",
+    "store_id",
+];
 
 /// What a change of where the image is, and of where else it is, means beside the key.
 fn plan_change(place: &Place, prior: &ImageModel, planned: &ImageModel, plan: &mut Plan<ImageModel>) {
@@ -172,6 +186,11 @@ fn plan_existing_object(
     if private.sha256.is_some() && private.sha256.as_deref() != prior.sha256.known_deref() {
         plan.unknown("sha256");
         plan.require_replace("sha256");
+    }
+    let left = prior.packer_artifacts.known().map_or(0, Vec::len);
+    if private.made.is_some_and(|made| left < made) {
+        plan.unknown("packer_artifacts");
+        plan.require_replace("packer_artifacts");
     }
     let created = prior.created_at.known().and_then(|text| DateTime::parse_from_rfc3339(text).ok());
     if let (Some(max_age), Some(created)) = (settings.max_age, created) {

@@ -12,6 +12,10 @@ pub(super) struct Private {
     pub(super) holder: Option<String>,
     /// The disk's digest when it was made: another one in state means that somebody altered it.
     pub(super) sha256: Option<String>,
+    /// How many things there were of an image of a template: fewer in state mean that some are gone.
+    pub(super) made: Option<usize>,
+    /// Taken over from another provider, which does not tell what was built: there is nothing to be looked at.
+    pub(super) moved: bool,
     /// Set for an adopted image, which is never deleted.
     pub(super) adopted: bool,
     /// Imported from a cloud, which does not tell what the user asked for: what the state lacks is recorded by the next

@@ -5,12 +5,14 @@ mod build;
 mod copy;
 mod delete;
 mod distribute;
+mod made;
 mod problems;
 mod read;
 mod share;
 mod spec;
 
 pub use build::{AwsBuilder, Tools};
+pub use made::AmiKeeper;
 pub use spec::{AwsImageSpec, Bastion, Builder, Interface, Login, Source, Volume};
 
 pub(crate) use problems::{build_problems, label_problems, problems};

@@ -58,6 +58,7 @@ pub(super) fn image(region: &str, ami: &Ami) -> Image {
         size_bytes: gigabytes.map(|size| u64::try_from(size).unwrap_or_default() << 30).sum(),
         log_path: None,
         disk: None,
+        made: Vec::new(),
         id,
     }
 }

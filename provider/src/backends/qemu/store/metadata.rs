@@ -92,6 +92,7 @@ impl Metadata {
             size_bytes: self.fingerprint.size,
             log_path: Some(self.log_path),
             disk: Some(disk),
+            made: Vec::new(),
         }
     }
 }

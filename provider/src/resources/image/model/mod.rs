@@ -14,6 +14,7 @@ pub use step::{StepModel, UploadModel};
 
 use crate::backends::aws::model::AwsImageModel;
 use crate::backends::qemu::model::QemuImageModel;
+use crate::backends::template::model::{PackerArtifactModel, PackerImageModel};
 use crate::domain::names;
 use crate::domain::rules::one_of;
 
@@ -58,6 +59,9 @@ pub struct ImageModel {
     /// Builds the image on AWS with Packer, as an AMI.
     #[attr(optional)]
     pub aws: Attr<AwsImageModel>,
+    /// Builds a Packer template of your own, whatever it makes.
+    #[attr(optional)]
+    pub packer: Attr<PackerImageModel>,
     /// Environment variables of all steps.
     #[attr(optional)]
     pub environment: Attr<BTreeMap<String, String>>,
@@ -90,10 +94,10 @@ pub struct ImageModel {
     /// The same as `image_id`.
     #[attr(computed, keep_prior)]
     pub id: Attr<String>,
-    /// Where the image is: `"qemu"` or `"aws"`.
+    /// Where the image is: `"qemu"`, `"aws"`, or `"packer"` for what a template of your own made.
     #[attr(computed, keep_prior)]
     pub cloud: Attr<String>,
-    /// The region; `"local"` for an image on this computer.
+    /// The region; `"local"` for an image on this computer, and for a template of your own.
     #[attr(computed, keep_prior)]
     pub region: Attr<String>,
     /// What the image was built from: equal keys, equal images. Null for an adopted image.
@@ -102,7 +106,7 @@ pub struct ImageModel {
     /// `"built"`, `"cached"` (found by its key), `"existing"` (adopted) or `"imported"`.
     #[attr(computed, keep_prior)]
     pub origin: Attr<String>,
-    /// The image's own id, to be given to `sindri_vm`.
+    /// The image's own id, to be given to `sindri_vm`. For a template of your own the build's: its AMIs are in `artifacts`.
     #[attr(computed, keep_prior)]
     pub image_id: Attr<String>,
     /// The image's full name.
@@ -111,6 +115,9 @@ pub struct ImageModel {
     /// What there is of the image, by region.
     #[attr(computed, keep_prior)]
     pub artifacts: Attr<BTreeMap<String, ArtifactModel>>,
+    /// All that Packer made of a template of your own, as it tells of it. Null for other images.
+    #[attr(computed, keep_prior)]
+    pub packer_artifacts: Attr<Vec<PackerArtifactModel>>,
     /// What the requested base turned out to be.
     #[attr(computed, keep_prior)]
     pub resolved_base: Attr<String>,

@@ -7,7 +7,8 @@ use tfplugin::{Diagnostics, Path};
 
 use super::{ImageModel, step};
 use crate::backends::aws::model::{AwsImageModel, CONTENT as AWS_CONTENT, validate_tags};
-use crate::backends::{Target, aws, qemu};
+use crate::backends::template::model::{CONTENT as PACKER_CONTENT, PackerImageModel};
+use crate::backends::{KeyError, Target, aws, qemu, template};
 use crate::domain::cache_key::{CacheKey, KeyInputs};
 use crate::domain::{Check, Distribution, ImageSpec, Labels, OnError, Security};
 use crate::resources::diagnose;
@@ -53,7 +54,8 @@ const CONTENT: &[&str] = &[
 /// Where content is described.
 pub fn content() -> impl Iterator<Item = Path> {
     let aws = AWS_CONTENT.iter().map(|name| Path::from("aws").attr(*name));
-    CONTENT.iter().map(|name| Path::from(*name)).chain(aws)
+    let packer = PACKER_CONTENT.iter().map(|name| Path::from("packer").attr(*name));
+    CONTENT.iter().map(|name| Path::from(*name)).chain(aws).chain(packer)
 }
 
 /// Those of them that make no sense for an image that exists already.
@@ -72,6 +74,20 @@ const NOT_FOR_EXISTING: &[&str] = &[
     "verify",
 ];
 
+/// Those of them, and of what can change in place, that make no sense with a template of the user's own.
+const NOT_FOR_TEMPLATES: &[(&str, &str)] = &[
+    ("existing_image_id", "adopts an image: use `aws` or `qemu`"),
+    ("description", "describes the image: the template says so itself"),
+    ("tags", "tags the image: the template says so itself"),
+    ("channels", "promotes the image: the template tags what it makes itself"),
+    ("environment", "is for steps: the template has its own, and gets values by `packer.variables`"),
+    ("environment_wo", "is for steps: the template has its own, and gets secrets by `packer.variables_wo`"),
+    ("environment_wo_version", "is for steps: use `packer.variables_wo_version`"),
+    ("provision", "has steps: the template has its own"),
+    ("security", "is what is removed after the steps: the template has its own"),
+    ("verify", "has checks: the template has its own provisioners"),
+];
+
 /// Problems that a backend names, as errors.
 pub fn impossible(problems: Vec<(String, String)>) -> Diagnostics {
     let mut diags = Diagnostics::new();
@@ -85,11 +101,16 @@ impl ImageModel {
     /// Checks what can be said before values are known.
     pub fn validate(&self, config: &tfplugin::Value, diags: &mut Diagnostics) {
         let root = Path::root();
-        let set = [!self.qemu.is_null(), !self.aws.is_null()].into_iter().filter(|set| *set).count();
-        if set == 0 || (set > 1 && self.qemu.is_known() && self.aws.is_known()) {
+        let of = |known: bool, null: bool| (known, !null);
+        let all = [
+            of(self.qemu.is_known(), self.qemu.is_null()),
+            of(self.aws.is_known(), self.aws.is_null()),
+            of(self.packer.is_known(), self.packer.is_null()),
+        ];
+        let (known, set) = (all.iter().filter(|it| it.0).count(), all.iter().filter(|it| it.1).count());
+        if set == 0 || known > 1 {
             let summary = if set == 0 { "No backend" } else { "Two backends" };
-            let text =
-                "Set exactly one: `qemu = { … }` builds the image on this computer, `aws = { … }` on EC2.";
+            let text = "Set exactly one: `qemu = { … }` builds the image on this computer, `aws = { … }` on EC2, `packer = { … }` a Packer template of yours.";
             diags.error(root.clone(), summary, text);
         }
         if let Some(qemu) = self.qemu.known() {
@@ -97,6 +118,9 @@ impl ImageModel {
         }
         if let Some(aws) = self.aws.known() {
             self.validate_aws(aws, diags);
+        }
+        if self.packer.is_known() {
+            self.validate_template(config, diags);
         }
         if self.existing_image_id.is_null() {
             if self.name_prefix.is_null() {
@@ -117,6 +141,19 @@ impl ImageModel {
         step::environment_names(&self.environment_wo, &root.attr("environment_wo"), diags);
         for (index, step) in self.provision.known().into_iter().flatten().enumerate() {
             step.validate(&root.attr("provision").index(index), diags);
+        }
+    }
+
+    /// A template says itself what is in the image.
+    fn validate_template(&self, config: &tfplugin::Value, diags: &mut Diagnostics) {
+        let set = |name: &str| config.get(name).is_some_and(|value| !value.is_unknown() && !value.is_null());
+        for (name, why) in NOT_FOR_TEMPLATES.iter().filter(|(name, _)| set(name)) {
+            let text = format!("`{name}` {why}. Remove it, or `packer`.");
+            diags.error(Path::from(*name), "Conflicting attributes", text);
+        }
+        if self.on_error.known_deref() == Some("keep") {
+            let text = "With a template of your own, say `packer = { on_error = \"abort\" }`: Packer then leaves everything as it is.";
+            diags.error(Path::from("on_error"), "Conflicting attributes", text);
         }
     }
 
@@ -142,7 +179,11 @@ impl ImageModel {
 
     /// The backend's name in state, by what is configured.
     pub fn configured_cloud(&self) -> &'static str {
-        if self.aws.is_null() { qemu::CLOUD } else { aws::CLOUD }
+        match (self.aws.is_null(), self.packer.is_null()) {
+            (false, _) => aws::CLOUD,
+            (_, false) => template::CLOUD,
+            _ => qemu::CLOUD,
+        }
     }
 
     /// The image that is asked for. `self` is the plan, whose content must be known; `config` has the secrets; `region` is
@@ -150,9 +191,15 @@ impl ImageModel {
     /// None, and at least one error in `diags`, when something is wrong with it.
     pub fn request(&self, config: &Self, region: &str, diags: &mut Diagnostics) -> Option<ImageRequest> {
         let root = Path::root();
-        let target = match self.aws.known() {
-            Some(aws) => Some(Target::Aws(aws.spec(region))),
-            None => self.qemu.known()?.spec(&root.attr("qemu"), diags).map(Target::Qemu),
+        let target = match (self.aws.known(), self.packer.known()) {
+            (Some(aws), _) => Some(Target::Aws(aws.spec(region))),
+            (_, Some(packer)) => {
+                // Secrets stand in the configuration alone, which may still be unknown as a whole.
+                let secrets = PackerImageModel { variables_wo: tfplugin::Attr::Unknown, ..packer.clone() };
+                let spec = packer.spec(config.packer.known().unwrap_or(&secrets));
+                spec.map(Target::Template)
+            }
+            (None, None) => self.qemu.known()?.spec(&root.attr("qemu"), diags).map(Target::Qemu),
         };
         let steps: Vec<_> = self
             .provision
@@ -191,7 +238,13 @@ impl ImageModel {
         let root = Path::root();
         let target = match target.key_inputs() {
             Ok(inputs) => inputs,
-            Err(error) => {
+            Err(KeyError::Template(mistakes)) => {
+                for it in mistakes {
+                    diags.error(diagnose::attribute_path(&it.attribute), it.summary, it.problem);
+                }
+                return None;
+            }
+            Err(KeyError::Base(error)) => {
                 let text = diagnose::chain(&error);
                 diags.error(root.attr("qemu").attr("base"), "Base image cannot be read", text);
                 return None;
@@ -238,6 +291,10 @@ impl ImageModel {
     pub fn settings(&self, default_tags: &BTreeMap<String, String>) -> Settings {
         let mut tags = default_tags.clone();
         tags.extend(self.tags.clone().unwrap_or_default());
+        if !self.packer.is_null() {
+            // Nobody but the template gives what it makes its tags.
+            tags.clear();
+        }
         Settings {
             cache: self.cache.unwrap_or(true),
             max_age: self.max_age.known().and_then(|text| tfplugin::parse_duration(text).ok()),

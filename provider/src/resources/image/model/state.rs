@@ -6,8 +6,10 @@ use tfplugin::Attr;
 
 use super::{ArtifactModel, ImageModel};
 use crate::backends::aws::model::AwsImageModel;
+use crate::backends::template::model::PackerArtifactModel;
+use crate::backends::template::{self, Known};
 use crate::backends::{aws, qemu};
-use crate::domain::{Copies, Image, Share};
+use crate::domain::{Copies, Image, Made, Share};
 
 /// Where an image came from, from the point of view of the resource.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,6 +46,7 @@ impl ImageModel {
         self.image_name = image.name.as_str().into();
         self.artifacts = Attr::Known(artifacts(image));
         keep_or_take(&mut self.resolved_base, image.resolved_base.clone());
+        self.packer_artifacts = if cloud == template::CLOUD { Attr::Known(made(image)) } else { Attr::Null };
         self.created_at = image.created_at.to_rfc3339_opts(chrono::SecondsFormat::Secs, true).into();
         keep_or_take(&mut self.build_duration, image.build_seconds.map(|seconds| format!("{seconds}s")));
         self.size_bytes = image.size_bytes.into();
@@ -57,6 +60,26 @@ impl ImageModel {
     /// Fills in what there is of the image, by region.
     pub fn observe_artifacts(&mut self, image: &Image) {
         self.artifacts = Attr::Known(artifacts(image));
+    }
+
+    /// What state says of an image of a template.
+    pub fn known(&self) -> Option<Known> {
+        let made = self.packer_artifacts.known()?.iter().map(|one| Made {
+            builder_id: one.builder_id.clone().unwrap_or_default(),
+            id: one.id.clone().unwrap_or_default(),
+            files: one.files.known().into_iter().flatten().map(Into::into).collect(),
+            managed: one.managed.unwrap_or(false),
+        });
+        let created_at = self.created_at.known().and_then(|text| text.parse().ok());
+        let name = self.image_name.known().cloned().unwrap_or_default();
+        Some(Known { id: self.image_id.known()?.clone(), name, made: made.collect(), created_at })
+    }
+
+    /// What was made that nobody looks after, in words.
+    pub fn unmanaged(&self) -> Vec<String> {
+        let known = self.known().map(|known| known.made).unwrap_or_default();
+        let unmanaged = known.into_iter().filter(|made| !made.managed);
+        unmanaged.map(|made| format!("{} of {}", made.id, made.builder_id)).collect()
     }
 
     /// Fills in what became of the image's distribution.
@@ -74,6 +97,9 @@ impl ImageModel {
 
     /// Copies in other regions that state knows of.
     pub fn copies(&self) -> Copies {
+        if self.cloud.known_deref() == Some(template::CLOUD) {
+            return Copies::new();
+        }
         let home = self.region.known_deref();
         let all = self.artifacts.known().into_iter().flatten();
         all.filter(|(region, _)| Some(region.as_str()) != home)
@@ -134,6 +160,16 @@ fn keep_or_take(attribute: &mut Attr<String>, seen: Option<String>) {
     if seen.is_some() || !attribute.is_known() {
         *attribute = seen.into();
     }
+}
+
+fn made(image: &Image) -> Vec<PackerArtifactModel> {
+    let model = |made: &Made| PackerArtifactModel {
+        builder_id: made.builder_id.as_str().into(),
+        id: made.id.as_str().into(),
+        files: Attr::Known(made.files.iter().map(|path| path.display().to_string()).collect()),
+        managed: made.managed.into(),
+    };
+    image.made.iter().map(model).collect()
 }
 
 fn artifacts(image: &Image) -> BTreeMap<String, ArtifactModel> {

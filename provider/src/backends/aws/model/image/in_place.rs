@@ -132,6 +132,7 @@ mod tests {
             size_bytes: 0,
             log_path: None,
             disk: None,
+            made: Vec::new(),
         }
     }
 

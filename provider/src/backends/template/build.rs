@@ -1,0 +1,336 @@
+//! Builds a template: Packer runs it where it is, with values in private files.
+//!
+//! A build is in the journal before Packer starts. What Packer says that it made is on the disk before anything is asked
+//! about it, so that a build that is killed loses nothing that Packer had told of.
+
+use std::collections::BTreeMap;
+use std::fs::DirBuilder;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use chrono::{TimeDelta, Utc};
+use serde_json::json;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use super::error::BuildError;
+use super::inputs::{self, Inputs};
+use super::settle::{Left, MADE, Told, named};
+use super::turn::Turn;
+use super::{CLOUD, REGION, TemplateSpec, Templates, environment, images, records, told, values};
+use crate::domain::{BackendError, BuildRequest, Built, Image, ImageBackend, ImageBuilder, Made};
+use crate::journal::{Entry, Journal, Phase, Record};
+use crate::packer::{self, Folder, Job, Own, Packer, PackerError};
+use crate::process::{BuildLog, HandOver, Limits, Redactor, private};
+
+/// What Packer has to clean up when it is cancelled.
+const GRACE: Duration = Duration::from_secs(5 * 60);
+/// How long a build that failed may take to delete what it made.
+const CLEANING: Duration = Duration::from_secs(5 * 60);
+/// How long a thing that was just made may take to be seen: clouds are slow to know of it.
+const APPEARING: Duration = Duration::from_secs(60);
+const LOOK: Duration = Duration::from_secs(2);
+/// The folder of what Packer is given, in the build's folder.
+const FOLDER: &str = "packer";
+
+/// Builds one template.
+#[derive(Debug)]
+pub struct TemplateBuilder {
+    templates: Arc<Templates>,
+    spec: TemplateSpec,
+}
+
+/// One build.
+struct Build<'a> {
+    templates: &'a Templates,
+    spec: &'a TemplateSpec,
+    request: &'a BuildRequest,
+    log: &'a BuildLog,
+    id: Uuid,
+    name: String,
+    dir: PathBuf,
+    /// Packer's temporary files. The sockets of its plugins are there, whose paths may have 108 bytes: it is apart from the
+    /// rest.
+    tmp: PathBuf,
+    started: Instant,
+}
+
+#[async_trait]
+impl ImageBuilder for TemplateBuilder {
+    async fn build(&self, request: &BuildRequest) -> Result<Built, BackendError> {
+        let templates = &self.templates;
+        let path = templates.data_dir.join("locks").join(format!("{CLOUD}-{}", request.key));
+        let _turn = Turn::wait(&path, "building the image", &request.cancel).await?;
+        let left = templates.recover(&request.cancel).await;
+        if request.share
+            && let Some(image) = self.shared(request).await?
+        {
+            return Ok(Built::Shared(image));
+        }
+        let id = Uuid::new_v4();
+        let log = self.log(request, id)?;
+        left.iter().for_each(|line| log.step(line));
+        let short = id.simple().to_string();
+        let build = Build {
+            templates,
+            spec: &self.spec,
+            request,
+            log: &log,
+            id,
+            name: format!("{}-{}-{}", request.spec.name_prefix, &request.key.as_str()[..12], &short[..6]),
+            dir: templates.build_dir(id),
+            tmp: std::env::temp_dir().join(format!("sindri-{}", &short[..12])),
+            started: Instant::now(),
+        };
+        build.run().await.map(Built::Fresh).map_err(|error| error.into_backend(&log))
+    }
+}
+
+impl TemplateBuilder {
+    pub(super) fn new(templates: Arc<Templates>, spec: TemplateSpec) -> Self {
+        Self { templates, spec }
+    }
+
+    /// Takes an image that another process has finished since the plan.
+    async fn shared(&self, request: &BuildRequest) -> Result<Option<Image>, BackendError> {
+        let images = self.templates.images(None);
+        let young = |image: &Image| request.not_before.is_none_or(|limit| image.created_at >= limit);
+        for image in images.find(&request.key).await?.into_iter().filter(young) {
+            match images.hold(&image.id, &request.holder).await {
+                Ok(()) => return Ok(Some(image)),
+                Err(error) if error.is_not_found() => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(None)
+    }
+
+    fn log(&self, request: &BuildRequest, id: Uuid) -> Result<BuildLog, BackendError> {
+        let of_environment = environment::secrets(&environment::handed_on());
+        let redactor = Redactor::new(self.spec.secrets.values().chain(&of_environment));
+        let (dir, prefix) = (self.templates.data_dir.join("logs"), &request.spec.name_prefix);
+        BuildLog::create(&dir, prefix, &id.to_string(), redactor)
+            .map_err(|error| BackendError::failed("writing the build's log", error))
+    }
+}
+
+impl Build<'_> {
+    async fn run(&self) -> Result<Image, BuildError> {
+        self.log.step(&format!("Building image {} from {}", self.name, self.spec.template.display()));
+        let inputs = inputs::read(self.spec).map_err(|mistakes| {
+            let first = mistakes.into_iter().next();
+            let first = first.map(|it| (it.attribute, it.problem));
+            let (attribute, problem) =
+                first.unwrap_or(("packer.template".into(), "It cannot be read.".into()));
+            BuildError::Refused { attribute, problem }
+        })?;
+        let limits = Limits::cancelled_by(&self.request.cancel);
+        let found = self.templates.packer.locate(&self.templates.runner, &limits).await;
+        let packer = found.map_err(PackerError::from)?;
+        private::create_dir(&self.dir).map_err(BuildError::io("create", &self.dir))?;
+        let journal = Journal::open(&self.templates.data_dir);
+        let mut record = journal.begin(self.entry())?;
+        record.advance(Phase::Building)?;
+        let built = self.make(&record, packer, &inputs).await;
+        let (made, failure) = match built {
+            Ok((made, None)) => match self.finish(&made).await {
+                Ok(image) => {
+                    self.end(record)?;
+                    return Ok(image);
+                }
+                Err(error) => (made, error),
+            },
+            Ok((made, Some(failure))) => (made, failure),
+            Err(error) => (Vec::new(), error),
+        };
+        Err(self.give_up(record, &made, failure).await)
+    }
+
+    fn entry(&self) -> Entry {
+        let request = self.request;
+        Entry {
+            build: self.id,
+            cloud: CLOUD.to_owned(),
+            region: REGION.to_owned(),
+            name: self.name.clone(),
+            key: request.key.clone(),
+            share: request.share,
+            holder: request.holder.clone(),
+            tags: BTreeMap::new(),
+            access: json!(Left {
+                directory: self.spec.directory.clone(),
+                tmp: self.tmp.clone(),
+                log: self.log.path().to_owned(),
+                inputs: request.inputs.clone(),
+            }),
+            started_at: Utc::now(),
+            deadline: request.deadline + TimeDelta::minutes(10),
+            phase: Phase::Begun,
+        }
+    }
+
+    /// Has Packer build. Returns what was made, and why the build failed if it did.
+    async fn make(
+        &self,
+        record: &Record,
+        mut packer: Packer,
+        inputs: &Inputs,
+    ) -> Result<(Vec<Made>, Option<BuildError>), BuildError> {
+        let folder = Folder::create(&self.dir.join(FOLDER)).map_err(BuildError::from)?;
+        DirBuilder::new().mode(0o700).create(&self.tmp).map_err(BuildError::io("create", &self.tmp))?;
+        let written = values::write(self.spec, &inputs.template, &folder.template());
+        let var_files = written.map_err(|(path, error)| BuildError::io("write", &path)(error))?;
+        packer.env.extend(environment::handed_on());
+        let env = environment::handed_on();
+        let job = Job {
+            folder: &folder,
+            cwd: &self.spec.directory,
+            runner: &self.templates.runner,
+            log: self.log,
+            cancel: &self.request.cancel,
+            grace: GRACE,
+            keep: false,
+            then: Some(HandOver { file: record.path(), lock: record.lock_fd(), env: &env }),
+        };
+        self.init(&packer, &job, inputs).await?;
+        self.log.step(&format!("Handing over to Packer {}", packer.version));
+        let spec = self.spec;
+        let own = Own {
+            var_files: &var_files,
+            only: &spec.only,
+            except: &spec.except,
+            on_error: &spec.on_error,
+            parallel_builds: spec.parallel_builds,
+            force: spec.force,
+            debug: spec.debug,
+        };
+        let ran = packer.build_own(&job, &spec.template, &self.tmp, &own).await?;
+        let made = self.templates.made(&ran.report, &spec.directory);
+        // Before anything is asked about it.
+        let (path, whole) = (self.dir.join(MADE), ran.failure.is_none());
+        let text = serde_json::to_vec(&Told { made: made.clone(), whole }).unwrap_or_default();
+        private::write(&path, &text).map_err(BuildError::io("write", &path))?;
+        let failure = match ran.failure {
+            Some(failure) => Some(failure.into()),
+            None if made.is_empty() => {
+                Some(BuildError::NoArtifact { said: self.log.redact(&ran.report.step_tail()) })
+            }
+            None => None,
+        };
+        Ok((made, failure))
+    }
+
+    /// Gets the plugins that the template requires. Packers before 1.7 know no such thing.
+    async fn init(&self, packer: &Packer, job: &Job<'_>, inputs: &Inputs) -> Result<(), BuildError> {
+        let template = &inputs.template;
+        if !template.content.requires_plugins || packer.version < packer::Version::new(1, 7, 0) {
+            return Ok(());
+        }
+        let required = format!("{} {}", self.spec.template.display(), self.request.key);
+        let lock_dir = &self.templates.cache_dir;
+        Ok(packer.init_own(job, &self.spec.template, &self.tmp, &required, lock_dir).await?)
+    }
+
+    /// Sees that all is there that Packer tells of, and writes the image down.
+    async fn finish(&self, made: &[Made]) -> Result<Image, BuildError> {
+        let begun = Instant::now();
+        let there = loop {
+            let there = self.templates.look(made).await.map_err(BuildError::Unseen)?;
+            let Some(what) = images::absent(made, &there) else { break there };
+            if begun.elapsed() > APPEARING || made.iter().all(|one| !one.files.is_empty()) {
+                return Err(BuildError::Absent { what });
+            }
+            tokio::select! {
+                () = tokio::time::sleep(LOOK) => {}
+                () = self.request.cancel.cancelled() => return Err(BuildError::Cancelled),
+            }
+        };
+        let request = self.request;
+        let record = records::Record {
+            id: self.id,
+            name: self.name.clone(),
+            key: request.key.clone(),
+            made: made.to_vec(),
+            created_at: Utc::now(),
+            build_seconds: self.started.elapsed().as_secs(),
+            log_path: self.log.path().to_owned(),
+            holders: [request.holder.clone()].into(),
+            inputs: request.inputs.clone(),
+        };
+        self.templates.keep(&record).map_err(BuildError::io("write", &self.templates.data_dir))?;
+        for one in made {
+            self.log.step(&format!("Packer made {}", told(one)));
+        }
+        Ok(images::of_record(record, &there))
+    }
+
+    /// Deletes what was made all the same. What cannot be deleted stays in the journal.
+    async fn give_up(&self, record: Record, made: &[Made], failure: BuildError) -> BuildError {
+        // Not the request's own: cancelled or late, it is to clean up all the same.
+        let never = CancellationToken::new();
+        let deleting = self.templates.delete(self.id, made, &never);
+        let told = match tokio::time::timeout(CLEANING, deleting).await {
+            Ok(Ok(left)) => match self.end(record) {
+                Ok(()) => {
+                    let is_cut_off = matches!(failure, BuildError::Cancelled);
+                    let doubtful = if is_cut_off { named(self.log.path(), made) } else { Vec::new() };
+                    in_words(made, &left, &doubtful)
+                }
+                Err(error) => vec![error.to_string()],
+            },
+            Ok(Err(error)) => undeleted(made, &crate::domain::backend::causes(&error)),
+            Err(_) => undeleted(made, &format!("it took longer than {CLEANING:?}")),
+        };
+        remove_dir(&self.tmp);
+        if told.is_empty() {
+            return failure;
+        }
+        BuildError::Left { source: Box::new(failure), told: told.join("\n") }
+    }
+
+    /// Nothing of the build can be lost any more.
+    fn end(&self, record: Record) -> Result<(), BuildError> {
+        remove_dir(&self.tmp);
+        remove_dir(&self.dir);
+        Ok(record.end()?)
+    }
+}
+
+/// What became of things that a failed build had made.
+fn in_words(made: &[Made], left: &[String], doubtful: &[String]) -> Vec<String> {
+    let deleted: Vec<String> = made.iter().filter(|one| one.managed).map(told).collect();
+    let mut lines = Vec::new();
+    if !deleted.is_empty() {
+        lines.push(format!("What other builds of the template had made is deleted: {}", deleted.join(", ")));
+    }
+    if !left.is_empty() {
+        lines.push(format!("This was made and stays: {}", left.join(", ")));
+    }
+    if !doubtful.is_empty() {
+        lines.push(format!(
+            "Packer was about to make this, look whether it has removed it: {}",
+            doubtful.join(", ")
+        ));
+    }
+    lines
+}
+
+fn undeleted(made: &[Made], why: &str) -> Vec<String> {
+    let all: Vec<String> = made.iter().map(told).collect();
+    vec![format!(
+        "These were made and cannot be deleted yet: {}: {why}\nThe next build of a template tries again, or `terraform-provider-sindri sweep`",
+        all.join(", ")
+    )]
+}
+
+pub(super) fn remove_dir(dir: &Path) {
+    match std::fs::remove_dir_all(dir) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            tracing::warn!(folder = %dir.display(), %error, "a build's folder cannot be removed");
+        }
+        _ => {}
+    }
+}

@@ -1,0 +1,310 @@
+//! What becomes of builds that were killed. Packer's own clean-up has run by then, or never will; what it told of before it
+//! ended is finished or deleted. What it never told of cannot be found: a template's builders mark nothing as ours.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io::{self, BufRead};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use chrono::Utc;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use super::build::remove_dir;
+use super::{CLOUD, Templates, records, told};
+use crate::domain::backend::causes;
+use crate::domain::{BackendError, Made};
+use crate::journal::{Entry, Journal, JournalError, Record};
+use crate::packer::{OUTPUT, Report, output};
+
+/// What Packer says that it made, in the build's folder.
+pub(super) const MADE: &str = "made.json";
+/// How long a build waits for what a killed one left to go.
+const RECOVERING: Duration = Duration::from_secs(60);
+/// The most of a log that is looked through.
+const LONGEST_LOG: u64 = 64 << 20;
+
+/// How a killed build is ended, as the journal has it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Left {
+    /// Where Packer ran.
+    pub(super) directory: PathBuf,
+    /// Packer's temporary files.
+    pub(super) tmp: PathBuf,
+    /// The build's log.
+    pub(super) log: PathBuf,
+    /// The user's configuration.
+    pub(super) inputs: Value,
+}
+
+/// What Packer says that it made.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Told {
+    /// All of it.
+    pub(super) made: Vec<Made>,
+    /// Whether no build of the template failed.
+    pub(super) whole: bool,
+}
+
+/// What became of a killed build.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Settled {
+    /// What was deleted, or would be.
+    pub deleted: Vec<String>,
+    /// The image, when it is whole and there now.
+    pub completed: Option<String>,
+    /// What Packer was about to make, for a person to look after.
+    pub doubtful: Vec<String>,
+}
+
+impl Settled {
+    /// In words, for a log.
+    fn lines(&self, build: Uuid) -> Vec<String> {
+        let deleted =
+            self.deleted.iter().map(|one| format!("Deleted what the killed build {build} had made: {one}"));
+        let completed =
+            self.completed.iter().map(|one| format!("The killed build {build} had made image {one}"));
+        let doubtful = self.doubtful.iter().map(|one| {
+            format!("The killed build {build} was about to make {one}: look whether Packer has removed it")
+        });
+        deleted.chain(completed).chain(doubtful).collect()
+    }
+}
+
+impl Templates {
+    /// Ends builds of this computer that nobody works on any more. Returns what is to be told of them. What cannot be
+    /// ended stays in the journal.
+    pub(super) async fn recover(&self, cancel: &CancellationToken) -> Vec<String> {
+        let mut lines = Vec::new();
+        let abandoned = Journal::open(&self.data_dir).abandoned();
+        for record in abandoned.into_iter().flatten().filter(|record| record.entry().cloud == CLOUD) {
+            let build = record.entry().build;
+            let settling = tokio::time::timeout(RECOVERING, self.settle(record, false, cancel));
+            let late = |_| Err(BackendError::failed("waiting", io::Error::other("it takes too long")));
+            match settling.await.unwrap_or_else(late) {
+                Ok(settled) => lines.extend(settled.lines(build)),
+                Err(error) => {
+                    lines.push(format!("What build {build} left cannot be deleted yet: {}", causes(&error)));
+                }
+            }
+        }
+        lines
+    }
+
+    /// Entries of the journal that are ours and that nobody works on.
+    ///
+    /// # Errors
+    /// When the journal cannot be read.
+    pub fn abandoned(&self) -> Result<Vec<Record>, JournalError> {
+        let mut all = Journal::open(&self.data_dir).abandoned()?;
+        all.retain(|record| record.entry().cloud == CLOUD);
+        Ok(all)
+    }
+
+    /// Ends a build: an image that is whole is kept for whoever asks for it next, all else that Packer told of is deleted.
+    ///
+    /// # Errors
+    /// When something cannot be deleted: the entry stays.
+    pub async fn settle(
+        &self,
+        record: Record,
+        dry_run: bool,
+        cancel: &CancellationToken,
+    ) -> Result<Settled, BackendError> {
+        let entry = record.entry().clone();
+        let Ok(left) = serde_json::from_value::<Left>(entry.access.clone()) else {
+            let problem = io::Error::other("its entry is of another version of the provider");
+            return Err(BackendError::failed(format!("ending build {}", entry.build), problem));
+        };
+        let dir = self.build_dir(entry.build);
+        let Told { made, whole } = self.told_of(&dir, &left);
+        let there = self.look(&made).await?;
+        let mut settled = Settled::default();
+        let is_whole = whole && !made.is_empty() && there.len() == made.len();
+        if entry.share && is_whole {
+            settled.completed = Some(entry.name.clone());
+            if !dry_run {
+                self.keep(&of_entry(&entry, &left, made)).map_err(unwritable)?;
+            }
+        } else {
+            settled.deleted = there.iter().map(|(one, _)| told(one)).collect();
+            if !dry_run {
+                self.delete(entry.build, &made, cancel).await?;
+            }
+            settled.doubtful = named(&left.log, &made);
+        }
+        if !dry_run {
+            remove_dir(&left.tmp);
+            remove_dir(&dir);
+            let lock = self.data_dir.join("locks").join(format!("{CLOUD}-{}", entry.key));
+            if let Ok(Some(_held)) = crate::process::lock::try_open(&lock) {
+                let _ = fs::remove_file(&lock);
+            }
+            record
+                .end()
+                .map_err(|error| BackendError::failed("ending a build's entry in the journal", error))?;
+        }
+        Ok(settled)
+    }
+
+    /// Writes an image down. A record that has the same files is of an image that was overwritten.
+    pub(super) fn keep(&self, record: &records::Record) -> io::Result<()> {
+        let records = self.records();
+        records.put(record)?;
+        let has = |path: &PathBuf| record.made.iter().any(|one| one.files.contains(path));
+        for other in records.all()?.into_iter().filter(|other| other.id != record.id) {
+            if other.made.iter().flat_map(|one| &one.files).any(has) {
+                records.remove(other.id)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// What Packer told of before it or we ended, and whether that is all.
+    fn told_of(&self, dir: &Path, left: &Left) -> Told {
+        let written = fs::read(dir.join(MADE)).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
+        written.unwrap_or_else(|| {
+            let (report, ended) = read_output(&dir.join("packer").join(OUTPUT));
+            Told { made: self.made(&report, &left.directory), whole: ended && !report.has_failed() }
+        })
+    }
+}
+
+/// Reads what we had not read of Packer's output. What we had is gone from the disk, and zeros stand there.
+fn read_output(path: &Path) -> (Report, bool) {
+    let (mut report, mut ended) = (Report::default(), false);
+    let Ok(file) = fs::File::open(path) else { return (report, false) };
+    for line in io::BufReader::new(file).split(b'\n').map_while(Result::ok) {
+        let line: Vec<u8> = line.into_iter().skip_while(|byte| *byte == 0).collect();
+        let line = String::from_utf8_lossy(&line);
+        if let Some(record) = output::Record::parse(line.trim_end_matches('\r')) {
+            ended |= record.field(1).contains("Builds finished.");
+            report.take(&record);
+        }
+    }
+    (report, ended)
+}
+
+fn of_entry(entry: &Entry, left: &Left, made: Vec<Made>) -> records::Record {
+    let now = Utc::now();
+    records::Record {
+        id: entry.build,
+        name: entry.name.clone(),
+        key: entry.key.clone(),
+        made,
+        created_at: now,
+        build_seconds: (now - entry.started_at).num_seconds().try_into().unwrap_or_default(),
+        log_path: left.log.clone(),
+        holders: BTreeSet::new(),
+        inputs: left.inputs.clone(),
+    }
+}
+
+/// AMIs that Packer's builder said in its log that it makes, and that no artifact names: a person has to look for them.
+pub(super) fn named(log: &Path, made: &[Made]) -> Vec<String> {
+    let Ok(file) = fs::File::open(log) else { return Vec::new() };
+    let mut found = BTreeSet::new();
+    for line in io::BufReader::new(io::Read::take(file, LONGEST_LOG)).split(b'\n').map_while(Result::ok) {
+        let line = String::from_utf8_lossy(&line);
+        if let Some((_, id)) = line.rsplit_once(" AMI: ")
+            && id.trim().starts_with("ami-")
+        {
+            found.insert(id.trim().to_owned());
+        }
+    }
+    found.retain(|id| !made.iter().any(|one| one.id.contains(id.as_str())));
+    found.into_iter().collect()
+}
+
+fn unwritable(error: io::Error) -> BackendError {
+    BackendError::failed("writing the record of an image", error)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use chrono::TimeDelta;
+    use serde_json::json;
+
+    use super::*;
+    use crate::domain::{CacheKey, Holder, ImageBackend};
+    use crate::journal::Phase;
+    use crate::process::Runner;
+
+    const FINISHED: &str = "1,,ui,say,\\n==> Builds finished. The artifacts of successful builds are:";
+    const ARTIFACT: &str = "1,file.a,artifact-count,1\n1,file.a,artifact,0,builder-id,packer.file\n\
+        1,file.a,artifact,0,id,File\n1,file.a,artifact,0,files-count,1\n1,file.a,artifact,0,file,0,a.txt\n\
+        1,file.a,artifact,0,end\n";
+
+    /// What a build leaves whose provider and supervisor are killed: a folder with Packer's output, a file that was made,
+    /// an entry of the journal.
+    fn killed(dir: &Path, output: &str, share: bool) -> (std::sync::Arc<Templates>, Record) {
+        let templates = Templates {
+            data_dir: dir.to_owned(),
+            cache_dir: dir.join("cache"),
+            runner: Runner::this_binary().unwrap(),
+            packer: crate::packer::Settings::default(),
+            keepers: Vec::new(),
+        };
+        let build = Uuid::new_v4();
+        let folder = templates.build_dir(build).join("packer");
+        fs::create_dir_all(&folder).unwrap();
+        fs::create_dir_all(dir.join("tmp")).unwrap();
+        fs::write(dir.join("a.txt"), "made").unwrap();
+        fs::write(folder.join(OUTPUT), output).unwrap();
+        fs::write(dir.join("log"), "==> amazon-ebs.it: AMI: ami-0123abcd\n").unwrap();
+        let (tmp, log) = (dir.join("tmp"), dir.join("log"));
+        let left = Left { directory: dir.to_owned(), tmp, log, inputs: json!({}) };
+        let now = Utc::now();
+        let entry = Entry {
+            build,
+            cloud: CLOUD.into(),
+            region: "local".into(),
+            name: "web-1".into(),
+            key: CacheKey::try_from("a".repeat(63)).unwrap(),
+            share,
+            holder: Holder::random(),
+            tags: BTreeMap::new(),
+            access: json!(left),
+            started_at: now,
+            deadline: now + TimeDelta::hours(1),
+            phase: Phase::Building,
+        };
+        let record = Journal::open(dir).begin(entry).unwrap();
+        (std::sync::Arc::new(templates), record)
+    }
+
+    #[tokio::test]
+    async fn what_packer_told_of_is_finished_or_deleted() {
+        let zeros = "\0".repeat(500);
+        for (output, share, completed) in [
+            (format!("{zeros}{FINISHED}\n{ARTIFACT}"), true, true),
+            (format!("{FINISHED}\n{ARTIFACT}"), false, false),
+            (format!("1,,error-count,1\n{FINISHED}\n{ARTIFACT}"), true, false),
+            // Cut off before the end.
+            (ARTIFACT.to_owned(), true, false),
+        ] {
+            let dir = tempfile::tempdir().unwrap();
+            let (templates, record) = killed(dir.path(), &output, share);
+            let (key, build) = (record.entry().key.clone(), record.entry().build);
+            let cancel = CancellationToken::new();
+            drop(record);
+            let dry =
+                templates.settle(templates.abandoned().unwrap().remove(0), true, &cancel).await.unwrap();
+            assert!(dir.path().join("a.txt").exists(), "a dry run deletes nothing");
+            let told = templates.recover(&cancel).await;
+            assert_eq!(dry.completed.is_some(), completed, "{output}");
+            assert_eq!(dir.path().join("a.txt").exists(), completed, "{output}");
+            assert_eq!(told.iter().any(|line| line.contains("a.txt")), !completed, "{told:?}");
+            assert_eq!(told.iter().any(|line| line.contains("ami-0123abcd")), !completed, "{told:?}");
+            let found = templates.images(None).find(&key).await.unwrap();
+            assert_eq!(found.len(), usize::from(completed));
+            assert!(!templates.build_dir(build).exists() && !dir.path().join("tmp").exists());
+            assert!(templates.abandoned().unwrap().is_empty());
+        }
+    }
+}

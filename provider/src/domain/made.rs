@@ -1,0 +1,49 @@
+//! What a user's own template made: things of any builder, and who looks after them.
+
+use std::path::PathBuf;
+
+use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
+use tokio_util::sync::CancellationToken;
+
+use super::{Artifact, BackendError};
+
+/// One thing that Packer made, as its machine-readable output names it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Made {
+    /// Which kind of builder, or of post-processor, made it.
+    pub builder_id: String,
+    /// Its id, in the builder's own form.
+    pub id: String,
+    /// Its files on this computer.
+    pub files: Vec<PathBuf>,
+    /// Whether somebody here reads and deletes it.
+    pub managed: bool,
+}
+
+/// What there is of a thing that was made.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Seen {
+    /// In which region of its cloud, where it is in one.
+    pub artifact: Option<(String, Artifact)>,
+    /// How much space it takes up.
+    pub size_bytes: u64,
+}
+
+/// Looks after what builders of certain kinds make.
+#[async_trait]
+pub trait Keeper: std::fmt::Debug + Send + Sync {
+    /// Whether this is its to look after.
+    fn keeps(&self, made: &Made) -> bool;
+
+    /// The things that a thing consists of, each of which can be gone while the others are not.
+    fn parts(&self, made: &Made) -> Vec<Made> {
+        vec![made.clone()]
+    }
+
+    /// What there is of it in this moment; `None` when it is gone.
+    async fn look(&self, made: &Made) -> Result<Option<Seen>, BackendError>;
+
+    /// Deletes it. What is gone already is deleted. Returns what stays because others use it.
+    async fn delete(&self, made: &Made, cancel: &CancellationToken) -> Result<Vec<String>, BackendError>;
+}
