@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use aws_sdk_ec2::Client;
@@ -12,7 +13,7 @@ use aws_sdk_ec2::types::{RequestLaunchTemplateData, ResourceType, Tag, TagSpecif
 use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 use sindri::backends::aws::sweep::{How, Swept, environment};
 use sindri::backends::aws::{Aws, AwsSettings};
-use sindri::domain::{CacheKey, Holder, ImageBackend};
+use sindri::domain::{CacheKey, Copies, Holder, ImageBackend, Released};
 use sindri::journal::{Entry, Phase};
 use sindri::process::{self, Ending, Following, HandOver, Limits, Runner};
 use tokio_util::sync::CancellationToken;
@@ -113,6 +114,32 @@ fn by_hand(data_dir: &Path, args: &[&str]) -> (bool, String) {
         Command::new(PROVIDER).arg("sweep").args(args).arg("--data-dir").arg(data_dir).output().unwrap();
     let said = [done.stdout, done.stderr].map(|bytes| String::from_utf8(bytes).unwrap()).concat();
     (done.status.success(), said)
+}
+
+/// It was killed between the image's key and the end of its entry: the next plan finds the image, and nothing is built.
+#[test]
+fn the_claim_of_a_killed_build_goes_when_its_image_is_claimed() {
+    under_moto("the_claim_of_a_killed_build_goes_when_its_image_is_claimed", async || {
+        let (dir, client) = (tempfile::tempdir().unwrap(), ec2().await);
+        let aws = Arc::new(aws(dir.path()));
+        let image = base(&client).await;
+        let dead = entry(&aws, Phase::Accepted { image_id: image.clone() }).await;
+        let held = format!("sindri_holder_{}", dead.holder);
+        for (key, value) in [("sindri_key", dead.key.as_str()), (held.as_str(), "held")] {
+            let tag = Tag::builder().key(key).value(value).build();
+            client.create_tags().resources(&image).tags(tag).send().await.unwrap();
+        }
+        drop(aws.journal().begin(dead).unwrap());
+
+        let (mine, images) = (Holder::random(), aws.images(Some(HOME)));
+        images.hold(&image, &mine).await.unwrap();
+        assert_eq!(images.holders(&image).await.unwrap(), std::slice::from_ref(&mine));
+        assert!(aws.journal().abandoned().unwrap().is_empty());
+        // Or nobody would delete it.
+        let never = CancellationToken::new();
+        let released = images.release(&image, Some(&mine), false, &Copies::new(), &never).await.unwrap();
+        assert!(matches!(released, Released::Deleted { .. }), "{released:?}");
+    });
 }
 
 #[test]

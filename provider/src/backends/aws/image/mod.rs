@@ -19,20 +19,26 @@ pub(crate) use problems::{build_problems, label_problems, problems};
 pub(super) use read::{holders as holders_of, snapshots as snapshots_of};
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use aws_sdk_ec2::types::{AttributeValue, Image as Ami, ImageState};
 use delete::DeleteError;
 use serde_json::Value;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::region::Region;
+use super::sweep::How;
 use super::{Aws, AwsError, tags};
 use crate::domain::backend::causes;
 use crate::domain::{
     BackendError, CacheKey, Copies, Distribution, Holder, Image, ImageBackend, LabelChange, Released, Share,
     Undistributed,
 };
+
+/// How long a claim waits for what killed builds left to go.
+const SETTLING: Duration = Duration::from_secs(30);
 
 /// The images of one region.
 #[derive(Debug)]
@@ -100,6 +106,18 @@ impl AwsImages {
         Ok(left)
     }
 
+    /// Finishes or removes what killed builds of this computer left in the region: it may be a claim on the very image that is
+    /// claimed now, which would keep that for ever.
+    async fn settle_abandoned(&self, region: &Region) {
+        let (how, never) = (How::Until(Instant::now() + SETTLING), CancellationToken::new());
+        match self.aws.recover(Some(&region.name), how, &never).await {
+            Ok(swept) => swept.iter().for_each(build::tell),
+            Err(error) => {
+                tracing::warn!(error = causes(&error), "what killed builds left is not removed");
+            }
+        }
+    }
+
     /// An image as it is in this moment, for a change.
     async fn fresh(&self, id: &str, doing: &str) -> Result<(Arc<Region>, Ami), BackendError> {
         let failed = |error: AwsError| error.into_backend(doing);
@@ -149,6 +167,7 @@ impl ImageBackend for AwsImages {
         let (region, _) = self.fresh(id, &doing).await?;
         let held = region.tag([id], [tags::held_by(holder)]);
         held.await.map_err(|error| error.into_backend(doing.as_str()))?;
+        self.settle_abandoned(&region).await;
         // It may have been deleted in between.
         self.fresh(id, &doing).await.map(drop)
     }

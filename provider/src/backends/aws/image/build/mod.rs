@@ -223,7 +223,7 @@ impl AwsBuilder {
 }
 
 /// What became of what a killed build left.
-fn tell(swept: &Swept) {
+pub(super) fn tell(swept: &Swept) {
     match swept {
         Swept::Removed(it) => tracing::info!(%it, "removed what a killed build left"),
         Swept::Completed(it) => tracing::info!(%it, "finished what a killed build had made"),
