@@ -31,12 +31,27 @@ pub(in crate::backends::aws) struct Launch<'a> {
 }
 
 impl Launch<'_> {
+    /// Launches the instance, as [`attempt`](Self::attempt) does.
+    ///
+    /// # Errors
+    /// What AWS refuses, on the attribute that it is about.
+    pub(super) async fn run(
+        &self,
+        region: &Region,
+        by: Filter,
+        is_early: impl Fn(&AwsError) -> bool,
+        cancel: &CancellationToken,
+    ) -> Result<Instance, VmError> {
+        let launched = self.attempt(region, by, is_early, cancel).await;
+        launched.map_err(|error| self.told(region, error))
+    }
+
     /// Launches the instance. As long as `is_early` says so of a refusal, it is tried again. When the reply is lost for good,
     /// the instance is looked for among those that `by` finds.
     ///
     /// # Errors
-    /// What AWS refuses, on the attribute that it is about.
-    pub(in crate::backends::aws) async fn run(
+    /// What AWS refuses, in its own words.
+    pub(in crate::backends::aws) async fn attempt(
         &self,
         region: &Region,
         by: Filter,
@@ -58,11 +73,16 @@ impl Launch<'_> {
                 let is_ours = |it: &Instance| !is_gone(it) && it.image_id() == self.image.image_id();
                 found.into_iter().find(is_ours).ok_or(VmError::Aws(error))
             }
-            Err(VmError::Aws(error)) => {
-                let image = self.image.image_id().unwrap_or_default();
-                Err(VmError::launching(error, image, &region.name))
-            }
             Err(other) => Err(other),
+        }
+    }
+
+    /// What AWS refuses, on the attribute that it is about.
+    pub(in crate::backends::aws) fn told(&self, region: &Region, error: VmError) -> VmError {
+        let image = self.image.image_id().unwrap_or_default();
+        match error {
+            VmError::Aws(error) => VmError::launching(error, image, &region.name),
+            other => other,
         }
     }
 
