@@ -14,11 +14,15 @@ type Case = (&'static str, fn(&Account) -> Result<()>);
 #[test]
 fn finished_images_are_checked_in_machines_of_their_own() -> Result<()> {
     let account = Account::new()?;
-    let cases: [Case; 9] = [
+    let cases: [Case; 13] = [
         ("refused at plan", refused),
         ("the check passes", passes),
         ("there is nothing to check but the boot", boots),
+        ("no capacity, and a connection that breaks", holds_on),
+        ("its machine does not end", not_ended),
         ("the launch is refused", launch_refused),
+        ("the launch is refused, for a look", launch_refused_kept),
+        ("its first boot fails", first_boot_fails),
         ("the check fails", fails),
         ("the check fails, for a look", kept),
         ("interrupted", interrupted),
@@ -79,7 +83,8 @@ fn passes(account: &Account) -> Result<()> {
     account.ensure_as_before()
 }
 
-/// In a VPC that is named, and with a reply that is lost: the subnet is looked for, and no second machine is launched.
+/// In a VPC that is named, and with a reply that is lost: as Packer, we look for no subnet when nobody asks for a public
+/// address, and no second machine is launched.
 fn boots(account: &Account) -> Result<()> {
     let host = Host::new()?;
     let found = account.moto.ec2("DescribeVpcs", &[])?;
@@ -93,10 +98,89 @@ fn boots(account: &Account) -> Result<()> {
     let requests = account.moto.requests()?;
     assert_eq!(
         (requests.get("RunInstances"), requests.get("DescribeInstanceTypeOfferings")),
-        (Some(&3), Some(&1))
+        (Some(&3), None)
     );
     ensure!(log(&host).contains("==> Waiting for the end of its first boot"), "{}", log(&host));
     Ok(())
+}
+
+/// Ends the login that it runs in, once.
+const BREAK: &str = "test ! -e /srv/broken || exit 0; touch /srv/broken; it=$$; \
+                     until grep -q ^sshd /proc/$it/comm; do it=$(sed -n 's/^PPid:[[:space:]]*//p' /proc/$it/status); done; \
+                     kill -9 $it; sleep 60";
+
+fn holds_on(account: &Account) -> Result<()> {
+    let host = Host::new()?;
+    let checks = json!([{ "name": "the first", "command": "true" }, { "name": "breaks", "command": BREAK }]);
+    let variables = json!({ "marker": "broken", "verify_boot": true, "verify": checks });
+    let workspace = account.workspace(&host, Cli::Tofu, variables)?;
+    let full = Fault::Error { status: 400, code: "InsufficientInstanceCapacity", message: "No capacity." };
+    account.moto.fault_after("RunInstances", 1, 1, full)?;
+    account.ensure_builds_one(&host, &workspace)?;
+    let log = log(&host);
+    let count = |words: &str| log.matches(words).count();
+    let told = [
+        count("The connection broke: logging in again"),
+        count("Checking: the first"),
+        count("Checking: breaks"),
+    ];
+    ensure!(told == [1, 1, 2], "{log}");
+    account.guest.run("sudo rm /srv/broken").map(drop)
+}
+
+fn not_ended(account: &Account) -> Result<()> {
+    let host = Host::new()?;
+    let workspace = account.workspace(&host, Cli::Tofu, with_check("endless", "true"))?;
+    let message = "You are not authorized to perform this operation.";
+    let denied = Fault::Error { status: 403, code: "UnauthorizedOperation", message };
+    // The builder's end passes.
+    account.moto.fault_after("TerminateInstances", 1, 1, denied)?;
+    workspace.apply()?;
+    ensure!(log(&host).contains("is not ended yet"), "{}", log(&host));
+    let left = account.more()?;
+    assert_eq!((left.get("instances"), left.get("images")), (Some(&1), Some(&1)));
+    let told = sweep(&workspace, &[])?;
+    ensure!(told.contains("removed instance i-") && !told.contains("image ami-"), "{told}");
+    assert_eq!(account.more()?, images(1));
+    workspace.converged()?;
+    workspace.destroy()?;
+    account.ensure_as_before()?;
+    host.inventory()?.ensure_empty()
+}
+
+fn launch_refused_kept(account: &Account) -> Result<()> {
+    let host = Host::new()?;
+    let mut variables = with_check("refused-kept", "true");
+    variables["on_error"] = json!("keep");
+    let workspace = account.workspace(&host, Cli::Tofu, variables)?;
+    let message = "You have requested more vCPU capacity than your current vCPU limit.";
+    let full = Fault::Error { status: 400, code: "VcpuLimitExceeded", message };
+    account.moto.fault_after("RunInstances", 1, 1, full)?;
+    let errors = workspace.apply_with(&[])?.fails()?;
+    assert_eq!(account.more()?.get("images"), Some(&1));
+    let log = host.data_dir().join("logs").display().to_string();
+    for words in ["was left because of", "VcpuLimitExceeded", &log] {
+        ensure!(errors.iter().any(|error| error.mentions(words)), "no {words:?} in {errors:?}");
+    }
+    let told = sweep(&workspace, &[])?;
+    ensure!(told.contains("removed image ami-"), "{told}");
+    account.ensure_as_before()?;
+    host.inventory()?.ensure_empty()
+}
+
+fn first_boot_fails(account: &Account) -> Result<()> {
+    let host = Host::new()?;
+    // The builder has no cloud-init, and its image has one that fails.
+    let command = "printf '#!/bin/sh\\necho the reason\\nexit 1\\n' >/usr/bin/cloud-init; chmod 755 /usr/bin/cloud-init; rm -f /run/cloud-init/result.json";
+    let variables = json!({ "marker": "unbooted", "verify_boot": true, "command": command });
+    let workspace = account.workspace(&host, Cli::Tofu, variables)?;
+    let errors = workspace.apply_with(&[])?.fails()?;
+    account.guest.run("sudo rm /usr/bin/cloud-init")?;
+    for words in ["could not boot the finished image ami-", "exit code 1", "the reason"] {
+        ensure!(errors.iter().any(|error| error.mentions(words)), "no {words:?} in {errors:?}");
+    }
+    account.ensure_as_before()?;
+    host.inventory()?.ensure_empty()
 }
 
 fn launch_refused(account: &Account) -> Result<()> {

@@ -114,6 +114,8 @@ pub enum BackendError {
         /// Why.
         #[source]
         source: Box<dyn Error + Send + Sync>,
+        /// The attribute that it is about, if it is about one, as in [`Self::Refused`].
+        attribute: Option<String>,
         /// The whole log.
         log: PathBuf,
         /// The log's last lines, redacted.

@@ -57,6 +57,11 @@ pub enum Phase {
         /// Its id.
         image_id: String,
     },
+    /// The image is complete, and somebody holds it: what else there is of the build is still to be removed.
+    Complete {
+        /// Its id.
+        image_id: String,
+    },
     /// It failed, and its builder stays for a look until somebody sweeps.
     Kept,
 }
@@ -66,7 +71,9 @@ impl Phase {
     pub fn image_id(&self) -> Option<&str> {
         match self {
             Self::Begun | Self::Building | Self::Kept => None,
-            Self::Built { image_id } | Self::Accepted { image_id } => Some(image_id),
+            Self::Built { image_id } | Self::Accepted { image_id } | Self::Complete { image_id } => {
+                Some(image_id)
+            }
         }
     }
 }

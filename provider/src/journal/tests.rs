@@ -38,7 +38,12 @@ fn an_entry_is_there_until_it_is_ended() {
     let (ami, begun) = (|| "ami-1".to_owned(), entry());
     let mut record = journal.begin(begun.clone()).unwrap();
     assert!(matches!(journal.begin(begun.clone()), Err(JournalError::Taken { .. })));
-    let phases = [Phase::Building, Phase::Built { image_id: ami() }, Phase::Accepted { image_id: ami() }];
+    let phases = [
+        Phase::Building,
+        Phase::Built { image_id: ami() },
+        Phase::Accepted { image_id: ami() },
+        Phase::Complete { image_id: ami() },
+    ];
     for phase in phases {
         record.advance(phase.clone()).unwrap();
         assert!(journal.abandoned().unwrap().is_empty() && journal.knows(begun.build));

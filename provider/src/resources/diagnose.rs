@@ -25,14 +25,18 @@ pub fn chain(error: &dyn Error) -> String {
 /// A backend's error; `summary` says what was to be done, without values.
 pub fn backend(summary: &str, error: &BackendError) -> Diagnostic {
     match error {
-        BackendError::Build { source, log, tail } => {
+        BackendError::Build { source, attribute, log, tail } => {
             let mut text = chain(source.as_ref());
             if !tail.is_empty() {
                 text.push_str("\n\nThe log ends with:\n");
                 text.push_str(tail);
             }
             text.push_str(&format!("\n\nThe whole log: {}", log.display()));
-            Diagnostic::error(summary, text)
+            let told = Diagnostic::error(summary, text);
+            match attribute {
+                Some(attribute) => told.at(attribute_path(attribute)),
+                None => told,
+            }
         }
         BackendError::Foreign { .. } => {
             let text = format!(
@@ -97,11 +101,14 @@ mod tests {
     fn a_failed_build_tells_the_log() {
         let error = BackendError::Build {
             source: "step 1 failed with exit code 7".into(),
+            attribute: Some("aws.verify_boot".into()),
             log: "/data/logs/x.log".into(),
             tail: "a\nb".into(),
         };
+        let told = backend("Image not built", &error);
+        assert_eq!(told.path, Some(attribute_path("aws.verify_boot")));
         assert_eq!(
-            backend("Image not built", &error).detail,
+            told.detail,
             "Step 1 failed with exit code 7.\n\nThe log ends with:\na\nb\n\nThe whole log: /data/logs/x.log"
         );
     }

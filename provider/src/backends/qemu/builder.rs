@@ -154,5 +154,10 @@ fn metadata(
 }
 
 fn build_error(error: BuildError, log: &BuildLog) -> BackendError {
-    BackendError::Build { source: Box::new(error), log: log.path().to_owned(), tail: log.tail(TAIL) }
+    BackendError::Build {
+        source: Box::new(error),
+        attribute: None,
+        log: log.path().to_owned(),
+        tail: log.tail(TAIL),
+    }
 }

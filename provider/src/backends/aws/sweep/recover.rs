@@ -50,7 +50,8 @@ impl Aws {
         all(join_all(settling).await)
     }
 
-    /// Settles one build: an image that had passed all checks is made complete, all else is removed. The entry ends when
+    /// Settles one build: an image that had passed all checks is made complete, one that was complete stays with its holder,
+    /// all else is removed. The entry ends when
     /// there is nothing left of it.
     ///
     /// # Errors
@@ -199,7 +200,8 @@ async fn complete_accepted(aws: &Aws, entry: &Entry, how: How) -> Result<Option<
 /// What is to be removed of a build: all, or all but its image.
 fn wanted(entry: &Entry, is_completed: bool) -> Wanted {
     let own: BTreeSet<String> = entry.phase.image_id().map(str::to_owned).into_iter().collect();
-    let (images, spared) = if is_completed { (BTreeSet::new(), own) } else { (own, BTreeSet::new()) };
+    let is_complete = is_completed || matches!(entry.phase, Phase::Complete { .. });
+    let (images, spared) = if is_complete { (BTreeSet::new(), own) } else { (own, BTreeSet::new()) };
     let named = Some((entry.name.clone(), entry.started_at));
     Wanted { build: entry.build.to_string(), named, images, spared, ..Wanted::default() }
 }
@@ -266,4 +268,43 @@ async fn within<T>(how: How, doing: impl Future<Output = T>) -> Option<T> {
 
 fn late(what: String) -> SweepError {
     SweepError::Late { what, why: "AWS takes long to answer".to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::{CacheKey, Holder};
+
+    #[test]
+    fn a_complete_image_is_spared_and_one_that_is_not_fit_goes() {
+        let image_id = || "ami-1".to_owned();
+        for (phase, is_completed, goes, stays) in [
+            (Phase::Building, false, None, None),
+            (Phase::Built { image_id: image_id() }, false, Some("ami-1"), None),
+            (Phase::Accepted { image_id: image_id() }, false, Some("ami-1"), None),
+            (Phase::Accepted { image_id: image_id() }, true, None, Some("ami-1")),
+            (Phase::Complete { image_id: image_id() }, false, None, Some("ami-1")),
+        ] {
+            let wanted = wanted(&entry(phase.clone()), is_completed);
+            assert_eq!(wanted.images.first().map(String::as_str), goes, "{phase:?}");
+            assert_eq!(wanted.spared.first().map(String::as_str), stays, "{phase:?}");
+        }
+    }
+
+    fn entry(phase: Phase) -> Entry {
+        Entry {
+            build: Uuid::new_v4(),
+            cloud: CLOUD.into(),
+            region: "us-west-2".into(),
+            name: "web-1".into(),
+            key: CacheKey::try_from("a".repeat(63)).unwrap(),
+            share: true,
+            holder: Holder::random(),
+            tags: [].into(),
+            access: serde_json::Value::Null,
+            started_at: DateTime::<Utc>::UNIX_EPOCH,
+            deadline: DateTime::<Utc>::UNIX_EPOCH,
+            phase,
+        }
+    }
 }

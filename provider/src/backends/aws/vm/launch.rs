@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use aws_sdk_ec2::operation::run_instances::builders::RunInstancesInputBuilder;
+use aws_sdk_ec2::types::builders::EbsBlockDeviceBuilder;
 use aws_sdk_ec2::types::{
     BlockDeviceMapping, EbsBlockDevice, Filter, HttpTokensState, IamInstanceProfileSpecification, Image,
     Instance, InstanceMarketOptionsRequest, InstanceMetadataEndpointState, InstanceMetadataOptionsRequest,
@@ -30,12 +31,27 @@ pub(in crate::backends::aws) struct Launch<'a> {
 }
 
 impl Launch<'_> {
+    /// Launches the instance, as [`attempt`](Self::attempt) does.
+    ///
+    /// # Errors
+    /// What AWS refuses, on the attribute that it is about.
+    pub(super) async fn run(
+        &self,
+        region: &Region,
+        by: Filter,
+        is_early: impl Fn(&AwsError) -> bool,
+        cancel: &CancellationToken,
+    ) -> Result<Instance, VmError> {
+        let launched = self.attempt(region, by, is_early, cancel).await;
+        launched.map_err(|error| self.told(region, error))
+    }
+
     /// Launches the instance. As long as `is_early` says so of a refusal, it is tried again. When the reply is lost for good,
     /// the instance is looked for among those that `by` finds.
     ///
     /// # Errors
-    /// What AWS refuses, on the attribute that it is about.
-    pub(in crate::backends::aws) async fn run(
+    /// What AWS refuses, in its own words.
+    pub(in crate::backends::aws) async fn attempt(
         &self,
         region: &Region,
         by: Filter,
@@ -57,11 +73,16 @@ impl Launch<'_> {
                 let is_ours = |it: &Instance| !is_gone(it) && it.image_id() == self.image.image_id();
                 found.into_iter().find(is_ours).ok_or(VmError::Aws(error))
             }
-            Err(VmError::Aws(error)) => {
-                let image = self.image.image_id().unwrap_or_default();
-                Err(VmError::launching(error, image, &region.name))
-            }
             Err(other) => Err(other),
+        }
+    }
+
+    /// What AWS refuses, on the attribute that it is about.
+    pub(in crate::backends::aws) fn told(&self, region: &Region, error: VmError) -> VmError {
+        let image = self.image.image_id().unwrap_or_default();
+        match error {
+            VmError::Aws(error) => VmError::launching(error, image, &region.name),
+            other => other,
         }
     }
 
@@ -138,10 +159,7 @@ fn volumes(image: &Image, root: &RootVolume) -> Vec<BlockDeviceMapping> {
     let volume = |mapping: &BlockDeviceMapping| {
         let own = mapping.ebs()?;
         let is_root = root_device.is_none() || mapping.device_name() == root_device;
-        let mut ebs = EbsBlockDevice::builder()
-            .delete_on_termination(true)
-            .set_volume_size(own.volume_size())
-            .set_volume_type(own.volume_type().cloned());
+        let mut ebs = like(own).delete_on_termination(true);
         if is_root {
             ebs = customised(ebs, root);
         }
@@ -151,21 +169,37 @@ fn volumes(image: &Image, root: &RootVolume) -> Vec<BlockDeviceMapping> {
     of_image.filter_map(volume).collect()
 }
 
-fn customised(
-    mut ebs: aws_sdk_ec2::types::builders::EbsBlockDeviceBuilder,
-    root: &RootVolume,
-) -> aws_sdk_ec2::types::builders::EbsBlockDeviceBuilder {
+/// A volume of the same size, kind and speed. EC2 knows no speed of its own for `io1` and `io2`, and refuses one for kinds
+/// that have none to choose, though `DescribeImages` may tell one for these, too
+/// (<https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_EbsBlockDevice.html>).
+fn like(own: &EbsBlockDevice) -> EbsBlockDeviceBuilder {
+    let kind = own.volume_type();
+    let has_throughput = kind == Some(&VolumeType::Gp3);
+    let has_iops = has_throughput || matches!(kind, Some(VolumeType::Io1 | VolumeType::Io2));
+    EbsBlockDevice::builder()
+        .set_volume_size(own.volume_size())
+        .set_volume_type(kind.cloned())
+        .set_iops(own.iops().filter(|_| has_iops))
+        .set_throughput(own.throughput().filter(|_| has_throughput))
+}
+
+/// What is not asked for stays as it is. A volume of another kind does not have the image's speed.
+fn customised(mut ebs: EbsBlockDeviceBuilder, root: &RootVolume) -> EbsBlockDeviceBuilder {
     let number = |value: Option<u32>| value.and_then(|value| i32::try_from(value).ok());
     if let Some(size) = number(root.size_gb) {
         ebs = ebs.volume_size(size);
     }
-    if let Some(name) = &root.volume_type {
-        ebs = ebs.volume_type(VolumeType::from(name.as_str()));
+    let kind = root.volume_type.as_deref().map(VolumeType::from);
+    if kind.is_some() && kind != *ebs.get_volume_type() {
+        ebs = ebs.set_volume_type(kind).set_iops(None).set_throughput(None);
     }
-    ebs.set_encrypted(root.encrypted)
-        .set_kms_key_id(root.kms_key_id.clone())
-        .set_iops(number(root.iops))
-        .set_throughput(number(root.throughput))
+    if let Some(iops) = number(root.iops) {
+        ebs = ebs.iops(iops);
+    }
+    if let Some(throughput) = number(root.throughput) {
+        ebs = ebs.throughput(throughput);
+    }
+    ebs.set_encrypted(root.encrypted).set_kms_key_id(root.kms_key_id.clone())
 }
 
 #[cfg(test)]
@@ -231,6 +265,35 @@ mod tests {
         let kinds: Vec<_> = made.tag_specifications().iter().filter_map(|one| one.resource_type()).collect();
         assert_eq!(kinds, [&ResourceType::Instance, &ResourceType::Volume]);
         assert_eq!(made.client_token(), Some("t"));
+    }
+
+    #[test]
+    fn a_volume_is_as_fast_as_the_image_s_where_that_can_be_said() {
+        let kind = |name: &str| RootVolume { volume_type: Some(name.into()), ..RootVolume::default() };
+        let fast = |iops, throughput| RootVolume { iops, throughput, ..RootVolume::default() };
+        for (own, iops, throughput, root, expected) in [
+            ("io1", Some(2000), None, RootVolume::default(), ("io1", Some(2000), None)),
+            ("io2", Some(2000), None, RootVolume::default(), ("io2", Some(2000), None)),
+            ("gp3", Some(4000), Some(250), RootVolume::default(), ("gp3", Some(4000), Some(250))),
+            ("gp3", None, None, RootVolume::default(), ("gp3", None, None)),
+            // EC2 tells what such a volume has, and refuses to be told.
+            ("gp2", Some(100), None, RootVolume::default(), ("gp2", None, None)),
+            ("standard", Some(100), Some(1), RootVolume::default(), ("standard", None, None)),
+            ("io2", Some(2000), None, kind("gp3"), ("gp3", None, None)),
+            ("gp3", Some(4000), Some(250), kind("gp3"), ("gp3", Some(4000), Some(250))),
+            ("gp3", Some(4000), Some(250), fast(Some(5000), None), ("gp3", Some(5000), Some(250))),
+            ("gp3", Some(4000), None, fast(None, Some(300)), ("gp3", Some(4000), Some(300))),
+            ("gp2", None, None, RootVolume { iops: Some(900), ..kind("io1") }, ("io1", Some(900), None)),
+        ] {
+            let ebs = EbsBlockDevice::builder().volume_type(own.into()).set_iops(iops);
+            let ebs = ebs.set_throughput(throughput).build();
+            let mapping = BlockDeviceMapping::builder().device_name("/dev/sda1").ebs(ebs).build();
+            let image = Image::builder().block_device_mappings(mapping).build();
+            let made = volumes(&image, &root);
+            let ebs = made[0].ebs().unwrap();
+            let told = (ebs.volume_type().unwrap().as_str(), ebs.iops(), ebs.throughput());
+            assert_eq!(told, expected, "{own} with {root:?}");
+        }
     }
 
     #[test]

@@ -142,7 +142,10 @@ pub(super) async fn within_reach<T>(
 }
 
 /// Pauses, and tells how long the next pause is.
-pub(super) async fn wait(pause: Duration, cancel: &CancellationToken) -> Result<Duration, VmError> {
+pub(in crate::backends::aws) async fn wait(
+    pause: Duration,
+    cancel: &CancellationToken,
+) -> Result<Duration, VmError> {
     tokio::select! {
         () = tokio::time::sleep(pause) => Ok(LONGEST_LOOK.min(pause.mul_f32(1.5))),
         () = cancel.cancelled() => Err(VmError::Cancelled),

@@ -66,7 +66,7 @@ pub(in crate::backends::aws) async fn vpc_of(
 }
 
 /// The subnet of a VPC that has the most free addresses, where machines of this size are offered: as Packer chooses one for
-/// its builder (`StepNetworkInfo` in packer-plugin-amazon).
+/// its builder when it chooses (`StepNetworkInfo` in packer-plugin-amazon).
 pub(in crate::backends::aws) async fn subnet_in(
     region: &Region,
     vpc: &str,

@@ -12,13 +12,14 @@ use crate::backends::aws::{AwsError, sweep, tags};
 use crate::domain::Image;
 use crate::journal::{Phase, Record};
 
-/// Completes the image, and enters it among those that are known.
-pub(super) async fn complete(
+/// The image is what was asked for: gives it its attributes, and writes down what its tags will be. Whoever comes after us
+/// can complete it from here on. Returns how long it took to build.
+pub(super) async fn accept(
     build: &Build<'_>,
     record: &mut Record,
     base: &Ami,
     ami: &Ami,
-) -> Result<Image, BuildError> {
+) -> Result<u64, BuildError> {
     let Build { region, request, .. } = build;
     let id = ami.image_id().unwrap_or_default();
     build.log.step("Completing the image");
@@ -39,6 +40,19 @@ pub(super) async fn complete(
     }
     record.label(all_tags(build, base, seconds))?;
     record.advance(Phase::Accepted { image_id: id.to_owned() })?;
+    Ok(seconds)
+}
+
+/// Completes an image that was accepted, and enters it among those that are known.
+pub(super) async fn complete(
+    build: &Build<'_>,
+    record: &Record,
+    base: &Ami,
+    ami: &Ami,
+    seconds: u64,
+) -> Result<Image, BuildError> {
+    let Build { region, request, .. } = build;
+    let id = ami.image_id().unwrap_or_default();
     sweep::complete(build.aws, record.entry(), id, Some(&request.holder)).await?;
     let known = region.fresh_image(id).await?;
     let image = read::image(&region.name, known.as_ref().unwrap_or(ami));

@@ -80,6 +80,17 @@ pub(super) enum BuildError {
     /// A check of the finished image failed.
     #[error(transparent)]
     Check(#[from] FailedCheck),
+    /// No machine can be launched from the finished image.
+    #[error("no machine can be launched from the finished image {image}")]
+    Unlaunched {
+        /// Its id.
+        image: String,
+        /// What it is about.
+        attribute: &'static str,
+        /// Why.
+        #[source]
+        source: Box<VmError>,
+    },
     /// A machine from the finished image cannot be worked with.
     #[error("could not {doing}")]
     Unverified {
@@ -115,7 +126,22 @@ impl BuildError {
 
     /// Whether it is about the finished image, and what was launched from that.
     pub(super) fn is_of_the_image(&self) -> bool {
-        matches!(self, Self::Check(_) | Self::Unverified { .. })
+        matches!(self, Self::Check(_) | Self::Unlaunched { .. } | Self::Unverified { .. })
+    }
+
+    /// Whether the connection to a machine from the finished image broke.
+    pub(super) fn is_lost(&self) -> bool {
+        matches!(self, Self::Unverified { source: VmError::Ssh(SshError::Lost(_)), .. })
+    }
+
+    /// The attribute that a build failed for, when it did not fail at once.
+    fn attribute(&self) -> Option<&'static str> {
+        match self {
+            Self::Unlaunched { attribute, .. } => Some(attribute),
+            Self::Unverified { source: VmError::Refused { attribute, .. }, .. } => Some(attribute),
+            Self::Kept { source, .. } => source.attribute(),
+            _ => None,
+        }
     }
 
     /// As resources see it.
@@ -125,6 +151,7 @@ impl BuildError {
                 BackendError::Refused { attribute: attribute.to_owned(), problem }
             }
             other => BackendError::Build {
+                attribute: other.attribute().map(str::to_owned),
                 source: Box::new(other),
                 log: log.path().to_owned(),
                 tail: log.tail(TAIL),

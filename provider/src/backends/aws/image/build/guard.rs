@@ -11,7 +11,8 @@ use crate::backends::aws::sweep;
 use crate::journal::Record;
 use crate::process::{Command, Ending, Following, HandOver, Limits, private};
 
-/// Waits until a file is gone. It ends by itself then: a supervisor whose pipe closes would sweep what we go on with.
+/// Waits until a file is gone. It ends by itself then, so that no `sweep` is started. One that is would do nothing: what we go
+/// on with is protected by the journal's lock, which we hold.
 const WAIT: &str = "while [ -e \"$1\" ]; do sleep 1; done";
 /// How long that may take to be noticed.
 const ENDING: Duration = Duration::from_secs(30);

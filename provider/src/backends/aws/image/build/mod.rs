@@ -2,8 +2,9 @@
 //!
 //! A build goes through phases, and after each it is known what there may be: *begun* (nothing), *building* (what
 //! carries the build's tag), *built* (an AMI, whose id is known), *accepted* (it is what was asked for, and passed its
-//! checks), *complete* (it has its key, and is found by it). Each is in the journal before it begins, so that a build that is killed is finished or
-//! removed by whoever comes next. Until it is complete, a failure removes all that carries the tag.
+//! checks), *complete* (it has its key, and is found by it). Each is in the journal before it begins, so that a build that
+//! is killed is finished or removed by whoever comes next. Until it is accepted, a failure removes all that carries the tag;
+//! from then on, all but the image.
 //!
 //! Two builds of the same key on one computer are kept apart by a lock; on two computers they are not: there is no lock on
 //! AWS. Each makes an image of its own, and look-ups take the oldest.
@@ -247,8 +248,11 @@ impl Build<'_> {
         match self.make(&mut record, &packer, &base, networks).await {
             Ok(image) => {
                 self.remove_dir();
-                // An image that is in the journal would be taken for abandoned.
-                record.end()?;
+                // An image that is only accepted in the journal would be taken for abandoned. A complete one is there because
+                // of what else is left of its build.
+                if !matches!(record.entry().phase, Phase::Complete { .. }) {
+                    record.end()?;
+                }
                 Ok(image)
             }
             Err(error) if self.keeps(&error) => {
@@ -299,11 +303,30 @@ impl Build<'_> {
         let unfinished = |error| BuildError::Unfinished { image: id.clone(), source: Box::new(error) };
         let ami = artifact::accept(self.region, self.spec, &id, &self.request.cancel).await;
         let ami = ami.map_err(unfinished)?;
-        if self.spec.verify_boot {
-            guard::guarded(self, record, verify::verify(self, &access, &ami)).await?;
+        let machine = match self.spec.verify_boot {
+            true => Some(guard::guarded(self, record, verify::verify(self, &access, &ami)).await?),
+            false => None,
+        };
+        let seconds = complete::accept(self, record, base, &ami).await.map_err(unfinished)?;
+        let unended = self.end(record, machine).await?;
+        if !unended {
+            access.remove(self.region).await;
         }
-        access.remove(self.region).await;
-        complete::complete(self, record, base, &ami).await.map_err(unfinished)
+        let image = complete::complete(self, record, base, &ami, seconds).await.map_err(unfinished)?;
+        if unended {
+            // In the journal and complete, the image stays with its holder, and the machine and the way in go with the next
+            // build or `sweep`. Killed before, only the image's tags are missing, and the entry has these, too.
+            record.advance(Phase::Complete { image_id: id.clone() })?;
+        }
+        Ok(image)
+    }
+
+    /// Ends the machine that the image was checked in. Whether it is still there: the image is accepted by now.
+    async fn end(&self, record: &Record, machine: Option<verify::Machine<'_>>) -> Result<bool, BuildError> {
+        let Some(machine) = machine else { return Ok(false) };
+        let is_ended = guard::guarded(self, record, machine.end()).await;
+        // Whoever interrupts wants nothing to be left, and settling the build waits for the machine.
+        if self.request.cancel.is_cancelled() { Err(BuildError::Cancelled) } else { Ok(!is_ended) }
     }
 
     /// Whether what failed stays for a look.

@@ -56,7 +56,8 @@ pub struct AwsImageModel {
     pub imdsv2: Attr<String>,
     /// Whether `verify` runs in a machine that is launched from the finished image and terminated, rather than in the builder
     /// before the image is cleaned and made. When a check fails, the image is deleted, and nobody has seen it. Without checks
-    /// the image is known to boot and to let somebody in. Not with a bastion or Session Manager.
+    /// the image is known to boot and to let somebody in. Not with a bastion or Session Manager. Part of the content, as the
+    /// checks are: changed, it is another image.
     #[attr(optional, default = false)]
     pub verify_boot: Attr<bool>,
 
@@ -66,7 +67,8 @@ pub struct AwsImageModel {
     /// The builder's VPC; the default one when not set.
     #[attr(optional, validate = word)]
     pub vpc_id: Attr<String>,
-    /// The builder's subnet; one of the VPC's when not set.
+    /// The builder's subnet. When not set it is one of the VPC's where `associate_public_address` is set, and EC2's choice of
+    /// the default VPC's otherwise.
     #[attr(optional, validate = word)]
     pub subnet_id: Attr<String>,
     /// The builder's security groups. When there are none, one is made for the build, which lets `allowed_cidrs` reach SSH.
