@@ -85,6 +85,7 @@ impl BuildError {
             Self::Refused { attribute, problem } => BackendError::Refused { attribute, problem },
             other => BackendError::Build {
                 source: Box::new(other),
+                attribute: None,
                 log: log.path().to_owned(),
                 tail: log.tail(TAIL),
             },
