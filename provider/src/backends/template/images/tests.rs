@@ -1,0 +1,105 @@
+use std::collections::BTreeSet;
+use std::sync::Mutex;
+
+use serde_json::json;
+
+use super::*;
+use crate::domain::Keeper;
+use crate::process::Runner;
+
+/// Looks after what a cloud has, which is in an account that credentials may or may not be of.
+#[derive(Debug, Default)]
+struct Cloud {
+    has: Mutex<BTreeSet<String>>,
+    is_other_account: Mutex<bool>,
+}
+
+#[async_trait]
+impl Keeper for Cloud {
+    fn keeps(&self, made: &Made) -> bool {
+        made.builder_id == "cloud"
+    }
+
+    async fn look(&self, made: &Made) -> Result<Option<Seen>, BackendError> {
+        let is_seen = !*self.is_other_account.lock().unwrap() && self.has.lock().unwrap().contains(&made.id);
+        Ok(is_seen.then(Seen::default))
+    }
+
+    async fn delete(&self, made: &Made, _: &CancellationToken) -> Result<Vec<String>, BackendError> {
+        self.has.lock().unwrap().remove(&made.id);
+        Ok(Vec::new())
+    }
+}
+
+/// An image in a cloud, and the record of it with two claims.
+struct Case {
+    _dir: tempfile::TempDir,
+    cloud: Arc<Cloud>,
+    templates: Arc<Templates>,
+    record: Record,
+}
+
+impl Case {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let cloud = Arc::new(Cloud::default());
+        cloud.has.lock().unwrap().insert("ami-1".into());
+        let templates = Templates {
+            data_dir: dir.path().to_owned(),
+            cache_dir: dir.path().join("cache"),
+            runner: Runner::this_binary().unwrap(),
+            packer: crate::packer::Settings::default(),
+            keepers: vec![Arc::clone(&cloud) as Arc<dyn Keeper>],
+        };
+        let record = Record {
+            id: Uuid::new_v4(),
+            name: "web-1".into(),
+            key: CacheKey::try_from("a".repeat(63)).unwrap(),
+            made: vec![Made { managed: true, ..made("cloud", "ami-1") }],
+            created_at: Utc::now(),
+            build_seconds: 1,
+            log_path: "/l".into(),
+            holders: [Holder::random(), Holder::random()].into(),
+            inputs: json!({}),
+        };
+        templates.records().put(&record).unwrap();
+        Self { _dir: dir, cloud, templates: Arc::new(templates), record }
+    }
+
+    fn id(&self) -> String {
+        self.record.id.to_string()
+    }
+
+    /// As a resource with this state sees them.
+    fn images(&self) -> TemplateImages {
+        let Record { name, made, .. } = self.record.clone();
+        self.templates.images(Some(Known { id: self.id(), name, made, created_at: None }))
+    }
+
+    async fn release(&self, holder: Option<&Holder>) -> Released {
+        let never = CancellationToken::new();
+        self.images().release(&self.id(), holder, false, &Copies::new(), &never).await.unwrap()
+    }
+
+    fn is_there(&self) -> bool {
+        self.cloud.has.lock().unwrap().contains("ami-1")
+    }
+}
+
+fn made(builder_id: &str, id: &str) -> Made {
+    Made { builder_id: builder_id.into(), id: id.into(), ..Made::default() }
+}
+
+#[tokio::test]
+async fn a_refresh_that_sees_nothing_leaves_the_claims_of_others() {
+    let case = Case::new();
+    *case.cloud.is_other_account.lock().unwrap() = true;
+    assert!(case.images().get(&case.id()).await.unwrap_err().is_not_found());
+    assert_eq!(case.images().list().await.unwrap(), []);
+    *case.cloud.is_other_account.lock().unwrap() = false;
+    let holders: Vec<&Holder> = case.record.holders.iter().collect();
+    assert_eq!(case.release(Some(holders[0])).await, Released::Held { others: 1 });
+    assert!(case.is_there());
+    assert_eq!(case.release(Some(holders[1])).await, Released::Deleted { left: Vec::new() });
+    assert!(!case.is_there() && case.templates.records().all().unwrap().is_empty());
+}
