@@ -33,6 +33,8 @@ pub struct Known {
     pub made: Vec<Made>,
     /// When it was finished.
     pub created_at: Option<DateTime<Utc>>,
+    /// Whether the resource has built it, and not taken somebody else's.
+    pub is_own: bool,
 }
 
 /// Images of templates.
@@ -98,6 +100,13 @@ impl TemplateImages {
         // From here on nobody finds an image that is half gone.
         records.remove(record.id).map_err(|error| unwritable(id, error))?;
         Ok(Ok(Some(record)))
+    }
+
+    /// Leaves an image that somebody else has built. Without its record nobody knows who still needs it.
+    async fn let_go(&self, id: &str) -> Result<Released, BackendError> {
+        let made = self.known(id).map(|known| known.made.clone()).unwrap_or_default();
+        let there = self.templates.look(&made).await?;
+        Ok(Released::LetGo { what: there.iter().map(|(one, _)| told(one)).collect() })
     }
 
     async fn found(&self, key: &CacheKey) -> Result<Vec<Image>, BackendError> {
@@ -174,6 +183,7 @@ impl ImageBackend for TemplateImages {
         let record = match self.take_back(id, holder, retain).await? {
             _ if retain => return Ok(Released::Retained),
             Err(others) => return Ok(Released::Held { others }),
+            Ok(None) if self.known(id).is_some_and(|known| !known.is_own) => return self.let_go(id).await,
             Ok(record) => record,
         };
         let mut made = self.known(id).map(|known| known.made.clone()).unwrap_or_default();

@@ -297,6 +297,16 @@ impl Resource for ImageResource {
                 }
                 Ok(())
             }
+            Ok(Released::LetGo { what }) => {
+                if !what.is_empty() {
+                    let text = format!(
+                        "Image {id} was built by another configuration, and this computer has no record of who else uses it. Nothing is deleted. There is:\n{}",
+                        what.join("\n")
+                    );
+                    diags.push(Diagnostic::warning("Image left as it is", text));
+                }
+                Ok(())
+            }
             Ok(Released::Retained) => Ok(()),
             Err(failure) if failure.error.is_not_found() => Ok(()),
             Err(failure) => Err(failure.diagnostic("Image not deleted", "delete").into()),

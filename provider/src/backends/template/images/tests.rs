@@ -70,15 +70,15 @@ impl Case {
         self.record.id.to_string()
     }
 
-    /// As a resource with this state sees them.
-    fn images(&self) -> TemplateImages {
+    /// As a resource sees them that has built the image, or taken it as it was.
+    fn images(&self, is_own: bool) -> TemplateImages {
         let Record { name, made, .. } = self.record.clone();
-        self.templates.images(Some(Known { id: self.id(), name, made, created_at: None }))
+        self.templates.images(Some(Known { id: self.id(), name, made, created_at: None, is_own }))
     }
 
-    async fn release(&self, holder: Option<&Holder>) -> Released {
+    async fn release(&self, holder: Option<&Holder>, is_own: bool) -> Released {
         let never = CancellationToken::new();
-        self.images().release(&self.id(), holder, false, &Copies::new(), &never).await.unwrap()
+        self.images(is_own).release(&self.id(), holder, false, &Copies::new(), &never).await.unwrap()
     }
 
     fn is_there(&self) -> bool {
@@ -94,12 +94,25 @@ fn made(builder_id: &str, id: &str) -> Made {
 async fn a_refresh_that_sees_nothing_leaves_the_claims_of_others() {
     let case = Case::new();
     *case.cloud.is_other_account.lock().unwrap() = true;
-    assert!(case.images().get(&case.id()).await.unwrap_err().is_not_found());
-    assert_eq!(case.images().list().await.unwrap(), []);
+    assert!(case.images(true).get(&case.id()).await.unwrap_err().is_not_found());
+    assert_eq!(case.images(true).list().await.unwrap(), []);
     *case.cloud.is_other_account.lock().unwrap() = false;
     let holders: Vec<&Holder> = case.record.holders.iter().collect();
-    assert_eq!(case.release(Some(holders[0])).await, Released::Held { others: 1 });
+    assert_eq!(case.release(Some(holders[0]), true).await, Released::Held { others: 1 });
     assert!(case.is_there());
-    assert_eq!(case.release(Some(holders[1])).await, Released::Deleted { left: Vec::new() });
+    assert_eq!(case.release(Some(holders[1]), false).await, Released::Deleted { left: Vec::new() });
     assert!(!case.is_there() && case.templates.records().all().unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn without_a_record_only_whoever_built_an_image_deletes_it() {
+    let case = Case::new();
+    let holder = case.record.holders.first();
+    case.templates.records().remove(case.record.id).unwrap();
+    let left = Released::LetGo { what: vec!["ami-1 (cloud)".into()] };
+    assert_eq!(case.release(holder, false).await, left);
+    assert!(case.is_there());
+    assert_eq!(case.release(holder, true).await, Released::Deleted { left: Vec::new() });
+    assert!(!case.is_there());
+    assert_eq!(case.release(holder, false).await, Released::LetGo { what: Vec::new() });
 }
