@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
 
-use super::leaf::{Leaf, Piece};
+use super::leaf::{Leaf, Piece, called};
 use super::{Content, Syntax, Variable, hcl};
 
 /// Reads a template of the older language.
@@ -108,8 +108,10 @@ fn leaves(key: &str, value: &Value, pieces: &dyn Fn(&str) -> Vec<Piece>, out: &m
         Value::String(text) => out.push(Leaf { key: key.to_owned(), pieces: pieces(text) }),
         Value::Array(items) => items.iter().for_each(|item| leaves(key, item, pieces, out)),
         Value::Object(entries) => {
+            // By its type in the older language, below its type in HCL2.
+            let owner = entries.get("type").and_then(Value::as_str).unwrap_or(key);
             let entries: BTreeMap<_, _> = entries.iter().collect();
-            entries.into_iter().for_each(|(name, value)| leaves(name, value, pieces, out));
+            entries.into_iter().for_each(|(name, value)| leaves(called(owner, name), value, pieces, out));
         }
         _ => {}
     }

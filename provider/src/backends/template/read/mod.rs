@@ -18,8 +18,8 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use super::{Mistake, TemplateSpec};
-pub(super) use leaf::Leaf;
-pub(super) use scope::{Resolved, Scope};
+pub(super) use leaf::{ARTIFICE_FILES, Leaf};
+pub(super) use scope::{GLOB, Resolved, Scope};
 
 /// The longest file that is read: templates have kilobytes.
 const LONGEST: u64 = 4 << 20;
