@@ -298,7 +298,8 @@ impl Hashing {
         Ok(hex::encode(hasher.finish()))
     }
 
-    /// A file's content and permission bits; a folder's names and what they name. A pipe or a socket is nothing to be read.
+    /// A file's content and whether it may be run, which is what Git keeps: the rest of a mode is of the computer that it
+    /// was checked out on. A folder's names and what they name. A pipe or a socket is nothing to be read.
     fn add(&mut self, hasher: &mut Context, path: &Path) -> io::Result<()> {
         let meta = fs::symlink_metadata(path)?;
         self.left_files = self.left_files.checked_sub(1).ok_or_else(too_much)?;
@@ -311,7 +312,6 @@ impl Hashing {
             field(fs::read_link(path)?.as_os_str().as_bytes());
             return Ok(());
         }
-        field(format!("{:o}", meta.permissions().mode() & 0o7777).as_bytes());
         if meta.is_dir() {
             field(b"folder");
             let mut names =
@@ -325,7 +325,8 @@ impl Hashing {
             hasher.update(&u64::MAX.to_le_bytes());
         } else if meta.is_file() {
             self.left_bytes = self.left_bytes.checked_sub(meta.len()).ok_or_else(too_much)?;
-            field(b"file");
+            let can_run = meta.permissions().mode() & 0o111 != 0;
+            field(if can_run { b"program" } else { b"file" });
             hasher.update(file_digest(path)?.as_ref());
         } else {
             field(b"other");

@@ -83,9 +83,15 @@ fn what_a_template_names_counts_and_nothing_else() {
         }
         assert_eq!(key(&spec), before, "{name}");
     }
-    let script = dir.path().join("scripts/web.sh");
-    fs::set_permissions(&script, fs::Permissions::from_mode(0o700)).unwrap();
-    assert_ne!(key(&spec), before, "a file's mode");
+    for (name, mode, counts) in [
+        ("scripts/web.sh", 0o664, false),
+        ("files", 0o775, false),
+        ("files/a", 0o600, false),
+        ("scripts/web.sh", 0o755, true),
+    ] {
+        fs::set_permissions(dir.path().join(name), fs::Permissions::from_mode(mode)).unwrap();
+        assert_eq!(key(&spec) != before, counts, "the mode of {name}");
+    }
 }
 
 #[test]
