@@ -12,8 +12,13 @@ pub(super) fn template(text: &str) -> Result<Content, Syntax> {
     let mut content = Content::default();
     for (key, value) in object(text)? {
         if let ("variables", Value::Object(variables)) = (key.as_str(), &value) {
-            let all = variables.iter().map(|(name, value)| (name.clone(), variable(Some(value))));
-            content.variables.extend(all.map(|(name, it)| (name, Variable { is_text: true, ..it })));
+            // The only language in which null is no default.
+            let older = |value: &Value| Variable {
+                is_text: true,
+                is_required: value.is_null(),
+                ..variable(Some(value))
+            };
+            content.variables.extend(variables.iter().map(|(name, value)| (name.clone(), older(value))));
         }
         leaves(&key, &value, &literal, &mut content.leaves);
     }
@@ -89,7 +94,7 @@ fn declared(body: &Map<String, Value>) -> Variable {
 fn variable(default: Option<&Value>) -> Variable {
     Variable {
         is_text: !matches!(default, Some(Value::Array(_) | Value::Object(_))),
-        is_required: default.is_none_or(Value::is_null),
+        is_required: default.is_none(),
         default: default.and_then(plain),
     }
 }
