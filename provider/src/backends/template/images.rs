@@ -35,6 +35,8 @@ pub struct Known {
     pub created_at: Option<DateTime<Utc>>,
     /// Whether the resource has built it, and not taken somebody else's.
     pub is_own: bool,
+    /// Whether its files are on another computer, where nobody here sees them.
+    pub are_files_elsewhere: bool,
 }
 
 /// Images of templates.
@@ -55,6 +57,23 @@ impl TemplateImages {
 
     fn record(&self, id: &str) -> Result<Option<Record>, BackendError> {
         self.templates.records().get(id).map_err(|error| unreadable(id, error))
+    }
+
+    fn is_elsewhere(&self, id: &str, one: &Made) -> bool {
+        one.managed && !one.files.is_empty() && self.known(id).is_some_and(|known| known.are_files_elsewhere)
+    }
+
+    /// What is there of an image. Files that are elsewhere count as there.
+    async fn look(&self, id: &str, made: &[Made]) -> Result<Vec<(Made, Seen)>, BackendError> {
+        let mut there = Vec::new();
+        for one in made {
+            if self.is_elsewhere(id, one) {
+                there.push((one.clone(), Seen::default()));
+            } else {
+                there.extend(self.templates.look(std::slice::from_ref(one)).await?);
+            }
+        }
+        Ok(there)
     }
 
     /// Changes a record, or does nothing where there is none.
@@ -105,7 +124,7 @@ impl TemplateImages {
     /// Leaves an image that somebody else has built. Without its record nobody knows who still needs it.
     async fn let_go(&self, id: &str) -> Result<Released, BackendError> {
         let made = self.known(id).map(|known| known.made.clone()).unwrap_or_default();
-        let there = self.templates.look(&made).await?;
+        let there = self.look(id, &made).await?;
         Ok(Released::LetGo { what: there.iter().map(|(one, _)| told(one)).collect() })
     }
 
@@ -135,7 +154,7 @@ impl ImageBackend for TemplateImages {
         let Some(made) = known.or_else(|| record.as_ref().map(|record| record.made.clone())) else {
             return Err(not_found(id));
         };
-        let there = self.templates.look(&made).await?;
+        let there = self.look(id, &made).await?;
         if there.is_empty() {
             // With other credentials, or a disk that is not mounted, it only seems so: the record has others' claims.
             return Err(not_found(id));
@@ -190,11 +209,14 @@ impl ImageBackend for TemplateImages {
         let recorded = record.iter().flat_map(|record| &record.made);
         let missing: Vec<Made> = recorded.filter(|one| !made.contains(one)).cloned().collect();
         made.extend(missing);
+        let (elsewhere, made): (Vec<Made>, Vec<Made>) =
+            made.into_iter().partition(|one| self.is_elsewhere(id, one));
         let deleted = self.templates.delete(id.parse().unwrap_or(Uuid::nil()), &made, cancel).await;
         if let (Err(_), Some(record)) = (&deleted, &record) {
             self.templates.records().put(record).map_err(|error| unwritable(id, error))?;
         }
-        Ok(Released::Deleted { left: deleted? })
+        let elsewhere = elsewhere.iter().map(|one| format!("{}: it is on another computer", told(one)));
+        Ok(Released::Deleted { left: deleted?.into_iter().chain(elsewhere).collect() })
     }
 
     async fn relabel(&self, _id: &str, _change: &LabelChange) -> Result<(), BackendError> {

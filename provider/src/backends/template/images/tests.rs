@@ -70,10 +70,15 @@ impl Case {
         self.record.id.to_string()
     }
 
+    fn known(&self) -> Known {
+        let Record { name, made, .. } = self.record.clone();
+        let (is_own, are_files_elsewhere) = (true, false);
+        Known { id: self.id(), name, made, created_at: None, is_own, are_files_elsewhere }
+    }
+
     /// As a resource sees them that has built the image, or taken it as it was.
     fn images(&self, is_own: bool) -> TemplateImages {
-        let Record { name, made, .. } = self.record.clone();
-        self.templates.images(Some(Known { id: self.id(), name, made, created_at: None, is_own }))
+        self.templates.images(Some(Known { is_own, ..self.known() }))
     }
 
     async fn release(&self, holder: Option<&Holder>, is_own: bool) -> Released {
@@ -115,4 +120,27 @@ async fn without_a_record_only_whoever_built_an_image_deletes_it() {
     assert_eq!(case.release(holder, true).await, Released::Deleted { left: Vec::new() });
     assert!(!case.is_there());
     assert_eq!(case.release(holder, false).await, Released::LetGo { what: Vec::new() });
+}
+
+#[tokio::test]
+async fn files_on_another_computer_are_neither_missed_nor_deleted_here() {
+    let case = Case::new();
+    case.templates.records().remove(case.record.id).unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let of = |name: &str| Made {
+        files: vec![dir.path().join(name)],
+        managed: true,
+        ..made("packer.file", "File")
+    };
+    // Another build of the same template has made one of that name here.
+    std::fs::write(dir.path().join("same"), "").unwrap();
+    let all = [case.record.made.clone(), vec![of("same"), of("gone")]].concat();
+    let known = Known { made: all.clone(), are_files_elsewhere: true, ..case.known() };
+    let images = case.templates.images(Some(known));
+    assert_eq!(images.get(&case.id()).await.unwrap().made, all);
+    let never = CancellationToken::new();
+    let released = images.release(&case.id(), None, false, &Copies::new(), &never).await.unwrap();
+    let Released::Deleted { left } = released else { panic!("{released:?}") };
+    assert!(left.len() == 2 && left.iter().all(|it| it.contains("another computer")), "{left:?}");
+    assert!(!case.is_there() && dir.path().join("same").exists());
 }
