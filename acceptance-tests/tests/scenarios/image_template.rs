@@ -106,6 +106,42 @@ fn a_newer_packer_builds_the_same() -> Result<()> {
     host.inventory()?.ensure_empty()
 }
 
+/// Writes into a folder that it names, and that is not there before.
+const INTO_A_FOLDER: &str = r#"
+variable "sums" {
+  default = "sums"
+}
+locals {
+  out = "${path.root}/out"
+}
+source "file" "it" {
+  content = "\\033[1m${join("", ["((", "[["])}\n"
+  target  = "${local.out}/it.txt"
+}
+build {
+  sources = ["source.file.it"]
+  post-processors {
+    post-processor "checksum" {
+      checksum_types = ["sha256"]
+      output         = "${var.sums}/{{.BuildName}}.{{.ChecksumType}}"
+    }
+  }
+}
+"#;
+
+#[test]
+fn a_folder_that_a_template_writes_into_does_not_replace_its_image() -> Result<()> {
+    let host = Host::new()?;
+    let workspace = with_template(&host, INTO_A_FOLDER)?;
+    workspace.apply()?;
+    for file in ["out/it.txt", "sums/it.sha256"] {
+        ensure!(workspace.path().join(file).exists(), "no {file}: {}", log(&host));
+    }
+    workspace.converged()?;
+    workspace.destroy()?;
+    host.inventory()?.ensure_empty()
+}
+
 /// One build of two fails after the other has made something.
 const HALF: &str = r#"
 source "file" "good" {
@@ -328,7 +364,10 @@ fn amis_of_a_template_are_looked_after() -> Result<()> {
     assert_eq!(more(&moto)?["images"].len(), 1);
     workspace.destroy()?;
     ensure!(more(&moto)?.is_empty(), "left: {:?}", more(&moto)?);
-    host.inventory()?.ensure_empty()
+    // With other credentials an image only seems to be gone: what is known of the first one stays.
+    let left = host.inventory()?.files;
+    ensure!(left.len() == 1 && left[0].starts_with("templates"), "left: {left:?}");
+    Ok(())
 }
 
 #[test]

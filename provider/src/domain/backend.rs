@@ -61,6 +61,11 @@ pub enum Released {
     },
     /// It was asked to stay.
     Retained,
+    /// Somebody else made it, and nobody here knows who still needs it: it stays.
+    LetGo {
+        /// What there is of it.
+        what: Vec<String>,
+    },
 }
 
 /// Why a backend could not do what was asked. The first line for people is `Display`; the causes follow

@@ -9,6 +9,9 @@ use std::path::{Path, PathBuf};
 use super::Packer;
 use crate::process::Command;
 
+/// Names the folder of what Packer downloads. Where a caller does not say, it is below the temporary one.
+pub const CACHE_DIR: &str = "PACKER_CACHE_DIR";
+
 /// What one call works with.
 #[derive(Debug, Clone, Copy)]
 pub struct Call<'a> {
@@ -89,7 +92,8 @@ fn base(packer: &Packer, call: &Call<'_>) -> Command {
     // Packer leaves scripts with everything in them in its temporary folder when it is interrupted. Its plugins' sockets
     // are there, too, whose paths have 108 bytes: so it is named from where Packer runs.
     let tmp = call.tmp.strip_prefix(call.cwd).unwrap_or(call.tmp);
-    command.env("TMPDIR", tmp).env("PACKER_CACHE_DIR", call.tmp.join("cache"))
+    command.env.entry(CACHE_DIR.into()).or_insert_with(|| call.tmp.join("cache").into());
+    command.env("TMPDIR", tmp)
 }
 
 /// No colours, and no call home.
@@ -99,6 +103,8 @@ fn quiet(command: Command) -> Command {
 
 #[cfg(test)]
 mod tests {
+    use std::ffi::OsStr;
+
     use super::*;
     use crate::packer::Version;
 
@@ -144,6 +150,9 @@ mod tests {
                 },
             ),
         ];
+        let cached = Packer { env: [(CACHE_DIR.into(), "/isos".into())].into(), ..packer.clone() };
+        let cached = validate(&cached, &call);
+        assert_eq!(cached.env.get(OsStr::new(CACHE_DIR)), Some(&OsString::from("/isos")));
         insta::assert_snapshot!(all.iter().map(render).collect::<Vec<_>>().join("\n"));
     }
 }

@@ -183,7 +183,7 @@ impl Build<'_> {
         DirBuilder::new().mode(0o700).create(&self.tmp).map_err(BuildError::io("create", &self.tmp))?;
         let written = values::write(self.spec, &inputs.template, &folder.template());
         let var_files = written.map_err(|(path, error)| BuildError::io("write", &path)(error))?;
-        packer.env.extend(environment::handed_on());
+        packer.env.extend(environment::of_packer(&self.templates.cache_dir));
         let env = environment::handed_on();
         let job = Job {
             folder: &folder,

@@ -3,8 +3,10 @@
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
+use std::path::{Path, PathBuf};
 
-use crate::process::Secret;
+use crate::packer::command::CACHE_DIR;
+use crate::process::{Secret, private};
 
 /// Names begin so. `PKR_VAR_…` is not among them: values are said in the configuration, and count for the key.
 const PREFIXES: [&str; 23] = [
@@ -40,6 +42,23 @@ pub(super) fn handed_on() -> BTreeMap<OsString, OsString> {
     std::env::vars_os().filter(|(name, _)| is_handed_on(name)).collect()
 }
 
+/// All that Packer is given: the variables, and where it keeps what it downloads, which is large and the same for the next
+/// build. Packer locks it.
+pub(super) fn of_packer(cache_dir: &Path) -> BTreeMap<OsString, OsString> {
+    let mut all = handed_on();
+    let cache = cache(std::env::var_os(CACHE_DIR), cache_dir);
+    // Packer says what is wrong with it where it is needed.
+    let _ = private::create_dir(&cache);
+    all.insert(CACHE_DIR.into(), cache.into());
+    all
+}
+
+/// Where the user says, or in a folder of ours.
+fn cache(users: Option<OsString>, ours: &Path) -> PathBuf {
+    let users = users.filter(|path| !path.is_empty()).and_then(|path| std::path::absolute(path).ok());
+    users.unwrap_or_else(|| ours.join("packer"))
+}
+
 /// Those of them that must not be told.
 pub(super) fn secrets(all: &BTreeMap<OsString, OsString>) -> Vec<Secret> {
     let is_secret =
@@ -72,6 +91,20 @@ mod tests {
             assert_eq!(is_handed_on(OsStr::new(name)), expected, "{name}");
             let all = BTreeMap::from([(name.into(), "x".into())]);
             assert_eq!(secrets(&all).len(), usize::from(secret), "{name}");
+        }
+    }
+
+    #[test]
+    fn downloads_are_kept_where_the_user_says() {
+        let ours = Path::new("/cache");
+        let here = std::env::current_dir().unwrap();
+        for (users, expected) in [
+            (None, ours.join("packer")),
+            (Some(""), ours.join("packer")),
+            (Some("/isos"), "/isos".into()),
+            (Some("isos"), here.join("isos")),
+        ] {
+            assert_eq!(cache(users.map(Into::into), ours), expected);
         }
     }
 }

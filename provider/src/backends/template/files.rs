@@ -50,11 +50,24 @@ impl Keeper for Files {
     }
 
     async fn delete(&self, made: &Made, _: &CancellationToken) -> Result<Vec<String>, BackendError> {
+        let (mut folders, mut left) = (Vec::new(), Vec::new());
         for path in &made.files {
+            if fs::symlink_metadata(path).is_ok_and(|meta| meta.is_dir()) {
+                folders.push(path);
+                continue;
+            }
             match fs::remove_file(path) {
                 Err(error) if !is_gone(&error) => {
                     return Err(BackendError::failed(format!("deleting {}", path.display()), error));
                 }
+                _ => {}
+            }
+        }
+        // Those in others first.
+        folders.sort_by_key(|path| std::cmp::Reverse(path.components().count()));
+        for folder in folders {
+            match fs::remove_dir(folder) {
+                Err(error) if !is_gone(&error) => left.push(format!("{}: {error}", folder.display())),
                 _ => {}
             }
         }
@@ -64,7 +77,7 @@ impl Keeper for Files {
                 let _ = fs::remove_dir(folder);
             }
         }
-        Ok(Vec::new())
+        Ok(left)
     }
 }
 
@@ -103,5 +116,29 @@ mod tests {
             let _ = fs::remove_dir(dir.path().join("out"));
         }
         assert!(!Files.keeps(&Made { builder_id: "packer.googlecompute".into(), ..Made::default() }));
+    }
+
+    /// What artifice names may be folders.
+    #[tokio::test]
+    async fn a_folder_goes_when_nothing_else_is_in_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let out = dir.path().join("out");
+        let never = CancellationToken::new();
+        fs::create_dir_all(out.join("deep")).unwrap();
+        fs::create_dir(out.join("others")).unwrap();
+        for name in ["a", "deep/b", "others/c"] {
+            fs::write(out.join(name), "x").unwrap();
+        }
+        std::os::unix::fs::symlink("others", out.join("link")).unwrap();
+        let builder_id = "packer.post-processor.artifice".to_owned();
+        let files = ["", "a", "deep", "deep/b", "link"].map(|name| out.join(name)).to_vec();
+        let mut made = Made { builder_id, id: "all".into(), files, managed: true };
+        let left = Files.delete(&made, &never).await.unwrap();
+        assert!(left.len() == 1 && left[0].contains("not empty"), "{left:?}");
+        assert!(out.join("others/c").exists() && !out.join("deep").exists() && !out.join("link").exists());
+        made.files.push(out.join("others/c"));
+        made.files.push(out.join("others"));
+        assert_eq!(Files.delete(&made, &never).await.unwrap(), Vec::<String>::new());
+        assert!(!out.exists());
     }
 }

@@ -33,6 +33,10 @@ pub struct Known {
     pub made: Vec<Made>,
     /// When it was finished.
     pub created_at: Option<DateTime<Utc>>,
+    /// Whether the resource has built it, and not taken somebody else's.
+    pub is_own: bool,
+    /// Whether its files are on another computer, where nobody here sees them.
+    pub are_files_elsewhere: bool,
 }
 
 /// Images of templates.
@@ -53,6 +57,23 @@ impl TemplateImages {
 
     fn record(&self, id: &str) -> Result<Option<Record>, BackendError> {
         self.templates.records().get(id).map_err(|error| unreadable(id, error))
+    }
+
+    fn is_elsewhere(&self, id: &str, one: &Made) -> bool {
+        one.managed && !one.files.is_empty() && self.known(id).is_some_and(|known| known.are_files_elsewhere)
+    }
+
+    /// What is there of an image. Files that are elsewhere count as there.
+    async fn look(&self, id: &str, made: &[Made]) -> Result<Vec<(Made, Seen)>, BackendError> {
+        let mut there = Vec::new();
+        for one in made {
+            if self.is_elsewhere(id, one) {
+                there.push((one.clone(), Seen::default()));
+            } else {
+                there.extend(self.templates.look(std::slice::from_ref(one)).await?);
+            }
+        }
+        Ok(there)
     }
 
     /// Changes a record, or does nothing where there is none.
@@ -100,6 +121,13 @@ impl TemplateImages {
         Ok(Ok(Some(record)))
     }
 
+    /// Leaves an image that somebody else has built. Without its record nobody knows who still needs it.
+    async fn let_go(&self, id: &str) -> Result<Released, BackendError> {
+        let made = self.known(id).map(|known| known.made.clone()).unwrap_or_default();
+        let there = self.look(id, &made).await?;
+        Ok(Released::LetGo { what: there.iter().map(|(one, _)| told(one)).collect() })
+    }
+
     async fn found(&self, key: &CacheKey) -> Result<Vec<Image>, BackendError> {
         let all = self.templates.records().all();
         let all = all.map_err(|error| BackendError::failed("looking for the image", error))?;
@@ -126,12 +154,9 @@ impl ImageBackend for TemplateImages {
         let Some(made) = known.or_else(|| record.as_ref().map(|record| record.made.clone())) else {
             return Err(not_found(id));
         };
-        let there = self.templates.look(&made).await?;
+        let there = self.look(id, &made).await?;
         if there.is_empty() {
-            if let Some(record) = record {
-                let removed = self.templates.records().remove(record.id);
-                removed.map_err(|error| unwritable(id, error))?;
-            }
+            // With other credentials, or a disk that is not mounted, it only seems so: the record has others' claims.
             return Err(not_found(id));
         }
         Ok(match (record, self.known(id)) {
@@ -146,7 +171,9 @@ impl ImageBackend for TemplateImages {
         let mut images = Vec::new();
         for record in all {
             let there = self.templates.look(&record.made).await?;
-            images.push(of_record(record, &there));
+            if !there.is_empty() {
+                images.push(of_record(record, &there));
+            }
         }
         Ok(images)
     }
@@ -175,17 +202,21 @@ impl ImageBackend for TemplateImages {
         let record = match self.take_back(id, holder, retain).await? {
             _ if retain => return Ok(Released::Retained),
             Err(others) => return Ok(Released::Held { others }),
+            Ok(None) if self.known(id).is_some_and(|known| !known.is_own) => return self.let_go(id).await,
             Ok(record) => record,
         };
         let mut made = self.known(id).map(|known| known.made.clone()).unwrap_or_default();
         let recorded = record.iter().flat_map(|record| &record.made);
         let missing: Vec<Made> = recorded.filter(|one| !made.contains(one)).cloned().collect();
         made.extend(missing);
+        let (elsewhere, made): (Vec<Made>, Vec<Made>) =
+            made.into_iter().partition(|one| self.is_elsewhere(id, one));
         let deleted = self.templates.delete(id.parse().unwrap_or(Uuid::nil()), &made, cancel).await;
         if let (Err(_), Some(record)) = (&deleted, &record) {
             self.templates.records().put(record).map_err(|error| unwritable(id, error))?;
         }
-        Ok(Released::Deleted { left: deleted? })
+        let elsewhere = elsewhere.iter().map(|one| format!("{}: it is on another computer", told(one)));
+        Ok(Released::Deleted { left: deleted?.into_iter().chain(elsewhere).collect() })
     }
 
     async fn relabel(&self, _id: &str, _change: &LabelChange) -> Result<(), BackendError> {
@@ -258,3 +289,6 @@ fn unreadable(id: &str, error: io::Error) -> BackendError {
 fn unwritable(id: &str, error: io::Error) -> BackendError {
     BackendError::failed(format!("changing the record of image {id}"), error)
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,8 +3,8 @@
 //!
 //! A text counts as the name of a file or folder when there is one: from where Packer runs, or from the template's folder.
 //! `${path.root}`, `${path.cwd}`, `${var.…}`, `${local.…}`, `{{template_dir}}`, `{{pwd}}` and ``{{user `…`}}`` in it are
-//! replaced. What the template writes does not count, nor what is elsewhere on this computer: a path in an image looks
-//! the same as one here.
+//! replaced. What the template writes does not count, nor a folder that it writes into, which may not be there before the
+//! first build; nor what is elsewhere on this computer: a path in an image looks the same as one here.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -16,13 +16,21 @@ use std::path::{Component, Path, PathBuf};
 use aws_lc_rs::digest::{Context, SHA256, digest};
 use serde_json::{Value, json};
 
-use super::read::{Leaf, Resolved, Scope, Template};
+use super::read::{ARTIFICE_FILES, GLOB, Leaf, Resolved, Scope, Template};
 use super::{Mistake, TemplateSpec};
 use crate::domain::cache_key::file_digest;
 
 /// Attributes of builders and post-processors that name what is written on this computer.
-const OUTPUTS: [&str; 7] =
-    ["export_path", "output", "output_dir", "output_directory", "output_filename", "output_path", "target"];
+const OUTPUTS: [&str; 8] = [
+    ARTIFICE_FILES,
+    "export_path",
+    "output",
+    "output_dir",
+    "output_directory",
+    "output_filename",
+    "output_path",
+    "target",
+];
 /// Attributes that name something in the image.
 const ELSEWHERE: [&str; 4] = ["destination", "remote_folder", "remote_path", "vm_name"];
 /// Attributes that Packer itself checks against a digest beside them.
@@ -130,43 +138,82 @@ fn named_files(spec: &TemplateSpec, template: &Template) -> Result<BTreeMap<Stri
         locals: &template.content.locals,
     };
     let folders = [spec.directory.clone(), root];
-    let (outputs, names) = texts(spec, template, &scope);
-    // Where state, plugins and other people's files are, and what contains that.
-    let is_too_much = |path: &Path| folders.iter().any(|folder| folder.starts_with(path));
-    let written = outputs.iter().flat_map(|text| candidates(text, &folders));
-    let written: BTreeSet<PathBuf> = written.filter(|path| !is_too_much(path)).collect();
-    let mut hashing = Hashing { written: &written, left_bytes: MOST_BYTES, left_files: MOST_FILES };
+    let (outputs, others) = sorted(template);
+    let written = Written::of(&outputs, &scope, &folders);
+    let mut hashing = Hashing { left_bytes: MOST_BYTES, left_files: MOST_FILES };
     let mut found = BTreeMap::new();
-    for text in &names {
+    for text in &names(spec, template, others, &scope) {
         for path in candidates(text, &folders) {
-            let is_written = written.iter().any(|output| path.starts_with(output));
-            if is_written || is_too_much(&path) || !path.exists() || !is_meant(text, &path, &folders) {
+            if !is_meant(text, &path, &folders) {
                 continue;
             }
+            // What is not there counts no more than what is too much.
+            let Ok(real) = fs::canonicalize(&path) else { continue };
             let label = label(&path, &folders);
-            if found.contains_key(&label) {
+            if written.has(&real) || found.contains_key(&label) {
                 continue;
             }
-            let digest = hashing.digest(&path).map_err(|error| vec![unreadable(&path, &error)])?;
+            let digest = hashing.digest(&real).map_err(|error| vec![unreadable(&path, &error)])?;
             found.insert(label, digest);
         }
     }
     Ok(found)
 }
 
+/// What a template writes, links followed.
+struct Written {
+    /// Files and folders that it writes as a whole.
+    paths: BTreeSet<PathBuf>,
+    /// Folders that it writes into, and those that contain too much: where state, plugins and other people's files are.
+    around: BTreeSet<PathBuf>,
+}
+
+impl Written {
+    fn of(outputs: &[&Leaf], scope: &Scope<'_>, folders: &[PathBuf; 2]) -> Self {
+        let homes: BTreeSet<PathBuf> = folders.iter().map(|it| real(it)).collect();
+        let is_too_much = |path: &PathBuf| homes.iter().any(|home| home.starts_with(path));
+        let (mut paths, mut around) = (BTreeSet::new(), homes.clone());
+        for leaf in outputs {
+            match scope.resolve(leaf).filter(|it| !it.text.contains(GLOB)) {
+                Some(text) => paths.extend(candidates(&text, folders).iter().map(|it| real(it))),
+                None => around.extend(candidates(&scope.folder_of(leaf), folders).iter().map(|it| real(it))),
+            }
+        }
+        paths.retain(|path| !is_too_much(path));
+        Self { paths, around }
+    }
+
+    /// Whether a path is written, or is a folder into which something is.
+    fn has(&self, path: &Path) -> bool {
+        self.paths.iter().any(|it| path.starts_with(it) || it.starts_with(path))
+            || self.around.iter().any(|it| it.starts_with(path))
+    }
+}
+
+/// The path with links followed, as far as it is there.
+fn real(path: &Path) -> PathBuf {
+    for above in path.ancestors() {
+        if let (Ok(real), Ok(rest)) = (fs::canonicalize(above), path.strip_prefix(above)) {
+            // Joining nothing would end it with a slash.
+            return if rest.as_os_str().is_empty() { real } else { real.join(rest) };
+        }
+    }
+    path.to_owned()
+}
+
 /// Texts that say where something is written, and the others.
-fn texts(spec: &TemplateSpec, template: &Template, scope: &Scope<'_>) -> (Vec<Resolved>, Vec<Resolved>) {
-    let leaves = template.content.leaves.iter();
-    let (outputs, others): (Vec<&Leaf>, Vec<&Leaf>) =
-        leaves.partition(|leaf| OUTPUTS.contains(&leaf.key.as_str()));
-    let outputs = outputs.into_iter().filter_map(|leaf| scope.resolve(leaf)).collect();
+fn sorted(template: &Template) -> (Vec<&Leaf>, Vec<&Leaf>) {
+    template.content.leaves.iter().partition(|leaf| OUTPUTS.contains(&leaf.key.as_str()))
+}
+
+/// Texts that may name something that is read.
+fn names(spec: &TemplateSpec, template: &Template, others: Vec<&Leaf>, scope: &Scope<'_>) -> Vec<Resolved> {
     let counts = |leaf: &&Leaf| !CHECKED.iter().chain(&ELSEWHERE).any(|key| *key == leaf.key);
     let others = others.into_iter().filter(counts);
     let others = others.chain(&template.value_leaves).filter_map(|leaf| scope.resolve(leaf));
     // A value of the configuration that names a file here is meant so, wherever that is.
     let value = |text: &String| Resolved { text: text.clone(), anchored: Path::new(text).is_file() };
-    let values = spec.variables.values().map(value);
-    (outputs, others.chain(values).collect())
+    others.chain(spec.variables.values().map(value)).collect()
 }
 
 /// Variables whose value is known text: the configuration's, those of files, defaults.
@@ -238,25 +285,22 @@ fn unreadable(path: &Path, error: &io::Error) -> Mistake {
 }
 
 /// Reads files and folders, within bounds.
-struct Hashing<'a> {
-    written: &'a BTreeSet<PathBuf>,
+struct Hashing {
     left_bytes: u64,
     left_files: usize,
 }
 
-impl Hashing<'_> {
+impl Hashing {
+    /// What the template names may be a link, which was followed; links below it count as links.
     fn digest(&mut self, path: &Path) -> io::Result<String> {
         let mut hasher = Context::new(&SHA256);
-        // What the template names may be a link; links below it count as links.
-        self.add(&mut hasher, &fs::canonicalize(path)?)?;
+        self.add(&mut hasher, path)?;
         Ok(hex::encode(hasher.finish()))
     }
 
-    /// A file's content and permission bits; a folder's names and what they name. A pipe or a socket is nothing to be read.
+    /// A file's content and whether it may be run, which is what Git keeps: the rest of a mode is of the computer that it
+    /// was checked out on. A folder's names and what they name. A pipe or a socket is nothing to be read.
     fn add(&mut self, hasher: &mut Context, path: &Path) -> io::Result<()> {
-        if self.written.contains(path) {
-            return Ok(());
-        }
         let meta = fs::symlink_metadata(path)?;
         self.left_files = self.left_files.checked_sub(1).ok_or_else(too_much)?;
         let mut field = |bytes: &[u8]| {
@@ -268,7 +312,6 @@ impl Hashing<'_> {
             field(fs::read_link(path)?.as_os_str().as_bytes());
             return Ok(());
         }
-        field(format!("{:o}", meta.permissions().mode() & 0o7777).as_bytes());
         if meta.is_dir() {
             field(b"folder");
             let mut names =
@@ -282,7 +325,8 @@ impl Hashing<'_> {
             hasher.update(&u64::MAX.to_le_bytes());
         } else if meta.is_file() {
             self.left_bytes = self.left_bytes.checked_sub(meta.len()).ok_or_else(too_much)?;
-            field(b"file");
+            let can_run = meta.permissions().mode() & 0o111 != 0;
+            field(if can_run { b"program" } else { b"file" });
             hasher.update(file_digest(path)?.as_ref());
         } else {
             field(b"other");

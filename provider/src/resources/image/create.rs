@@ -12,7 +12,8 @@ use super::private::Private;
 use super::undistributed;
 use crate::backends::{Backends, qemu, template};
 use crate::domain::{
-    BackendError, BuildRequest, Built, Copies, Distribution, Holder, Image, ImageBackend, LabelChange, Labels,
+    BackendError, BuildRequest, Built, Copies, Distribution, Holder, Image, ImageBackend, LabelChange,
+    Labels, Made,
 };
 use crate::resources::{deadline, diagnose, inputs};
 
@@ -251,16 +252,18 @@ impl Create<'_> {
         if private.adopted {
             model.cache_key = Attr::Null;
         }
-        let is_local = match self.place.cloud {
-            qemu::CLOUD => true,
-            template::CLOUD => image.made.iter().any(|made| !made.files.is_empty()),
-            _ => false,
+        let files = match self.place.cloud {
+            qemu::CLOUD => Files::All,
+            template::CLOUD => Files::among(&image.made),
+            _ => Files::None,
         };
-        let store = is_local.then(|| self.backends.local.store.ensure_id()).transpose();
-        model.store_id = store.as_ref().ok().cloned().flatten().into();
+        let store = (files != Files::None).then(|| self.backends.local.store.ensure_id()).transpose();
+        let id = store.as_ref().ok().cloned().flatten();
+        let (store_id, files_store) = if files == Files::All { (id, None) } else { (None, id) };
+        model.store_id = store_id.into();
         let sha256 = image.disk.as_ref().map(|disk| disk.sha256.clone());
         let made = (self.place.cloud == template::CLOUD).then_some(image.made.len());
-        state.set_private(Private { sha256, made, ..private.clone() }.write());
+        state.set_private(Private { sha256, made, files_store, ..private.clone() }.write());
         state.set(model);
         store
             .map(drop)
@@ -268,8 +271,54 @@ impl Create<'_> {
     }
 }
 
+/// How much of an image is on this computer alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Files {
+    None,
+    /// The rest can be reached from elsewhere.
+    Some,
+    All,
+}
+
+impl Files {
+    /// Of what is looked after.
+    fn among(made: &[Made]) -> Self {
+        let are_files = || made.iter().filter(|one| one.managed).map(|one| !one.files.is_empty());
+        match (are_files().any(|it| it), are_files().all(|it| it)) {
+            (false, _) => Self::None,
+            (true, false) => Self::Some,
+            (true, true) => Self::All,
+        }
+    }
+}
+
 /// Puts this resource's labels on an image that it shares.
 async fn label(images: &dyn ImageBackend, id: &str, labels: &Labels) -> Result<(), BackendError> {
     let change = LabelChange::between(&Labels::default(), labels);
     if change.is_empty() { Ok(()) } else { images.relabel(id, &change).await }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_an_image_of_nothing_but_files_is_out_of_reach_elsewhere() {
+        let one = |files: &[&str], managed| Made {
+            files: files.iter().map(Into::into).collect(),
+            managed,
+            ..Made::default()
+        };
+        let (ami, disk, unknown) = (one(&[], true), one(&["/a"], true), one(&["/b"], false));
+        for (made, expected) in [
+            (vec![ami.clone()], Files::None),
+            (vec![disk.clone()], Files::All),
+            (vec![disk.clone(), unknown.clone()], Files::All),
+            (vec![ami.clone(), disk], Files::Some),
+            (vec![ami, unknown.clone()], Files::None),
+            (vec![unknown], Files::None),
+        ] {
+            assert_eq!(Files::among(&made), expected, "{made:?}");
+        }
+    }
 }

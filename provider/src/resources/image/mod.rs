@@ -24,7 +24,8 @@ use tfplugin::{
 
 use super::inputs::{self, restore};
 use super::{deadline, diagnose};
-use crate::backends::{Backends, ImportId, qemu, template};
+use crate::backends::template::{self, Known};
+use crate::backends::{Backends, ImportId, qemu};
 use crate::domain::{BackendError, Image, ImageBackend, LabelChange, Released, Undistributed};
 use crate::provider::Configured;
 
@@ -65,10 +66,18 @@ impl ImageResource {
         Self { provider, seen: Seen::default() }
     }
 
-    fn images(&self, backends: &Backends, model: &ImageModel) -> Result<Arc<dyn ImageBackend>, Diagnostics> {
+    fn images(
+        &self,
+        backends: &Backends,
+        model: &ImageModel,
+        private: &Private,
+    ) -> Result<Arc<dyn ImageBackend>, Diagnostics> {
         let cloud = model.cloud.known_deref().unwrap_or(qemu::CLOUD);
         if cloud == template::CLOUD {
-            return Ok(backends.template_images(model.known()));
+            let here = backends.local.store.id().ok().flatten();
+            let are_files_elsewhere = private.files_store.is_some() && private.files_store != here;
+            let known = model.known().map(|known| Known { are_files_elsewhere, ..known });
+            return Ok(backends.template_images(known));
         }
         backends
             .images(cloud, model.region.known_deref())
@@ -162,14 +171,15 @@ impl Resource for ImageResource {
         if !is_here(&backends, &model)? {
             return Ok(None);
         }
-        if Private::read(&request.private).moved {
+        let private = Private::read(&request.private);
+        if private.moved {
             return Ok(Some(model.into()));
         }
-        let images = self.images(&backends, &model)?;
+        let images = self.images(&backends, &model, &private)?;
         match images.get(&id).await {
             Ok(image) => {
                 observe(images.as_ref(), &image, &mut model).await?;
-                if !Private::read(&request.private).adopted {
+                if !private.adopted {
                     model.observe_labels(&image, &backends.default_tags);
                 }
                 Ok(Some(model.into()))
@@ -205,7 +215,7 @@ impl Resource for ImageResource {
             prior.labels.tags = request.prior.tags_all.clone().unwrap_or_default();
             let change = LabelChange::between(&prior.labels, &settings.labels);
             let id = model.image_id.known().cloned().unwrap_or_default();
-            let images = self.images(&backends, &model)?;
+            let images = self.images(&backends, &model, &private)?;
             if !change.is_empty() {
                 let changed = images.relabel(&id, &change).await;
                 changed.map_err(|error| diagnose::backend("Image not changed", &error))?;
@@ -270,7 +280,7 @@ impl Resource for ImageResource {
         if !is_here(&backends, &request.prior)? {
             return Ok(());
         }
-        let images = self.images(&backends, &request.prior)?;
+        let images = self.images(&backends, &request.prior, &private)?;
         let retain = request.prior.retain_on_destroy.unwrap_or(false);
         let (holder, copies) = (private.holder(), request.prior.copies());
         let limit = Timeouts::of(&request.prior.timeouts, Operation::Delete, DELETE);
@@ -294,6 +304,16 @@ impl Resource for ImageResource {
                     let why = if request.prior.packer.is_null() { ", because others use them" } else { "" };
                     let text = format!("Image {id} is deleted. These stay{why}:\n{}", left.join("\n"));
                     diags.push(Diagnostic::warning("Something of the image stays", text));
+                }
+                Ok(())
+            }
+            Ok(Released::LetGo { what }) => {
+                if !what.is_empty() {
+                    let text = format!(
+                        "Image {id} was built by another configuration, and this computer has no record of who else uses it. Nothing is deleted. There is:\n{}",
+                        what.join("\n")
+                    );
+                    diags.push(Diagnostic::warning("Image left as it is", text));
                 }
                 Ok(())
             }

@@ -14,6 +14,9 @@ pub(super) struct Private {
     pub(super) sha256: Option<String>,
     /// How many things there were of an image of a template: fewer in state mean that some are gone.
     pub(super) made: Option<usize>,
+    /// Which local store has the files of an image of a template that consists of other things, too: those are not out of
+    /// reach where the store is.
+    pub(super) files_store: Option<String>,
     /// Taken over from another provider, which does not tell what was built: there is nothing to be looked at.
     pub(super) moved: bool,
     /// Set for an adopted image, which is never deleted.

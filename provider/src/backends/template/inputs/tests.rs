@@ -83,9 +83,15 @@ fn what_a_template_names_counts_and_nothing_else() {
         }
         assert_eq!(key(&spec), before, "{name}");
     }
-    let script = dir.path().join("scripts/web.sh");
-    fs::set_permissions(&script, fs::Permissions::from_mode(0o700)).unwrap();
-    assert_ne!(key(&spec), before, "a file's mode");
+    for (name, mode, counts) in [
+        ("scripts/web.sh", 0o664, false),
+        ("files", 0o775, false),
+        ("files/a", 0o600, false),
+        ("scripts/web.sh", 0o755, true),
+    ] {
+        fs::set_permissions(dir.path().join(name), fs::Permissions::from_mode(mode)).unwrap();
+        assert_eq!(key(&spec) != before, counts, "the mode of {name}");
+    }
 }
 
 #[test]
@@ -165,4 +171,84 @@ fn what_is_no_file_stops_nobody() {
     large.set_len(MOST_BYTES + 1).unwrap();
     let mistakes = spec.key_inputs().unwrap_err();
     assert!(mistakes[0].problem.contains("triggers"), "{mistakes:?}");
+}
+
+/// What is found before a build and after it, when the template has written this.
+fn around_a_build(name: &str, template: &str, writes: &[&str], values: &[(&str, &str)]) {
+    let (dir, spec) = folder();
+    fs::write(dir.path().join(name), template).unwrap();
+    // A folder of work that is reached by a link, as one may have it.
+    let links = tempfile::tempdir().unwrap();
+    let link = links.path().join("work");
+    symlink(dir.path(), &link).unwrap();
+    for here in [dir.path(), &link] {
+        let spec = TemplateSpec {
+            template: here.join(name),
+            directory: here.to_owned(),
+            variables: values.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect(),
+            ..spec.clone()
+        };
+        let before = key(&spec);
+        for path in writes.iter().map(|path| here.join(path)) {
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, "made").unwrap();
+        }
+        assert_eq!(key(&spec), before, "{template}");
+        fs::remove_dir_all(here.join("out")).unwrap();
+        fs::write(here.join("files/a"), before).unwrap();
+    }
+}
+
+#[test]
+fn what_a_build_writes_does_not_count() {
+    let source =
+        |target: &str| format!("source \"file\" \"it\" {{\n  content = \"x\"\n  target = {target}\n}}\n");
+    let local = "locals {\n  out = \"${path.root}/out\"\n}\n";
+    let variable = "variable \"out\" {\n  default = \"out\"\n}\n";
+    let after =
+        |name: &str, body: &str| format!("build {{\n  post-processor \"{name}\" {{\n    {body}\n  }}\n}}\n");
+    for (template, writes) in [
+        (format!("{local}{}", source("\"${local.out}/x.txt\"")), &["out/x.txt", "out/x.txt.sum"][..]),
+        (format!("{local}{}", source("\"${local.out}/deep/x.txt\"")), &["out/deep/x.txt"]),
+        (format!("{variable}{}", source("\"${var.out}/x.txt\"")), &["out/x.txt"]),
+        (
+            format!("{variable}{}", after("vagrant", "output = \"${var.out}/{{.BuildName}}.box\"")),
+            &["out/it.box"],
+        ),
+        (
+            format!(
+                "{local}{}",
+                after("checksum", "output = \"${local.out}/${timestamp()}/{{.BuildName}}\"")
+            ),
+            &["out/1/it"],
+        ),
+        (
+            format!("{local}{}", after("artifice", "files = [\"out/a.box\", \"out/*.sum\"]")),
+            &["out/a.box", "out/b.sum"],
+        ),
+        (format!("{}{}", source("\"it.txt\""), after("artifice", "files = [\"out/a.box\"]")), &["out/a.box"]),
+    ] {
+        around_a_build("it.pkr.hcl", &template, writes, &[]);
+    }
+    let given = format!("variable \"out\" {{}}\n{}", source("\"${var.out}/x.txt\""));
+    around_a_build("it.pkr.hcl", &given, &["out/x.txt"], &[("out", "./out")]);
+    let older = r#"{"variables": {"out": "out"}, "post-processors": [[{"type": "artifice", "files": ["out/a.box"]},
+        {"type": "vagrant", "output": "{{user `out`}}/{{.BuildName}}.box"}]]}"#;
+    around_a_build("a.json", older, &["out/a.box", "out/b.box"], &[]);
+    let newer = r#"{"locals": {"out": "${path.root}/out"}, "build": {"post-processor": [
+        {"artifice": {"files": ["${local.out}/a.box"]}}]}}"#;
+    around_a_build("a.pkr.json", newer, &["out/a.box"], &[]);
+}
+
+#[test]
+fn a_file_beside_what_is_written_counts_when_it_is_named() {
+    let (dir, spec) = folder();
+    let template = "build {\n  provisioner \"file\" {\n    sources = [\"files\", \"files/a\"]\n  }\n  \
+        post-processor \"checksum\" {\n    output = \"files/{{.BuildName}}.sum\"\n  }\n}\n";
+    fs::write(&spec.template, template).unwrap();
+    let before = key(&spec);
+    fs::write(dir.path().join("files/b"), "new").unwrap();
+    assert_eq!(key(&spec), before);
+    fs::write(dir.path().join("files/a"), "new").unwrap();
+    assert_ne!(key(&spec), before);
 }

@@ -5,7 +5,7 @@ use hcl_edit::parser::{parse_body, parse_template};
 use hcl_edit::structure::{Block, BlockLabel, Body, Structure};
 use hcl_edit::template::{Element, Template};
 
-use super::leaf::{Leaf, Piece};
+use super::leaf::{Leaf, Piece, called};
 use super::{Content, Syntax, Variable};
 
 /// Reads a template.
@@ -35,10 +35,7 @@ fn parse(text: &str) -> Result<Body, Syntax> {
 }
 
 fn take(block: &Block, content: &mut Content) {
-    let label = block.labels.first().map(|label| match label {
-        BlockLabel::Ident(name) => name.as_str().to_owned(),
-        BlockLabel::String(name) => name.value().clone(),
-    });
+    let label = label(block);
     match (block.ident.as_str(), label) {
         ("variable", Some(name)) => {
             content.variables.insert(name, variable(&block.body));
@@ -66,7 +63,14 @@ fn take(block: &Block, content: &mut Content) {
         }
         _ => {}
     }
-    all_leaves(&block.body, &mut content.leaves);
+    all_leaves(block, &mut content.leaves);
+}
+
+fn label(block: &Block) -> Option<String> {
+    block.labels.first().map(|label| match label {
+        BlockLabel::Ident(name) => name.as_str().to_owned(),
+        BlockLabel::String(name) => name.value().clone(),
+    })
 }
 
 fn variable(body: &Body) -> Variable {
@@ -85,11 +89,14 @@ pub(super) fn is_scalar(name: &str) -> bool {
     matches!(name, "string" | "number" | "bool" | "any")
 }
 
-fn all_leaves(body: &Body, out: &mut Vec<Leaf>) {
-    for structure in body {
+fn all_leaves(block: &Block, out: &mut Vec<Leaf>) {
+    let owner = label(block).unwrap_or_default();
+    for structure in &block.body {
         match structure {
-            Structure::Attribute(attribute) => leaves(attribute.key.as_str(), &attribute.value, out),
-            Structure::Block(block) => all_leaves(&block.body, out),
+            Structure::Attribute(attribute) => {
+                leaves(called(&owner, attribute.key.as_str()), &attribute.value, out);
+            }
+            Structure::Block(block) => all_leaves(block, out),
         }
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
 
-use super::leaf::{Leaf, Piece};
+use super::leaf::{Leaf, Piece, called};
 use super::{Content, Syntax, Variable, hcl};
 
 /// Reads a template of the older language.
@@ -12,8 +12,13 @@ pub(super) fn template(text: &str) -> Result<Content, Syntax> {
     let mut content = Content::default();
     for (key, value) in object(text)? {
         if let ("variables", Value::Object(variables)) = (key.as_str(), &value) {
-            let all = variables.iter().map(|(name, value)| (name.clone(), variable(Some(value))));
-            content.variables.extend(all.map(|(name, it)| (name, Variable { is_text: true, ..it })));
+            // The only language in which null is no default.
+            let older = |value: &Value| Variable {
+                is_text: true,
+                is_required: value.is_null(),
+                ..variable(Some(value))
+            };
+            content.variables.extend(variables.iter().map(|(name, value)| (name.clone(), older(value))));
         }
         leaves(&key, &value, &literal, &mut content.leaves);
     }
@@ -89,7 +94,7 @@ fn declared(body: &Map<String, Value>) -> Variable {
 fn variable(default: Option<&Value>) -> Variable {
     Variable {
         is_text: !matches!(default, Some(Value::Array(_) | Value::Object(_))),
-        is_required: default.is_none_or(Value::is_null),
+        is_required: default.is_none(),
         default: default.and_then(plain),
     }
 }
@@ -108,8 +113,10 @@ fn leaves(key: &str, value: &Value, pieces: &dyn Fn(&str) -> Vec<Piece>, out: &m
         Value::String(text) => out.push(Leaf { key: key.to_owned(), pieces: pieces(text) }),
         Value::Array(items) => items.iter().for_each(|item| leaves(key, item, pieces, out)),
         Value::Object(entries) => {
+            // By its type in the older language, below its type in HCL2.
+            let owner = entries.get("type").and_then(Value::as_str).unwrap_or(key);
             let entries: BTreeMap<_, _> = entries.iter().collect();
-            entries.into_iter().for_each(|(name, value)| leaves(name, value, pieces, out));
+            entries.into_iter().for_each(|(name, value)| leaves(called(owner, name), value, pieces, out));
         }
         _ => {}
     }

@@ -9,6 +9,14 @@ pub(in crate::backends::template) struct Leaf {
     pub(in crate::backends::template) pieces: Vec<Piece>,
 }
 
+/// What the files of the post-processor "artifice" are called here: they are written by what ran before it.
+pub(in crate::backends::template) const ARTIFICE_FILES: &str = "artifice.files";
+
+/// What an attribute is called as the key of a [`Leaf`]; `owner` is the block that has it.
+pub(super) fn called<'a>(owner: &str, name: &'a str) -> &'a str {
+    if owner == "artifice" && name == "files" { ARTIFICE_FILES } else { name }
+}
+
 /// A part of a text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::backends::template) enum Piece {

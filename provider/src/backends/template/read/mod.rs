@@ -18,15 +18,13 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use super::{Mistake, TemplateSpec};
-pub(super) use leaf::Leaf;
-pub(super) use scope::{Resolved, Scope};
+pub(super) use leaf::{ARTIFICE_FILES, Leaf};
+pub(super) use scope::{GLOB, Resolved, Scope};
 
 /// The longest file that is read: templates have kilobytes.
 const LONGEST: u64 = 4 << 20;
 /// The most files of a folder.
 const MOST: usize = 1000;
-/// How deep brackets may be nested.
-const DEEPEST: usize = 100;
 
 /// What Packer reads in a folder, beside templates.
 const AUTO: [&str; 2] = [".auto.pkrvars.hcl", ".auto.pkrvars.json"];
@@ -212,20 +210,9 @@ fn read(path: &Path) -> Result<Vec<u8>, String> {
     Ok(bytes)
 }
 
+/// How deep it may be nested is its parser's business: brackets in strings and comments are none.
 fn text<'a>(bytes: &'a [u8], path: &Path) -> Result<&'a str, String> {
-    let text = std::str::from_utf8(bytes).map_err(|_| format!("{} is no UTF-8 text.", path.display()))?;
-    let mut depth = 0usize;
-    for byte in bytes {
-        match byte {
-            b'(' | b'[' | b'{' => depth += 1,
-            b')' | b']' | b'}' => depth = depth.saturating_sub(1),
-            _ => {}
-        }
-        if depth > DEEPEST {
-            return Err(format!("{} has brackets more than {DEEPEST} deep.", path.display()));
-        }
-    }
-    Ok(text)
+    std::str::from_utf8(bytes).map_err(|_| format!("{} is no UTF-8 text.", path.display()))
 }
 
 fn parse(form: Form, bytes: &[u8], path: &Path) -> Result<Content, String> {

@@ -9,6 +9,9 @@ use super::leaf::{Leaf, Piece};
 /// How far locals may refer to locals.
 const DEEPEST: usize = 8;
 
+/// What makes a path stand for any number of them.
+pub(in crate::backends::template) const GLOB: [char; 3] = ['*', '?', '['];
+
 /// Values, by what they are called in a template.
 #[derive(Debug)]
 pub(in crate::backends::template) struct Scope<'a> {
@@ -23,7 +26,7 @@ pub(in crate::backends::template) struct Scope<'a> {
 }
 
 /// A text with all its parts.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(in crate::backends::template) struct Resolved {
     /// The text.
     pub(in crate::backends::template) text: String,
@@ -34,37 +37,55 @@ pub(in crate::backends::template) struct Resolved {
 impl Scope<'_> {
     /// The text; none when only Packer knows it.
     pub(in crate::backends::template) fn resolve(&self, leaf: &Leaf) -> Option<Resolved> {
-        self.resolve_within(leaf, DEEPEST)
+        let (text, is_all) = self.known(leaf, DEEPEST);
+        is_all.then_some(text)
     }
 
-    fn resolve_within(&self, leaf: &Leaf, depth: usize) -> Option<Resolved> {
-        let mut whole = Resolved { text: String::new(), anchored: false };
-        for piece in &leaf.pieces {
-            let part = match piece {
-                Piece::Literal(text) => Resolved { text: text.clone(), anchored: false },
-                Piece::Reference(root, name) => self.refer(root, name, depth.checked_sub(1)?)?,
-                Piece::Unknown => return None,
-            };
+    /// The folder of a path that only Packer knows, as far as it is known; empty where nothing of it is.
+    pub(in crate::backends::template) fn folder_of(&self, leaf: &Leaf) -> Resolved {
+        let (known, _) = self.known(leaf, DEEPEST);
+        let name = known.text.split(GLOB).next().unwrap_or_default();
+        let text = name.rsplit_once('/').map_or("", |(folder, _)| folder).to_owned();
+        Resolved { text, ..known }
+    }
+
+    /// The text up to what only Packer knows, and whether that is all of it.
+    fn known(&self, leaf: &Leaf, depth: usize) -> (Resolved, bool) {
+        let (mut whole, mut is_all) = (Resolved::default(), true);
+        for piece in leaf.pieces.iter() {
+            let (part, is_known) = self.piece(piece, depth);
             whole.anchored |= part.anchored && whole.text.is_empty();
             whole.text.push_str(&part.text);
-        }
-        go::expand(&whole.text, self)
-            .map(|(text, anchored)| Resolved { text, anchored: anchored || whole.anchored })
-    }
-
-    fn refer(&self, root: &str, name: &str, depth: usize) -> Option<Resolved> {
-        match (root, name) {
-            ("path", "root") => self.folder(&self.root),
-            ("path", "cwd") => self.folder(self.directory),
-            ("var", name) => {
-                self.variables.get(name).map(|text| Resolved { text: text.clone(), anchored: false })
+            is_all &= is_known;
+            if !is_known {
+                break;
             }
-            ("local", name) => self.resolve_within(self.locals.get(name)?, depth),
-            _ => None,
+        }
+        let expanded = go::expand(&whole.text, self);
+        let anchored = expanded.anchored || whole.anchored;
+        (Resolved { text: expanded.text, anchored }, is_all && expanded.is_all)
+    }
+
+    fn piece(&self, piece: &Piece, depth: usize) -> (Resolved, bool) {
+        let unknown = (Resolved::default(), false);
+        match piece {
+            Piece::Literal(text) => (Resolved { text: text.clone(), anchored: false }, true),
+            Piece::Reference(root, name) => {
+                depth.checked_sub(1).map_or(unknown, |depth| self.refer(root, name, depth))
+            }
+            Piece::Unknown => unknown,
         }
     }
 
-    fn folder(&self, path: &Path) -> Option<Resolved> {
-        path.to_str().map(|text| Resolved { text: text.to_owned(), anchored: true })
+    fn refer(&self, root: &str, name: &str, depth: usize) -> (Resolved, bool) {
+        let text = |text: &str, anchored| (Resolved { text: text.to_owned(), anchored }, true);
+        let found = match (root, name) {
+            ("path", "root") => self.root.to_str().map(|path| text(path, true)),
+            ("path", "cwd") => self.directory.to_str().map(|path| text(path, true)),
+            ("var", name) => self.variables.get(name).map(|value| text(value, false)),
+            ("local", name) => self.locals.get(name).map(|leaf| self.known(leaf, depth)),
+            _ => None,
+        };
+        found.unwrap_or_default()
     }
 }

@@ -111,6 +111,47 @@ fn plugins_are_required_by_those_that_say_so() {
     assert!(requires(json::hcl_template("{\"packer\": {\"required_plugins\": {}}}")));
 }
 
+#[test]
+fn a_variable_without_a_default_needs_a_value() {
+    for (name, text, is_required) in [
+        ("a.pkr.hcl", "variable \"x\" {}", true),
+        ("a.pkr.hcl", "variable \"x\" {\n  default = null\n}\n", false),
+        ("a.pkr.json", r#"{"variable": {"x": {}}}"#, true),
+        ("a.pkr.json", r#"{"variable": {"x": {"type": "string", "default": null}}}"#, false),
+        ("a.pkr.json", r#"{"variables": {"x": null}}"#, false),
+        ("a.json", r#"{"variables": {"x": null}}"#, true),
+        ("a.json", r#"{"variables": {"x": ""}}"#, false),
+    ] {
+        assert_eq!(!told(name, text, |_, _| {}).is_empty(), is_required, "{text}");
+    }
+}
+
+/// Brackets in a text are no structure; those that are have a limit, and not that of the stack.
+#[test]
+fn brackets_count_where_they_are_structure() {
+    let colours = "echo '\\033[1m'\\n# ( {\n".repeat(500);
+    let script = format!("a = <<EOT\n{}EOT\n", "echo '\\033[1m' # ( {\n".repeat(500));
+    let comment = format!("{}a = 1\n", "# (((\n".repeat(500));
+    let json = serde_json::json!({ "a": colours }).to_string();
+    for (name, text) in
+        [("a.pkr.hcl", &script), ("a.pkr.hcl", &comment), ("a.pkr.json", &json), ("a.json", &json)]
+    {
+        assert_eq!(told(name, text, |_, _| {}), Vec::<String>::new(), "{name}");
+    }
+    for open in ["[", "{a=", "(", "${", "%{if ", "!", "-", "1?", "1+", "a.", "a[", "f(", "\"${", "b {\n"] {
+        let deep = open.repeat(20_000);
+        for (name, text) in [
+            ("a.pkr.hcl", format!("a = {deep}")),
+            ("a.pkr.hcl", deep.clone()),
+            ("a.pkr.hcl", format!("a = \"{deep}\"\n")),
+            ("a.json", format!("{{\"a\": {deep}")),
+            ("a.pkr.json", serde_json::json!({ "a": format!("${{{deep}") }).to_string()),
+        ] {
+            told(name, &text, |_, _| {});
+        }
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(128))]
 

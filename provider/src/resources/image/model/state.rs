@@ -72,7 +72,15 @@ impl ImageModel {
         });
         let created_at = self.created_at.known().and_then(|text| text.parse().ok());
         let name = self.image_name.known().cloned().unwrap_or_default();
-        Some(Known { id: self.image_id.known()?.clone(), name, made: made.collect(), created_at })
+        let is_own = self.origin.known_deref() == Some(Origin::Built.name());
+        Some(Known {
+            id: self.image_id.known()?.clone(),
+            name,
+            made: made.collect(),
+            created_at,
+            is_own,
+            are_files_elsewhere: false,
+        })
     }
 
     /// What was made that nobody looks after, in words.
