@@ -210,17 +210,25 @@ impl Build<'_> {
         let ran = packer.build_own(&job, &spec.template, &self.tmp, &own).await?;
         let made = self.templates.made(&ran.report, &spec.directory);
         // Before anything is asked about it.
-        let (path, whole) = (self.dir.join(MADE), ran.failure.is_none());
-        let text = serde_json::to_vec(&Told { made: made.clone(), whole }).unwrap_or_default();
-        private::write(&path, &text).map_err(BuildError::io("write", &path))?;
+        let told = Told { made: made.clone(), whole: ran.failure.is_none() };
+        let written = self.note(&told);
+        if written.is_err() {
+            // What Packer told stands in its output, and nowhere else.
+            std::mem::forget(folder);
+        }
         let failure = match ran.failure {
             Some(failure) => Some(failure.into()),
             None if made.is_empty() => {
                 Some(BuildError::NoArtifact { said: self.log.redact(&ran.report.step_tail()) })
             }
-            None => None,
+            None => written.err(),
         };
         Ok((made, failure))
+    }
+
+    /// Writes down what is known of the things that were made.
+    fn note(&self, told: &Told) -> Result<(), BuildError> {
+        told.write(&self.dir).map_err(BuildError::io("write", &self.dir.join(MADE)))
     }
 
     /// Gets the plugins that the template requires. Packers before 1.7 know no such thing.

@@ -19,6 +19,7 @@ use crate::domain::backend::causes;
 use crate::domain::{BackendError, Made};
 use crate::journal::{Entry, Journal, JournalError, Record};
 use crate::packer::{OUTPUT, Report, output};
+use crate::process::private;
 
 /// What Packer says that it made, in the build's folder.
 pub(super) const MADE: &str = "made.json";
@@ -47,6 +48,13 @@ pub(super) struct Told {
     pub(super) made: Vec<Made>,
     /// Whether no build of the template failed.
     pub(super) whole: bool,
+}
+
+impl Told {
+    /// Writes it into a build's folder.
+    pub(super) fn write(&self, dir: &Path) -> io::Result<()> {
+        private::write(&dir.join(MADE), &serde_json::to_vec(self).map_err(io::Error::other)?)
+    }
 }
 
 /// What became of a killed build.

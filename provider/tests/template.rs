@@ -1,0 +1,121 @@
+//! Builds of templates against a scripted Packer: what it tells of is kept or deleted, however it ends.
+
+#![allow(clippy::unwrap_used, reason = "tests, and what supports them")]
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use sindri::backends::template::{TemplateSpec, Templates};
+use sindri::domain::backend::causes;
+use sindri::domain::{
+    BackendError, BuildRequest, Built, CacheKey, Environment, Holder, ImageBuilder, ImageSpec, Labels,
+    OnError, Security,
+};
+use sindri::packer::Settings;
+use sindri::process::Runner;
+use tokio_util::sync::CancellationToken;
+
+/// Makes a file and tells of it, as Packer does at its end.
+const MADE: &str = r"echo made >a.txt; cat <<'END'
+1,,ui,say,Build 'file.a' finished after 1 millisecond.
+1,,ui,say,\n==> Builds finished. The artifacts of successful builds are:
+1,file.a,artifact-count,1
+1,file.a,artifact,0,builder-id,packer.file
+1,file.a,artifact,0,id,File
+1,file.a,artifact,0,files-count,1
+1,file.a,artifact,0,file,0,a.txt
+1,file.a,artifact,0,end
+END
+";
+const TEMPLATE: &str = r#"
+source "file" "a" {
+  target  = "a.txt"
+  content = "made"
+}
+build {
+  sources = ["source.file.a"]
+}
+"#;
+
+/// A folder with a template, a scripted Packer, and what the provider keeps.
+struct Bench {
+    dir: tempfile::TempDir,
+    templates: Arc<Templates>,
+    cancel: CancellationToken,
+}
+
+impl Bench {
+    /// Its Packer does this on `build`.
+    fn new(build: &str) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let (packer, data) = (dir.path().join("packer"), dir.path().join("data"));
+        let script = format!(
+            "#!/bin/sh\ncase $1 in version) echo Packer v1.10.0; exit;; build) ;; *) exit;; esac\ndata={}\n{build}\n",
+            data.display()
+        );
+        fs::write(&packer, script).unwrap();
+        fs::set_permissions(&packer, fs::Permissions::from_mode(0o755)).unwrap();
+        fs::write(dir.path().join("it.pkr.hcl"), TEMPLATE).unwrap();
+        let templates = Templates {
+            data_dir: data,
+            cache_dir: dir.path().join("cache"),
+            runner: Runner::new(env!("CARGO_BIN_EXE_terraform-provider-sindri")),
+            packer: Settings { binary: Some(packer), ..Settings::default() },
+            keepers: Vec::new(),
+        };
+        Self { dir, templates: Arc::new(templates), cancel: CancellationToken::new() }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    async fn build(&self) -> Result<Built, BackendError> {
+        let spec = TemplateSpec {
+            template: self.path("it.pkr.hcl"),
+            directory: self.dir.path().to_owned(),
+            on_error: "cleanup".into(),
+            secrets_known: true,
+            ..TemplateSpec::default()
+        };
+        let request = BuildRequest {
+            spec: ImageSpec {
+                name_prefix: "web".into(),
+                environment: Environment::default(),
+                steps: Vec::new(),
+                security: Security { clean_sensitive_data: false, remove_ssh_host_keys: false },
+                checks: Vec::new(),
+                on_error: OnError::Cleanup,
+            },
+            key: CacheKey::try_from("1".repeat(63)).unwrap(),
+            labels: Labels::default(),
+            inputs: serde_json::Value::Null,
+            holder: Holder::random(),
+            share: false,
+            not_before: None,
+            deadline: chrono::Utc::now() + Duration::from_secs(600),
+            cancel: self.cancel.clone(),
+        };
+        self.templates.builder(spec).build(&request).await
+    }
+
+    /// Nothing is left of a build: no entry, no folder, no file that was made.
+    fn ensure_empty(&self) {
+        assert!(!self.path("a.txt").exists());
+        assert!(self.templates.abandoned().unwrap().is_empty());
+        let folders = fs::read_dir(self.path("data/builds")).map_or(0, Iterator::count);
+        assert_eq!(folders, 0, "a build's folder is left");
+    }
+}
+
+#[tokio::test]
+async fn what_cannot_be_written_down_is_deleted() {
+    // A folder of that name is in the way.
+    let bench = Bench::new(&format!("for it in $data/builds/*; do mkdir $it/made.json; done\n{MADE}"));
+    let told = causes(&bench.build().await.unwrap_err());
+    assert!(told.contains("made.json") && told.contains("a.txt"), "{told}");
+    bench.ensure_empty();
+}
