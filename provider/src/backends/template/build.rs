@@ -18,7 +18,7 @@ use uuid::Uuid;
 
 use super::error::BuildError;
 use super::inputs::{self, Inputs};
-use super::settle::{Left, MADE, Told, named};
+use super::settle::{self, Left, MADE, Told, named};
 use super::turn::Turn;
 use super::{CLOUD, REGION, TemplateSpec, Templates, environment, images, records, told, values};
 use crate::domain::{BackendError, BuildRequest, Built, Image, ImageBackend, ImageBuilder, Made};
@@ -34,7 +34,7 @@ const CLEANING: Duration = Duration::from_secs(5 * 60);
 const APPEARING: Duration = Duration::from_secs(60);
 const LOOK: Duration = Duration::from_secs(2);
 /// The folder of what Packer is given, in the build's folder.
-const FOLDER: &str = "packer";
+pub(super) const FOLDER: &str = "packer";
 
 /// Builds one template.
 #[derive(Debug)]
@@ -210,7 +210,7 @@ impl Build<'_> {
         let ran = packer.build_own(&job, &spec.template, &self.tmp, &own).await?;
         let made = self.templates.made(&ran.report, &spec.directory);
         // Before anything is asked about it.
-        let told = Told { made: made.clone(), whole: ran.failure.is_none() };
+        let told = Told { made: made.clone(), whole: ran.failure.is_none(), ..Told::default() };
         let written = self.note(&told);
         if written.is_err() {
             // What Packer told stands in its output, and nowhere else.
@@ -277,18 +277,18 @@ impl Build<'_> {
 
     /// Deletes what was made all the same. What cannot be deleted stays in the journal.
     async fn give_up(&self, record: Record, made: &[Made], failure: BuildError) -> BuildError {
-        // Not the request's own: cancelled or late, it is to clean up all the same.
-        let never = CancellationToken::new();
-        let deleting = self.templates.delete(self.id, made, &never);
-        let told = match tokio::time::timeout(CLEANING, deleting).await {
-            Ok(Ok(left)) => match self.end(record) {
-                Ok(()) => {
-                    let is_cut_off = matches!(failure, BuildError::Cancelled);
-                    let doubtful = if is_cut_off { named(self.log.path(), made) } else { Vec::new() };
-                    in_words(made, &left, &doubtful)
-                }
-                Err(error) => vec![error.to_string()],
-            },
+        let told = match tokio::time::timeout(CLEANING, self.clean_up(made)).await {
+            Ok(Ok((left, unseen))) => {
+                let is_cut_off = matches!(failure, BuildError::Cancelled);
+                let doubtful = if is_cut_off { named(self.log.path(), made) } else { Vec::new() };
+                let deleted = made.iter().filter(|one| unseen.iter().all(|(other, _)| other != *one));
+                let mut lines = in_words(deleted, &left, &doubtful);
+                lines.extend(settle::in_words(&unseen, record.path()));
+                // What is not seen may be in another account, and cost money there: the entry stays.
+                let ended = if unseen.is_empty() { self.end(record) } else { Ok(()) };
+                lines.extend(ended.err().map(|error| error.to_string()));
+                lines
+            }
             Ok(Err(error)) => undeleted(made, &crate::domain::backend::causes(&error)),
             Err(_) => undeleted(made, &format!("it took longer than {CLEANING:?}")),
         };
@@ -297,6 +297,17 @@ impl Build<'_> {
             return failure;
         }
         BuildError::Left { source: Box::new(failure), told: told.join("\n") }
+    }
+
+    /// Deletes what was made. Returns what stays, and what we do not see, with the account that we look in.
+    async fn clean_up(&self, made: &[Made]) -> Result<(Vec<String>, Vec<(Made, String)>), BackendError> {
+        // Not the request's own: cancelled or late, it is to clean up all the same.
+        let never = CancellationToken::new();
+        let mut told = Told { made: made.to_vec(), ..Told::default() };
+        let there = self.templates.look(made).await?;
+        let unseen = self.templates.unseen(&mut told, &there).await?;
+        told.note(&self.dir, &unseen);
+        Ok((self.templates.delete(self.id, made, &never).await?, unseen))
     }
 
     /// Nothing of the build can be lost any more.
@@ -308,8 +319,12 @@ impl Build<'_> {
 }
 
 /// What became of things that a failed build had made.
-fn in_words(made: &[Made], left: &[String], doubtful: &[String]) -> Vec<String> {
-    let deleted: Vec<String> = made.iter().filter(|one| one.managed).map(told).collect();
+fn in_words<'a>(
+    made: impl Iterator<Item = &'a Made>,
+    left: &[String],
+    doubtful: &[String],
+) -> Vec<String> {
+    let deleted: Vec<String> = made.filter(|one| one.managed).map(told).collect();
     let mut lines = Vec::new();
     if !deleted.is_empty() {
         lines.push(format!("What other builds of the template had made is deleted: {}", deleted.join(", ")));
