@@ -18,7 +18,7 @@ use uuid::Uuid;
 
 use super::error::BuildError;
 use super::inputs::{self, Inputs};
-use super::settle::{self, Left, MADE, Told, named};
+use super::settle::{self, Left, MADE, Told, named, within};
 use super::turn::Turn;
 use super::{CLOUD, REGION, TemplateSpec, Templates, environment, images, records, told, values};
 use crate::domain::{BackendError, BuildRequest, Built, Image, ImageBackend, ImageBuilder, Made};
@@ -277,8 +277,10 @@ impl Build<'_> {
 
     /// Deletes what was made all the same. What cannot be deleted stays in the journal.
     async fn give_up(&self, record: Record, made: &[Made], failure: BuildError) -> BuildError {
-        let told = match tokio::time::timeout(CLEANING, self.clean_up(made)).await {
-            Ok(Ok((left, unseen))) => {
+        // Not the request's own: cancelled or late, it is to clean up all the same.
+        let stop = CancellationToken::new();
+        let told = match within(CLEANING, &stop, self.clean_up(made, &stop)).await {
+            Ok((left, unseen)) => {
                 let is_cut_off = matches!(failure, BuildError::Cancelled);
                 let doubtful = if is_cut_off { named(self.log.path(), made) } else { Vec::new() };
                 let deleted = made.iter().filter(|one| unseen.iter().all(|(other, _)| other != *one));
@@ -289,8 +291,7 @@ impl Build<'_> {
                 lines.extend(ended.err().map(|error| error.to_string()));
                 lines
             }
-            Ok(Err(error)) => undeleted(made, &crate::domain::backend::causes(&error)),
-            Err(_) => undeleted(made, &format!("it took longer than {CLEANING:?}")),
+            Err(error) => undeleted(made, &crate::domain::backend::causes(&error)),
         };
         remove_dir(&self.tmp);
         if told.is_empty() {
@@ -300,14 +301,16 @@ impl Build<'_> {
     }
 
     /// Deletes what was made. Returns what stays, and what we do not see, with the account that we look in.
-    async fn clean_up(&self, made: &[Made]) -> Result<(Vec<String>, Vec<(Made, String)>), BackendError> {
-        // Not the request's own: cancelled or late, it is to clean up all the same.
-        let never = CancellationToken::new();
+    async fn clean_up(
+        &self,
+        made: &[Made],
+        cancel: &CancellationToken,
+    ) -> Result<(Vec<String>, Vec<(Made, String)>), BackendError> {
         let mut told = Told { made: made.to_vec(), ..Told::default() };
         let there = self.templates.look(made).await?;
         let unseen = self.templates.unseen(&mut told, &there).await?;
         told.note(&self.dir, &unseen);
-        Ok((self.templates.delete(self.id, made, &never).await?, unseen))
+        Ok((self.templates.delete(self.id, made, cancel).await?, unseen))
     }
 
     /// Nothing of the build can be lost any more.

@@ -25,6 +25,8 @@ use crate::process::private;
 pub(super) const MADE: &str = "made.json";
 /// How long a build waits for what a killed one left to go.
 const RECOVERING: Duration = Duration::from_secs(60);
+/// How long what is told to stop may go on: requests that are under way are tried again.
+const STOPPING: Duration = Duration::from_secs(5 * 60);
 /// The most of a log that is looked through.
 const LONGEST_LOG: u64 = 64 << 20;
 
@@ -111,9 +113,8 @@ impl Templates {
         let abandoned = Journal::open(&self.data_dir).abandoned();
         for record in abandoned.into_iter().flatten().filter(|record| record.entry().cloud == CLOUD) {
             let build = record.entry().build;
-            let settling = tokio::time::timeout(RECOVERING, self.settle(record, false, cancel));
-            let late = |_| Err(BackendError::failed("waiting", io::Error::other("it takes too long")));
-            match settling.await.unwrap_or_else(late) {
+            let stop = cancel.child_token();
+            match within(RECOVERING, &stop, self.settle(record, false, &stop)).await {
                 Ok(settled) => lines.extend(settled.lines(build)),
                 Err(error) => {
                     lines.push(format!("What build {build} left cannot be deleted yet: {}", causes(&error)));
@@ -229,6 +230,27 @@ impl Templates {
             let whole = ended && !report.has_failed();
             Told { made: self.made(&report, &left.directory), whole, seen: BTreeMap::new() }
         })
+    }
+}
+
+/// Waits for something, and tells it to stop when the time is over: cut off amid a deletion, it would lose sight of what
+/// there is still to delete. What does not stop is cut off.
+pub(super) async fn within<T>(
+    time: Duration,
+    stop: &CancellationToken,
+    doing: impl Future<Output = Result<T, BackendError>>,
+) -> Result<T, BackendError> {
+    tokio::pin!(doing);
+    if let Ok(done) = tokio::time::timeout(time, &mut doing).await {
+        return done;
+    }
+    stop.cancel();
+    match tokio::time::timeout(STOPPING, doing).await {
+        Err(_) | Ok(Err(BackendError::Cancelled { .. })) => {
+            let late = io::Error::other(format!("it took longer than {time:?}"));
+            Err(BackendError::failed("waiting", late))
+        }
+        Ok(done) => done,
     }
 }
 
@@ -474,5 +496,17 @@ mod tests {
         assert!(templates.unseen(&mut told, &[]).await.unwrap().is_empty());
         *cloud.here.lock().unwrap() = "a".into();
         assert_eq!(templates.unseen(&mut told, &[]).await.unwrap().len(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_deletion_that_is_late_is_told_to_stop_and_stays_in_the_journal() {
+        let dir = tempfile::tempdir().unwrap();
+        let (templates, cloud) = killed_in_cloud(dir.path(), false, true);
+        *cloud.here.lock().unwrap() = "b".into();
+        let record = templates.abandoned().unwrap().remove(0);
+        let stop = CancellationToken::new();
+        let settled = within(Duration::from_millis(50), &stop, templates.settle(record, false, &stop)).await;
+        assert!(causes(&settled.unwrap_err()).contains("longer than 50ms"));
+        assert_eq!(templates.abandoned().unwrap().len(), 1);
     }
 }

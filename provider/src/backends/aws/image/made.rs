@@ -70,7 +70,7 @@ impl Keeper for AmiKeeper {
         let Some((name, id)) = place(&made.id) else { return Ok(Vec::new()) };
         let doing = format!("deleting image {id}");
         let region = self.aws.region_for(Some(name), &doing).await?;
-        let deleted = delete::by_id(&region, id, cancel).await;
+        let deleted = delete::untagged(&region, id, cancel).await;
         deleted.map_err(|error| error.into_backend(&doing))
     }
 }
