@@ -119,3 +119,22 @@ async fn what_cannot_be_written_down_is_deleted() {
     assert!(told.contains("made.json") && told.contains("a.txt"), "{told}");
     bench.ensure_empty();
 }
+
+/// Packer is asked to stop when it has just made all, and ends as if nobody had asked.
+#[tokio::test]
+async fn what_a_cancelled_packer_made_is_deleted() {
+    let bench = Bench::new(&format!("trap '' TERM INT\ntouch building\nwhile ! [ -e stop ]; do sleep 0.1; done\n{MADE}"));
+    let (building, stop, cancel) = (bench.path("building"), bench.path("stop"), bench.cancel.clone());
+    let stopping = async {
+        while !building.exists() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        cancel.cancel();
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        fs::write(stop, "").unwrap();
+    };
+    let (built, ()) = tokio::join!(bench.build(), stopping);
+    let told = causes(&built.unwrap_err());
+    assert!(told.contains("cancelled") && told.contains("a.txt"), "{told}");
+    bench.ensure_empty();
+}

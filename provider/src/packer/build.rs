@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 use super::command::{self, Call, Own};
 use super::output::Record;
 use super::{Folder, Packer, PackerError, Report, Said, init};
-use crate::process::{BuildLog, Command, Ending, Following, HandOver, Limits, Runner};
+use crate::process::{BuildLog, Command, Ending, Following, HandOver, Limits, ProcessError, Runner};
 
 /// How long a validation may take.
 const VALIDATION: Duration = Duration::from_secs(60);
@@ -42,7 +42,8 @@ pub struct Job<'a> {
 pub struct Ran {
     /// What it told. Where one of several builds failed, the others have made something.
     pub report: Report,
-    /// [`PackerError::Build`] when it failed.
+    /// [`PackerError::Build`] when it failed; or that it was cancelled or took too long, which it may have noticed only after
+    /// it had made all.
     pub failure: Option<PackerError>,
 }
 
@@ -92,7 +93,7 @@ impl Packer {
     /// Builds a template of the user's own, in place. `tmp` is for Packer's temporary files.
     ///
     /// # Errors
-    /// When it cannot be run, or is cancelled, after its clean-up.
+    /// When it cannot be run.
     pub async fn build_own(
         &self,
         job: &Job<'_>,
@@ -141,7 +142,11 @@ impl Packer {
             None => job.log.line(line),
         };
         let limits = Limits::cancelled_by(job.cancel);
-        let code = job.runner.follow(command, &following, &limits, line).await?;
+        let code = match job.runner.follow(command, &following, &limits, line).await {
+            Ok(code) => code,
+            Err(error @ ProcessError::Start { .. }) => return Err(error.into()),
+            Err(early) => return Ok(Ran { report, failure: Some(early.into()) }),
+        };
         if code == 0 && !report.has_failed() {
             return Ok(Ran { report, failure: None });
         }
