@@ -32,6 +32,8 @@ pub struct Job<'a> {
     pub grace: Duration,
     /// Whether Packer leaves everything as it is when the build fails.
     pub keep: bool,
+    /// Whether all that Packer prints stays in the folder, for whoever ends the build when we are killed.
+    pub keep_output: bool,
     /// What is to be done after Packer when we are not there any more: it may have been killed, too, or failed to clean
     /// up.
     pub then: Option<HandOver<'a>>,
@@ -129,7 +131,7 @@ impl Packer {
     ) -> Result<Ran, PackerError> {
         let output = job.folder.file(OUTPUT);
         let ending = Ending { grace: job.grace, alone: true };
-        let following = Following { output: &output, ending, then: job.then };
+        let following = Following { output: &output, keep: job.keep_output, ending, then: job.then };
         let mut report = Report::default();
         let line = |line: &str| match Record::parse(line) {
             Some(record) => {

@@ -193,6 +193,7 @@ impl Build<'_> {
             cancel: &self.request.cancel,
             grace: GRACE,
             keep: false,
+            keep_output: true,
             then: Some(HandOver { file: record.path(), lock: record.lock_fd(), env: &env }),
         };
         self.init(&packer, &job, inputs).await?;

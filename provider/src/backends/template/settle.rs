@@ -227,7 +227,7 @@ impl Templates {
         let written = fs::read(dir.join(MADE)).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
         written.unwrap_or_else(|| {
             let (report, ended) = read_output(&dir.join(FOLDER).join(OUTPUT));
-            let whole = ended && !report.has_failed();
+            let whole = ended && report.is_complete() && !report.has_failed();
             Told { made: self.made(&report, &left.directory), whole, seen: BTreeMap::new() }
         })
     }
@@ -254,12 +254,11 @@ pub(super) async fn within<T>(
     }
 }
 
-/// Reads what we had not read of Packer's output. What we had is gone from the disk, and zeros stand there.
+/// Reads Packer's output, and whether it said that it was at its end.
 fn read_output(path: &Path) -> (Report, bool) {
     let (mut report, mut ended) = (Report::default(), false);
     let Ok(file) = fs::File::open(path) else { return (report, false) };
     for line in io::BufReader::new(file).split(b'\n').map_while(Result::ok) {
-        let line: Vec<u8> = line.into_iter().skip_while(|byte| *byte == 0).collect();
         let line = String::from_utf8_lossy(&line);
         if let Some(record) = output::Record::parse(line.trim_end_matches('\r')) {
             ended |= record.field(1).contains("Builds finished.");
@@ -374,9 +373,13 @@ mod tests {
 
     #[tokio::test]
     async fn what_packer_told_of_is_finished_or_deleted() {
-        let zeros = "\0".repeat(500);
+        // Packer says so before it tells of what was made.
+        let half = ARTIFACT.replace("count,1\n", "count,2\n");
+        let other = "1,,ui,say,Build 'file.b' finished after 1 second.";
         for (output, share, completed) in [
-            (format!("{zeros}{FINISHED}\n{ARTIFACT}"), true, true),
+            (format!("{FINISHED}\n{ARTIFACT}"), true, true),
+            (format!("{FINISHED}\n{half}"), true, false),
+            (format!("{other}\n{FINISHED}\n{ARTIFACT}"), true, false),
             (format!("{FINISHED}\n{ARTIFACT}"), false, false),
             (format!("1,,error-count,1\n{FINISHED}\n{ARTIFACT}"), true, false),
             // Cut off before the end.
