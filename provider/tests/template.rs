@@ -8,10 +8,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sindri::backends::template::{TemplateSpec, Templates};
+use sindri::backends::template::{Settled, TemplateSpec, Templates};
 use sindri::domain::backend::causes;
 use sindri::domain::{
-    BackendError, BuildRequest, Built, CacheKey, Environment, Holder, ImageBuilder, ImageSpec, Labels,
+    BackendError, BuildRequest, Built, CacheKey, Environment, Holder, ImageBackend, ImageBuilder, ImageSpec, Labels,
     OnError, Security,
 };
 use sindri::packer::Settings;
@@ -137,4 +137,30 @@ async fn what_a_cancelled_packer_made_is_deleted() {
     let told = causes(&built.unwrap_err());
     assert!(told.contains("cancelled") && told.contains("a.txt"), "{told}");
     bench.ensure_empty();
+}
+
+/// A folder in the place of an entry cannot be removed as a file.
+#[tokio::test]
+async fn a_finished_image_is_handed_on_whatever_becomes_of_its_entry() {
+    let bench = Bench::new(&format!("for it in $data/journal/*.json; do mv $it $it.was; mkdir $it; done\n{MADE}"));
+    let Built::Fresh(image) = bench.build().await.unwrap() else { panic!("nobody else builds") };
+    assert!(bench.path("a.txt").exists());
+    let entry = bench.path(&format!("data/journal/{}.json", image.id));
+    fs::remove_dir(&entry).unwrap();
+    fs::rename(entry.with_extension("json.was"), &entry).unwrap();
+    let record = bench.templates.abandoned().unwrap().remove(0);
+    let settled = bench.templates.settle(record, false, &bench.cancel).await.unwrap();
+    assert_eq!(settled, Settled::default());
+    assert!(bench.path("a.txt").exists() && bench.templates.abandoned().unwrap().is_empty());
+    let images = bench.templates.images(None);
+    assert_eq!(images.holders(&image.id).await.unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn a_build_that_cannot_be_written_down_leaves_no_folder() {
+    let bench = Bench::new(MADE);
+    fs::create_dir(bench.path("data")).unwrap();
+    fs::write(bench.path("data/journal"), "in the way").unwrap();
+    bench.build().await.unwrap_err();
+    assert!(!bench.path("data/builds").exists() && !bench.path("a.txt").exists());
 }

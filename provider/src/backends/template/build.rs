@@ -21,6 +21,7 @@ use super::inputs::{self, Inputs};
 use super::settle::{self, Left, MADE, Told, named, within};
 use super::turn::Turn;
 use super::{CLOUD, REGION, TemplateSpec, Templates, environment, images, records, told, values};
+use crate::domain::backend::causes;
 use crate::domain::{BackendError, BuildRequest, Built, Image, ImageBackend, ImageBuilder, Made};
 use crate::journal::{Entry, Journal, Phase, Record};
 use crate::packer::{self, Folder, Job, Own, Packer, PackerError};
@@ -130,7 +131,6 @@ impl Build<'_> {
         let limits = Limits::cancelled_by(&self.request.cancel);
         let found = self.templates.packer.locate(&self.templates.runner, &limits).await;
         let packer = found.map_err(PackerError::from)?;
-        private::create_dir(&self.dir).map_err(BuildError::io("create", &self.dir))?;
         let journal = Journal::open(&self.templates.data_dir);
         let mut record = journal.begin(self.entry())?;
         record.advance(Phase::Building)?;
@@ -138,7 +138,10 @@ impl Build<'_> {
         let (made, failure) = match built {
             Ok((made, None)) => match self.finish(&made).await {
                 Ok(image) => {
-                    self.end(record)?;
+                    // Its record names a holder: not handed on, the image would be held for ever by nobody.
+                    if let Err(error) = self.end(record) {
+                        self.log.step(&format!("The build's entry stays in the journal: {}", causes(&error)));
+                    }
                     return Ok(image);
                 }
                 Err(error) => (made, error),
@@ -179,6 +182,7 @@ impl Build<'_> {
         mut packer: Packer,
         inputs: &Inputs,
     ) -> Result<(Vec<Made>, Option<BuildError>), BuildError> {
+        private::create_dir(&self.dir).map_err(BuildError::io("create", &self.dir))?;
         let folder = Folder::create(&self.dir.join(FOLDER)).map_err(BuildError::from)?;
         DirBuilder::new().mode(0o700).create(&self.tmp).map_err(BuildError::io("create", &self.tmp))?;
         let written = values::write(self.spec, &inputs.template, &folder.template());
@@ -292,7 +296,7 @@ impl Build<'_> {
                 lines.extend(ended.err().map(|error| error.to_string()));
                 lines
             }
-            Err(error) => undeleted(made, &crate::domain::backend::causes(&error)),
+            Err(error) => undeleted(made, &causes(&error)),
         };
         remove_dir(&self.tmp);
         if told.is_empty() {

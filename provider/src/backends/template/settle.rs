@@ -150,6 +150,10 @@ impl Templates {
             return Err(BackendError::failed(format!("ending build {}", entry.build), problem));
         };
         let dir = self.build_dir(entry.build);
+        if !dir.exists() && self.records().get(&entry.build.to_string()).map_err(unwritable)?.is_some() {
+            // Its image was handed on, and only the entry could not be removed.
+            return end(record, dry_run).map(|()| Settled::default());
+        }
         let mut told_of = self.told_of(&dir, &left);
         let there = self.look(&told_of.made).await?;
         let unseen = self.unseen(&mut told_of, &there).await?;
@@ -182,9 +186,7 @@ impl Templates {
             if let Ok(Some(_held)) = crate::process::lock::try_open(&lock) {
                 let _ = fs::remove_file(&lock);
             }
-            record
-                .end()
-                .map_err(|error| BackendError::failed("ending a build's entry in the journal", error))?;
+            end(record, dry_run)?;
         }
         Ok(settled)
     }
@@ -266,6 +268,13 @@ fn read_output(path: &Path) -> (Report, bool) {
         }
     }
     (report, ended)
+}
+
+fn end(record: Record, dry_run: bool) -> Result<(), BackendError> {
+    if dry_run {
+        return Ok(());
+    }
+    record.end().map_err(|error| BackendError::failed("ending a build's entry in the journal", error))
 }
 
 fn of_entry(entry: &Entry, left: &Left, made: Vec<Made>) -> records::Record {
