@@ -72,6 +72,7 @@ impl Bench {
             cancel: &self.cancel,
             grace,
             keep: false,
+            keep_output: false,
             then: None,
         }
     }

@@ -109,7 +109,7 @@ async fn a_dropped_run_ends_the_program() {
 }
 
 fn following(output: &std::path::Path, ending: Ending) -> Following<'_> {
-    Following { output, ending, then: None }
+    Following { output, keep: false, ending, then: None }
 }
 
 #[tokio::test]
@@ -129,6 +129,21 @@ async fn output_in_a_file_is_read_along_to_the_end() {
     assert_eq!(lengths, [3, 3, 64 * 1024, 4], "a line is cut at 64 KiB");
     let meta = std::fs::metadata(&file).unwrap();
     assert_eq!(std::os::unix::fs::PermissionsExt::mode(&meta.permissions()) & 0o777, 0o600);
+}
+
+#[tokio::test]
+async fn output_stays_in_its_file_where_it_is_to_be_kept() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("output");
+    for keep in [false, true] {
+        let following = Following { keep, ..following(&file, Ending::default()) };
+        runner().follow(&sh("echo one"), &following, &unbounded(), |_| {}).await.unwrap();
+        let written = std::fs::read(&file).unwrap();
+        assert_eq!(written.len(), 4);
+        if keep {
+            assert_eq!(written, b"one\n");
+        }
+    }
 }
 
 /// A program with a child, as Packer with QEMU: only the program itself is told, ends its child, and has the time

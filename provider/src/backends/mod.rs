@@ -219,7 +219,13 @@ fn swept(build: &str, settled: Settled) -> Vec<Swept> {
     };
     let done = settled.completed.map(|id| Swept::Completed(remain(id)));
     let deleted = settled.deleted.into_iter().map(|id| Swept::Removed(remain(id)));
-    done.into_iter().chain(deleted).chain(settled.doubtful.into_iter().map(doubtful)).collect()
+    let unseen = |what| Swept::Left {
+        build: build.to_owned(),
+        region: template::REGION.to_owned(),
+        why: SweepError::Unseen { what },
+    };
+    let left = settled.doubtful.into_iter().map(doubtful).chain(settled.unseen.into_iter().map(unseen));
+    done.into_iter().chain(deleted).chain(left).collect()
 }
 
 fn unsettled(build: &str, error: &BackendError) -> SweepError {

@@ -41,7 +41,13 @@ pub trait Keeper: std::fmt::Debug + Send + Sync {
         vec![made.clone()]
     }
 
-    /// What there is of it in this moment; `None` when it is gone.
+    /// The account in whose name it looks. A thing of another account is not seen, and that does not say that it is gone.
+    /// `None` where what is not seen is gone.
+    async fn account(&self) -> Result<Option<String>, BackendError> {
+        Ok(None)
+    }
+
+    /// What there is of it in this moment; `None` when it is not seen.
     async fn look(&self, made: &Made) -> Result<Option<Seen>, BackendError>;
 
     /// Deletes it. What is gone already is deleted. Returns what stays because others use it.

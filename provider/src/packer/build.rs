@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 use super::command::{self, Call, Own};
 use super::output::Record;
 use super::{Folder, Packer, PackerError, Report, Said, init};
-use crate::process::{BuildLog, Command, Ending, Following, HandOver, Limits, Runner};
+use crate::process::{BuildLog, Command, Ending, Following, HandOver, Limits, ProcessError, Runner};
 
 /// How long a validation may take.
 const VALIDATION: Duration = Duration::from_secs(60);
@@ -32,6 +32,8 @@ pub struct Job<'a> {
     pub grace: Duration,
     /// Whether Packer leaves everything as it is when the build fails.
     pub keep: bool,
+    /// Whether all that Packer prints stays in the folder, for whoever ends the build when we are killed.
+    pub keep_output: bool,
     /// What is to be done after Packer when we are not there any more: it may have been killed, too, or failed to clean
     /// up.
     pub then: Option<HandOver<'a>>,
@@ -42,7 +44,8 @@ pub struct Job<'a> {
 pub struct Ran {
     /// What it told. Where one of several builds failed, the others have made something.
     pub report: Report,
-    /// [`PackerError::Build`] when it failed.
+    /// [`PackerError::Build`] when it failed; or that it was cancelled or took too long, which it may have noticed only after
+    /// it had made all.
     pub failure: Option<PackerError>,
 }
 
@@ -92,7 +95,7 @@ impl Packer {
     /// Builds a template of the user's own, in place. `tmp` is for Packer's temporary files.
     ///
     /// # Errors
-    /// When it cannot be run, or is cancelled, after its clean-up.
+    /// When it cannot be run.
     pub async fn build_own(
         &self,
         job: &Job<'_>,
@@ -128,7 +131,7 @@ impl Packer {
     ) -> Result<Ran, PackerError> {
         let output = job.folder.file(OUTPUT);
         let ending = Ending { grace: job.grace, alone: true };
-        let following = Following { output: &output, ending, then: job.then };
+        let following = Following { output: &output, keep: job.keep_output, ending, then: job.then };
         let mut report = Report::default();
         let line = |line: &str| match Record::parse(line) {
             Some(record) => {
@@ -141,7 +144,11 @@ impl Packer {
             None => job.log.line(line),
         };
         let limits = Limits::cancelled_by(job.cancel);
-        let code = job.runner.follow(command, &following, &limits, line).await?;
+        let code = match job.runner.follow(command, &following, &limits, line).await {
+            Ok(code) => code,
+            Err(error @ ProcessError::Start { .. }) => return Err(error.into()),
+            Err(early) => return Ok(Ran { report, failure: Some(early.into()) }),
+        };
         if code == 0 && !report.has_failed() {
             return Ok(Ran { report, failure: None });
         }

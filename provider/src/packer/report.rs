@@ -1,7 +1,7 @@
 //! What a run of Packer told: artifacts, errors, and the lines of the step that it was at. In bounded memory, whatever
 //! it prints.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::{Path, PathBuf};
 
 use super::PackerError;
@@ -62,6 +62,12 @@ impl Artifact {
 #[derive(Debug, Default)]
 pub struct Report {
     artifacts: BTreeMap<(String, u32), Artifact>,
+    /// How many artifacts Packer announced of each target that is finished; none where it has not come to that.
+    announced: BTreeMap<String, Option<usize>>,
+    /// Those that it told all of.
+    ended: BTreeSet<(String, u32)>,
+    /// There is more than is kept.
+    cut: bool,
     errors: Vec<String>,
     step: VecDeque<String>,
     failed: bool,
@@ -78,6 +84,7 @@ impl Report {
             "error" => self.error(record.field(0)),
             "error-count" if record.field(0) != "0" => self.failed = true,
             "artifact" => self.artifact(record),
+            "artifact-count" => self.announce(&record.target, record.field(0).parse().ok()),
             _ => {}
         }
         None
@@ -91,6 +98,12 @@ impl Report {
             "error" => Said::Error,
             _ => return None,
         };
+        if said == Said::Say
+            && let Some(target) = finished(text)
+            && !self.announced.contains_key(target)
+        {
+            self.announce(target, None);
+        }
         // A script can print this, too: it closes the step's lines, and is no proof of a failure.
         self.late |= said != Said::Message && text.contains("Cancelling provisioner after a timeout");
         self.closed |= self.late || (said == Said::Say && text.contains("Provisioning step had errors"));
@@ -120,11 +133,23 @@ impl Report {
         }
     }
 
+    fn announce(&mut self, target: &str, count: Option<usize>) {
+        if self.announced.len() == MOST && !self.announced.contains_key(target) {
+            self.cut = true;
+            return;
+        }
+        self.announced.insert(target.to_owned(), count);
+    }
+
     fn artifact(&mut self, record: &Record) {
         let Ok(index) = record.field(0).parse() else { return };
         let key = (record.target.clone(), index);
         if self.artifacts.len() == MOST && !self.artifacts.contains_key(&key) {
+            self.cut = true;
             return;
+        }
+        if record.field(1) == "end" {
+            self.ended.insert(key.clone());
         }
         let artifact = self.artifacts.entry(key).or_default();
         match record.field(1) {
@@ -144,6 +169,13 @@ impl Report {
     /// Whether Packer told that it stopped a step at its time limit.
     pub fn is_late(&self) -> bool {
         self.late
+    }
+
+    /// Whether Packer came to the end of telling what it made, of every target that it finished.
+    pub fn is_complete(&self) -> bool {
+        let ended = |target: &str| self.ended.iter().filter(|(other, _)| other == target).count();
+        let is_told = |(target, count): (&String, &Option<usize>)| *count == Some(ended(target));
+        !self.cut && !self.announced.is_empty() && self.announced.iter().all(is_told)
     }
 
     /// What was made, each thing once: a post-processor that hands a thing on tells of it again.
@@ -186,6 +218,12 @@ impl Report {
     pub fn step_tail(&self) -> String {
         self.step.iter().map(String::as_str).collect::<Vec<_>>().join("\n")
     }
+}
+
+/// The target that Packer says to be finished: `Build 'file.a' finished after 2 milliseconds.`
+fn finished(text: &str) -> Option<&str> {
+    let (target, rest) = without_target(text.trim()).strip_prefix("Build '")?.split_once("' ")?;
+    rest.starts_with("finished").then_some(target)
 }
 
 /// Whether Packer says that a provisioner begins, or that the steps are over.
@@ -246,6 +284,24 @@ mod tests {
     }
 
     #[test]
+    fn a_list_of_artifacts_counts_when_it_is_told_to_its_end() {
+        let all = "1,,ui,say,Build 'q.i' finished after 2 seconds.
+1,,ui,say,Build 'q.j' finished.
+1,,ui,say,\\n==> Builds finished. The artifacts of successful builds are:
+1,q.i,artifact-count,1
+1,q.i,artifact,0,id,VM
+1,q.i,artifact,0,end
+1,q.j,artifact-count,2
+1,q.j,artifact,0,end
+1,q.j,artifact,1,id,WM
+1,q.j,artifact,1,end";
+        let lines: Vec<&str> = all.lines().collect();
+        for cut in 0..=lines.len() {
+            assert_eq!(report(&lines[..cut].join("\n")).is_complete(), cut == lines.len(), "{cut}");
+        }
+    }
+
+    #[test]
     fn a_failing_steps_own_lines_and_packers_reason() {
         let failed = report(
             "1,,ui,say,==> q.i: Provisioning with shell script: steps/1
@@ -291,7 +347,7 @@ mod tests {
     proptest! {
         #[test]
         fn memory_is_bounded_whatever_is_told(
-            lines in prop::collection::vec(("(ui|artifact|error|error-count)", "[0-9]{0,3}", "(say|message|error|id|file)", ".{0,40}"), 0..200),
+            lines in prop::collection::vec(("(ui|artifact|artifact-count|error|error-count)", "[0-9]{0,3}", "(say|message|error|id|file)", ".{0,40}"), 0..200),
             times in 1..8usize,
         ) {
             let mut report = Report::default();
@@ -305,6 +361,7 @@ mod tests {
             }
             prop_assert!(report.artifacts.len() <= MOST);
             prop_assert!(report.artifacts.values().all(|it| it.files.len() <= MOST));
+            prop_assert!(report.announced.len() <= MOST && report.ended.len() <= MOST);
             prop_assert!(report.errors.len() <= MOST && report.step.len() <= TAIL);
         }
     }

@@ -26,8 +26,10 @@ const CHUNK: usize = 64 * 1024;
 /// How a command with its output in a file is run.
 #[derive(Debug, Clone, Copy)]
 pub struct Following<'a> {
-    /// Where its output goes (0600). What is read of it takes up no space on the disk any more.
+    /// Where its output goes (0600).
     pub output: &'a Path,
+    /// Whether all of it stays there. Otherwise what is read takes up no space on the disk any more.
+    pub keep: bool,
     /// How it is ended when cancelled, too late, or left alone by us.
     pub ending: Ending,
     /// What is to be done after it when we are not there any more.
@@ -50,7 +52,7 @@ impl Runner {
         let program = command.name();
         find(command)?;
         let start = |source| ProcessError::Start { program: program.clone(), source };
-        let mut tail = Tail::open(following.output).map_err(start)?;
+        let mut tail = Tail::open(following.output, following.keep).map_err(start)?;
         let mut supervised = self.supervised(command, following.ending, following.then);
         let output = tail.writer().map_err(start)?;
         supervised.stdout(output.try_clone().map_err(start)?).stderr(output);
@@ -86,17 +88,18 @@ impl Runner {
 /// The file, read up to some place.
 struct Tail {
     file: File,
+    keep: bool,
     read: u64,
     /// A line without its end yet.
     partial: Vec<u8>,
 }
 
 impl Tail {
-    fn open(path: &Path) -> io::Result<Self> {
+    fn open(path: &Path, keep: bool) -> io::Result<Self> {
         let mut options = OpenOptions::new();
         let file = options.create(true).read(true).append(true).mode(0o600).open(path)?;
         file.set_len(0)?;
-        Ok(Self { file, read: 0, partial: Vec::new() })
+        Ok(Self { file, keep, read: 0, partial: Vec::new() })
     }
 
     /// What the program writes to: always at the end.
@@ -116,7 +119,7 @@ impl Tail {
             self.read += read as u64;
             self.take(&chunk[..read], line);
         }
-        if self.read > before {
+        if self.read > before && !self.keep {
             // A chatty program does not fill the disk. Where the file system cannot do this, it stays.
             let punch = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
             let _ = rustix::fs::fallocate(&self.file, punch, 0, self.read);

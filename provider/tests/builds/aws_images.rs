@@ -7,9 +7,10 @@ use std::sync::Arc;
 use aws_sdk_ec2::Client;
 use aws_sdk_ec2::config::Region;
 use aws_sdk_ec2::types::{ResourceType, Tag, TagSpecification};
+use sindri::backends::aws::image::AmiKeeper;
 use sindri::backends::aws::{Aws, AwsSettings};
 use sindri::domain::backend::Released;
-use sindri::domain::{BackendError, CacheKey, Copies, Holder, ImageBackend, LabelChange};
+use sindri::domain::{BackendError, CacheKey, Copies, Holder, ImageBackend, Keeper, LabelChange, Made};
 use tokio_util::sync::CancellationToken;
 
 use crate::support::moto::under_moto;
@@ -181,6 +182,12 @@ fn what_a_lost_image_left_goes_with_it() {
         let gone = images().release(id, None, false, &Copies::new(), &go()).await.unwrap_err();
         assert!(gone.is_not_found(), "{gone:?}");
         assert_eq!(snapshots(&client).await, 2);
+        // A template's AMI has no tags of ours: the second try finds what the first one had not come to.
+        let keeper = AmiKeeper::new(Arc::new(Aws::new(AwsSettings::default(), "/nonexistent".into())));
+        let (builder_id, id) = ("mitchellh.amazonebs".to_owned(), format!("{HOME}:{id}"));
+        let made = Made { builder_id, id, managed: true, ..Made::default() };
+        assert_eq!(keeper.delete(&made, &go()).await.unwrap(), Vec::<String>::new());
+        assert_eq!(snapshots(&client).await, 1);
     });
 }
 

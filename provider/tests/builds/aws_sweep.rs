@@ -424,7 +424,7 @@ async fn build_for_ever(dir: &Path) {
     let then = Some(HandOver { file: record.path(), lock: record.lock_fd(), env: &env });
     let ending = Ending { grace: Duration::from_secs(30), alone: true };
     let output = dir.join("output");
-    let following = Following { output: &output, ending, then };
+    let following = Following { output: &output, keep: false, ending, then };
     let limits = Limits::cancelled_by(&CancellationToken::new());
     let ready = |line: &str| {
         if line == "ready" {

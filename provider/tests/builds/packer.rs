@@ -69,6 +69,7 @@ async fn a_real_packer_takes_hostile_values_as_they_are() {
             cancel: &cancel,
             grace,
             keep: false,
+            keep_output: false,
             then: None,
         };
         packer.validate(&job).await.unwrap();

@@ -18,9 +18,10 @@ use uuid::Uuid;
 
 use super::error::BuildError;
 use super::inputs::{self, Inputs};
-use super::settle::{Left, MADE, Told, named};
+use super::settle::{self, Left, MADE, Told, named, within};
 use super::turn::Turn;
 use super::{CLOUD, REGION, TemplateSpec, Templates, environment, images, records, told, values};
+use crate::domain::backend::causes;
 use crate::domain::{BackendError, BuildRequest, Built, Image, ImageBackend, ImageBuilder, Made};
 use crate::journal::{Entry, Journal, Phase, Record};
 use crate::packer::{self, Folder, Job, Own, Packer, PackerError};
@@ -34,7 +35,7 @@ const CLEANING: Duration = Duration::from_secs(5 * 60);
 const APPEARING: Duration = Duration::from_secs(60);
 const LOOK: Duration = Duration::from_secs(2);
 /// The folder of what Packer is given, in the build's folder.
-const FOLDER: &str = "packer";
+pub(super) const FOLDER: &str = "packer";
 
 /// Builds one template.
 #[derive(Debug)]
@@ -130,7 +131,6 @@ impl Build<'_> {
         let limits = Limits::cancelled_by(&self.request.cancel);
         let found = self.templates.packer.locate(&self.templates.runner, &limits).await;
         let packer = found.map_err(PackerError::from)?;
-        private::create_dir(&self.dir).map_err(BuildError::io("create", &self.dir))?;
         let journal = Journal::open(&self.templates.data_dir);
         let mut record = journal.begin(self.entry())?;
         record.advance(Phase::Building)?;
@@ -138,7 +138,10 @@ impl Build<'_> {
         let (made, failure) = match built {
             Ok((made, None)) => match self.finish(&made).await {
                 Ok(image) => {
-                    self.end(record)?;
+                    // Its record names a holder: not handed on, the image would be held for ever by nobody.
+                    if let Err(error) = self.end(record) {
+                        self.log.step(&format!("The build's entry stays in the journal: {}", causes(&error)));
+                    }
                     return Ok(image);
                 }
                 Err(error) => (made, error),
@@ -179,6 +182,7 @@ impl Build<'_> {
         mut packer: Packer,
         inputs: &Inputs,
     ) -> Result<(Vec<Made>, Option<BuildError>), BuildError> {
+        private::create_dir(&self.dir).map_err(BuildError::io("create", &self.dir))?;
         let folder = Folder::create(&self.dir.join(FOLDER)).map_err(BuildError::from)?;
         DirBuilder::new().mode(0o700).create(&self.tmp).map_err(BuildError::io("create", &self.tmp))?;
         let written = values::write(self.spec, &inputs.template, &folder.template());
@@ -193,6 +197,7 @@ impl Build<'_> {
             cancel: &self.request.cancel,
             grace: GRACE,
             keep: false,
+            keep_output: true,
             then: Some(HandOver { file: record.path(), lock: record.lock_fd(), env: &env }),
         };
         self.init(&packer, &job, inputs).await?;
@@ -210,17 +215,25 @@ impl Build<'_> {
         let ran = packer.build_own(&job, &spec.template, &self.tmp, &own).await?;
         let made = self.templates.made(&ran.report, &spec.directory);
         // Before anything is asked about it.
-        let (path, whole) = (self.dir.join(MADE), ran.failure.is_none());
-        let text = serde_json::to_vec(&Told { made: made.clone(), whole }).unwrap_or_default();
-        private::write(&path, &text).map_err(BuildError::io("write", &path))?;
+        let told = Told { made: made.clone(), whole: ran.failure.is_none(), ..Told::default() };
+        let written = self.note(&told);
+        if written.is_err() {
+            // What Packer told stands in its output, and nowhere else.
+            std::mem::forget(folder);
+        }
         let failure = match ran.failure {
             Some(failure) => Some(failure.into()),
             None if made.is_empty() => {
                 Some(BuildError::NoArtifact { said: self.log.redact(&ran.report.step_tail()) })
             }
-            None => None,
+            None => written.err(),
         };
         Ok((made, failure))
+    }
+
+    /// Writes down what is known of the things that were made.
+    fn note(&self, told: &Told) -> Result<(), BuildError> {
+        told.write(&self.dir).map_err(BuildError::io("write", &self.dir.join(MADE)))
     }
 
     /// Gets the plugins that the template requires. Packers before 1.7 know no such thing.
@@ -270,25 +283,39 @@ impl Build<'_> {
     /// Deletes what was made all the same. What cannot be deleted stays in the journal.
     async fn give_up(&self, record: Record, made: &[Made], failure: BuildError) -> BuildError {
         // Not the request's own: cancelled or late, it is to clean up all the same.
-        let never = CancellationToken::new();
-        let deleting = self.templates.delete(self.id, made, &never);
-        let told = match tokio::time::timeout(CLEANING, deleting).await {
-            Ok(Ok(left)) => match self.end(record) {
-                Ok(()) => {
-                    let is_cut_off = matches!(failure, BuildError::Cancelled);
-                    let doubtful = if is_cut_off { named(self.log.path(), made) } else { Vec::new() };
-                    in_words(made, &left, &doubtful)
-                }
-                Err(error) => vec![error.to_string()],
-            },
-            Ok(Err(error)) => undeleted(made, &crate::domain::backend::causes(&error)),
-            Err(_) => undeleted(made, &format!("it took longer than {CLEANING:?}")),
+        let stop = CancellationToken::new();
+        let told = match within(CLEANING, &stop, self.clean_up(made, &stop)).await {
+            Ok((left, unseen)) => {
+                let is_cut_off = matches!(failure, BuildError::Cancelled);
+                let doubtful = if is_cut_off { named(self.log.path(), made) } else { Vec::new() };
+                let deleted = made.iter().filter(|one| unseen.iter().all(|(other, _)| other != *one));
+                let mut lines = in_words(deleted, &left, &doubtful);
+                lines.extend(settle::in_words(&unseen, record.path()));
+                // What is not seen may be in another account, and cost money there: the entry stays.
+                let ended = if unseen.is_empty() { self.end(record) } else { Ok(()) };
+                lines.extend(ended.err().map(|error| error.to_string()));
+                lines
+            }
+            Err(error) => undeleted(made, &causes(&error)),
         };
         remove_dir(&self.tmp);
         if told.is_empty() {
             return failure;
         }
         BuildError::Left { source: Box::new(failure), told: told.join("\n") }
+    }
+
+    /// Deletes what was made. Returns what stays, and what we do not see, with the account that we look in.
+    async fn clean_up(
+        &self,
+        made: &[Made],
+        cancel: &CancellationToken,
+    ) -> Result<(Vec<String>, Vec<(Made, String)>), BackendError> {
+        let mut told = Told { made: made.to_vec(), ..Told::default() };
+        let there = self.templates.look(made).await?;
+        let unseen = self.templates.unseen(&mut told, &there).await?;
+        told.note(&self.dir, &unseen);
+        Ok((self.templates.delete(self.id, made, cancel).await?, unseen))
     }
 
     /// Nothing of the build can be lost any more.
@@ -300,8 +327,12 @@ impl Build<'_> {
 }
 
 /// What became of things that a failed build had made.
-fn in_words(made: &[Made], left: &[String], doubtful: &[String]) -> Vec<String> {
-    let deleted: Vec<String> = made.iter().filter(|one| one.managed).map(told).collect();
+fn in_words<'a>(
+    made: impl Iterator<Item = &'a Made>,
+    left: &[String],
+    doubtful: &[String],
+) -> Vec<String> {
+    let deleted: Vec<String> = made.filter(|one| one.managed).map(told).collect();
     let mut lines = Vec::new();
     if !deleted.is_empty() {
         lines.push(format!("What other builds of the template had made is deleted: {}", deleted.join(", ")));

@@ -1,7 +1,7 @@
 //! What becomes of builds that were killed. Packer's own clean-up has run by then, or never will; what it told of before it
 //! ended is finished or deleted. What it never told of cannot be found: a template's builders mark nothing as ours.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::{self, BufRead};
 use std::path::{Path, PathBuf};
@@ -13,17 +13,20 @@ use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::build::remove_dir;
+use super::build::{FOLDER, remove_dir};
 use super::{CLOUD, Templates, records, told};
 use crate::domain::backend::causes;
-use crate::domain::{BackendError, Made};
+use crate::domain::{BackendError, Made, Seen};
 use crate::journal::{Entry, Journal, JournalError, Record};
 use crate::packer::{OUTPUT, Report, output};
+use crate::process::private;
 
 /// What Packer says that it made, in the build's folder.
 pub(super) const MADE: &str = "made.json";
 /// How long a build waits for what a killed one left to go.
 const RECOVERING: Duration = Duration::from_secs(60);
+/// How long what is told to stop may go on: requests that are under way are tried again.
+const STOPPING: Duration = Duration::from_secs(5 * 60);
 /// The most of a log that is looked through.
 const LONGEST_LOG: u64 = 64 << 20;
 
@@ -47,6 +50,31 @@ pub(super) struct Told {
     pub(super) made: Vec<Made>,
     /// Whether no build of the template failed.
     pub(super) whole: bool,
+    /// Those that were seen in an account, and are about to be deleted: the account by the thing's id.
+    #[serde(default)]
+    pub(super) seen: BTreeMap<String, String>,
+}
+
+impl Told {
+    /// Writes it into a build's folder.
+    pub(super) fn write(&self, dir: &Path) -> io::Result<()> {
+        private::write(&dir.join(MADE), &serde_json::to_vec(self).map_err(io::Error::other)?)
+    }
+}
+
+impl Told {
+    /// Writes down what was seen, for what is deleted is not seen any more, before it is deleted. What cannot be written
+    /// down stays in the journal then, as something that was never seen.
+    pub(super) fn note(&self, dir: &Path, unseen: &[(Made, String)]) {
+        if self.seen.is_empty() && unseen.is_empty() {
+            return;
+        }
+        match self.write(dir) {
+            // Values and output are of no use any more.
+            Ok(()) => remove_dir(&dir.join(FOLDER)),
+            Err(error) => tracing::warn!(folder = %dir.display(), %error, "what is deleted cannot be written down"),
+        }
+    }
 }
 
 /// What became of a killed build.
@@ -58,6 +86,8 @@ pub struct Settled {
     pub completed: Option<String>,
     /// What Packer was about to make, for a person to look after.
     pub doubtful: Vec<String>,
+    /// What is not seen, and may be in another account than ours: the build's entry stays.
+    pub unseen: Vec<String>,
 }
 
 impl Settled {
@@ -70,7 +100,8 @@ impl Settled {
         let doubtful = self.doubtful.iter().map(|one| {
             format!("The killed build {build} was about to make {one}: look whether Packer has removed it")
         });
-        deleted.chain(completed).chain(doubtful).collect()
+        let unseen = self.unseen.iter().map(|one| format!("Build {build} stays in the journal: {one}"));
+        deleted.chain(completed).chain(doubtful).chain(unseen).collect()
     }
 }
 
@@ -82,9 +113,8 @@ impl Templates {
         let abandoned = Journal::open(&self.data_dir).abandoned();
         for record in abandoned.into_iter().flatten().filter(|record| record.entry().cloud == CLOUD) {
             let build = record.entry().build;
-            let settling = tokio::time::timeout(RECOVERING, self.settle(record, false, cancel));
-            let late = |_| Err(BackendError::failed("waiting", io::Error::other("it takes too long")));
-            match settling.await.unwrap_or_else(late) {
+            let stop = cancel.child_token();
+            match within(RECOVERING, &stop, self.settle(record, false, &stop)).await {
                 Ok(settled) => lines.extend(settled.lines(build)),
                 Err(error) => {
                     lines.push(format!("What build {build} left cannot be deleted yet: {}", causes(&error)));
@@ -120,9 +150,22 @@ impl Templates {
             return Err(BackendError::failed(format!("ending build {}", entry.build), problem));
         };
         let dir = self.build_dir(entry.build);
-        let Told { made, whole } = self.told_of(&dir, &left);
-        let there = self.look(&made).await?;
-        let mut settled = Settled::default();
+        if !dir.exists() && self.records().get(&entry.build.to_string()).map_err(unwritable)?.is_some() {
+            // Its image was handed on, and only the entry could not be removed.
+            return end(record, dry_run).map(|()| Settled::default());
+        }
+        let mut told_of = self.told_of(&dir, &left);
+        let there = self.look(&told_of.made).await?;
+        let unseen = self.unseen(&mut told_of, &there).await?;
+        let mut settled = Settled { unseen: in_words(&unseen, record.path()), ..Settled::default() };
+        if !dry_run {
+            told_of.note(&dir, &unseen);
+        }
+        if !unseen.is_empty() && entry.share && told_of.whole {
+            // It may be whole in its own account: whoever has the credentials finishes it.
+            return Ok(settled);
+        }
+        let Told { made, whole, .. } = told_of;
         let is_whole = whole && !made.is_empty() && there.len() == made.len();
         if entry.share && is_whole {
             settled.completed = Some(entry.name.clone());
@@ -136,18 +179,36 @@ impl Templates {
             }
             settled.doubtful = named(&left.log, &made);
         }
-        if !dry_run {
+        if !dry_run && unseen.is_empty() {
             remove_dir(&left.tmp);
             remove_dir(&dir);
             let lock = self.data_dir.join("locks").join(format!("{CLOUD}-{}", entry.key));
             if let Ok(Some(_held)) = crate::process::lock::try_open(&lock) {
                 let _ = fs::remove_file(&lock);
             }
-            record
-                .end()
-                .map_err(|error| BackendError::failed("ending a build's entry in the journal", error))?;
+            end(record, dry_run)?;
         }
         Ok(settled)
+    }
+
+    /// Things that we do not see and never saw in the account that we look in, each with that account: they may be in
+    /// another one. Those that we see are noted.
+    pub(super) async fn unseen(
+        &self,
+        told: &mut Told,
+        there: &[(Made, Seen)],
+    ) -> Result<Vec<(Made, String)>, BackendError> {
+        let mut unseen = Vec::new();
+        for one in told.made.iter().filter(|one| one.managed) {
+            let Some(keeper) = self.keeper(one) else { continue };
+            let Some(account) = keeper.account().await? else { continue };
+            if there.iter().any(|(other, _)| other == one) {
+                told.seen.insert(one.id.clone(), account);
+            } else if told.seen.get(&one.id) != Some(&account) {
+                unseen.push((one.clone(), account));
+            }
+        }
+        Ok(unseen)
     }
 
     /// Writes an image down. A record that has the same files is of an image that was overwritten.
@@ -167,18 +228,39 @@ impl Templates {
     fn told_of(&self, dir: &Path, left: &Left) -> Told {
         let written = fs::read(dir.join(MADE)).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
         written.unwrap_or_else(|| {
-            let (report, ended) = read_output(&dir.join("packer").join(OUTPUT));
-            Told { made: self.made(&report, &left.directory), whole: ended && !report.has_failed() }
+            let (report, ended) = read_output(&dir.join(FOLDER).join(OUTPUT));
+            let whole = ended && report.is_complete() && !report.has_failed();
+            Told { made: self.made(&report, &left.directory), whole, seen: BTreeMap::new() }
         })
     }
 }
 
-/// Reads what we had not read of Packer's output. What we had is gone from the disk, and zeros stand there.
+/// Waits for something, and tells it to stop when the time is over: cut off amid a deletion, it would lose sight of what
+/// there is still to delete. What does not stop is cut off.
+pub(super) async fn within<T>(
+    time: Duration,
+    stop: &CancellationToken,
+    doing: impl Future<Output = Result<T, BackendError>>,
+) -> Result<T, BackendError> {
+    tokio::pin!(doing);
+    if let Ok(done) = tokio::time::timeout(time, &mut doing).await {
+        return done;
+    }
+    stop.cancel();
+    match tokio::time::timeout(STOPPING, doing).await {
+        Err(_) | Ok(Err(BackendError::Cancelled { .. })) => {
+            let late = io::Error::other(format!("it took longer than {time:?}"));
+            Err(BackendError::failed("waiting", late))
+        }
+        Ok(done) => done,
+    }
+}
+
+/// Reads Packer's output, and whether it said that it was at its end.
 fn read_output(path: &Path) -> (Report, bool) {
     let (mut report, mut ended) = (Report::default(), false);
     let Ok(file) = fs::File::open(path) else { return (report, false) };
     for line in io::BufReader::new(file).split(b'\n').map_while(Result::ok) {
-        let line: Vec<u8> = line.into_iter().skip_while(|byte| *byte == 0).collect();
         let line = String::from_utf8_lossy(&line);
         if let Some(record) = output::Record::parse(line.trim_end_matches('\r')) {
             ended |= record.field(1).contains("Builds finished.");
@@ -186,6 +268,13 @@ fn read_output(path: &Path) -> (Report, bool) {
         }
     }
     (report, ended)
+}
+
+fn end(record: Record, dry_run: bool) -> Result<(), BackendError> {
+    if dry_run {
+        return Ok(());
+    }
+    record.end().map_err(|error| BackendError::failed("ending a build's entry in the journal", error))
 }
 
 fn of_entry(entry: &Entry, left: &Left, made: Vec<Made>) -> records::Record {
@@ -219,19 +308,32 @@ pub(super) fn named(log: &Path, made: &[Made]) -> Vec<String> {
     found.into_iter().collect()
 }
 
+/// What a person does about things that are not seen; `entry` is the file of the build's entry in the journal.
+pub(super) fn in_words(unseen: &[(Made, String)], entry: &Path) -> Vec<String> {
+    let one = |(made, account): &(Made, String)| {
+        format!(
+            "{} is not seen from account {account}: look for it in the account of the template. `terraform-provider-sindri sweep` with credentials of that account ends this; when it is gone already, remove {}",
+            told(made),
+            entry.display()
+        )
+    };
+    unseen.iter().map(one).collect()
+}
+
 fn unwritable(error: io::Error) -> BackendError {
     BackendError::failed("writing the record of an image", error)
 }
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
+    use std::sync::{Arc, Mutex};
 
+    use async_trait::async_trait;
     use chrono::TimeDelta;
     use serde_json::json;
 
     use super::*;
-    use crate::domain::{CacheKey, Holder, ImageBackend};
+    use crate::domain::{CacheKey, Holder, ImageBackend, Keeper};
     use crate::journal::Phase;
     use crate::process::Runner;
 
@@ -280,9 +382,13 @@ mod tests {
 
     #[tokio::test]
     async fn what_packer_told_of_is_finished_or_deleted() {
-        let zeros = "\0".repeat(500);
+        // Packer says so before it tells of what was made.
+        let half = ARTIFACT.replace("count,1\n", "count,2\n");
+        let other = "1,,ui,say,Build 'file.b' finished after 1 second.";
         for (output, share, completed) in [
-            (format!("{zeros}{FINISHED}\n{ARTIFACT}"), true, true),
+            (format!("{FINISHED}\n{ARTIFACT}"), true, true),
+            (format!("{FINISHED}\n{half}"), true, false),
+            (format!("{other}\n{FINISHED}\n{ARTIFACT}"), true, false),
             (format!("{FINISHED}\n{ARTIFACT}"), false, false),
             (format!("1,,error-count,1\n{FINISHED}\n{ARTIFACT}"), true, false),
             // Cut off before the end.
@@ -306,5 +412,113 @@ mod tests {
             assert!(!templates.build_dir(build).exists() && !dir.path().join("tmp").exists());
             assert!(templates.abandoned().unwrap().is_empty());
         }
+    }
+
+    /// A cloud with two accounts, of which we are in one at a time.
+    #[derive(Debug, Default)]
+    struct Cloud {
+        here: Mutex<String>,
+        things: Mutex<BTreeSet<(String, String)>>,
+        is_slow: bool,
+    }
+
+    impl Cloud {
+        fn place(&self, made: &Made) -> (String, String) {
+            (self.here.lock().unwrap().clone(), made.id.clone())
+        }
+    }
+
+    #[async_trait]
+    impl Keeper for Cloud {
+        fn keeps(&self, made: &Made) -> bool {
+            made.builder_id == "cloud"
+        }
+
+        async fn account(&self) -> Result<Option<String>, BackendError> {
+            Ok(Some(self.here.lock().unwrap().clone()))
+        }
+
+        async fn look(&self, made: &Made) -> Result<Option<Seen>, BackendError> {
+            Ok(self.things.lock().unwrap().contains(&self.place(made)).then(Seen::default))
+        }
+
+        async fn delete(
+            &self,
+            made: &Made,
+            cancel: &CancellationToken,
+        ) -> Result<Vec<String>, BackendError> {
+            if self.is_slow {
+                cancel.cancelled().await;
+                return Err(BackendError::Cancelled { operation: "deleting".into() });
+            }
+            self.things.lock().unwrap().remove(&self.place(made));
+            Ok(Vec::new())
+        }
+    }
+
+    const THINGS: &str = "1,c.a,artifact-count,2\n1,c.a,artifact,0,builder-id,cloud\n1,c.a,artifact,0,id,one\n\
+        1,c.a,artifact,0,end\n1,c.a,artifact,1,builder-id,cloud\n1,c.a,artifact,1,id,two\n1,c.a,artifact,1,end\n";
+
+    /// A killed build whose things are in account `b`.
+    fn killed_in_cloud(dir: &Path, share: bool, is_slow: bool) -> (Templates, Arc<Cloud>) {
+        let (templates, record) = killed(dir, &format!("{FINISHED}\n{THINGS}"), share);
+        drop(record);
+        let things = ["one", "two"].map(|id| ("b".to_owned(), id.to_owned()));
+        let cloud = Cloud { here: Mutex::default(), things: Mutex::new(things.into()), is_slow };
+        let (cloud, mut templates) = (Arc::new(cloud), Arc::into_inner(templates).unwrap());
+        templates.keepers.push(Arc::clone(&cloud) as Arc<dyn Keeper>);
+        (templates, cloud)
+    }
+
+    #[tokio::test]
+    async fn what_may_be_in_another_account_is_not_taken_for_gone() {
+        for share in [false, true] {
+            let dir = tempfile::tempdir().unwrap();
+            let (templates, cloud) = killed_in_cloud(dir.path(), share, false);
+            let cancel = CancellationToken::new();
+            *cloud.here.lock().unwrap() = "a".into();
+            for _ in 0..2 {
+                let told = templates.recover(&cancel).await;
+                for id in ["one", "two"] {
+                    assert!(told.iter().any(|it| it.contains(id) && it.contains("account a")), "{told:?}");
+                }
+                assert!(!told.iter().any(|it| it.contains("Deleted")), "{told:?}");
+                assert_eq!(templates.abandoned().unwrap().len(), 1);
+            }
+            *cloud.here.lock().unwrap() = "b".into();
+            let told = templates.recover(&cancel).await;
+            assert_eq!(told.iter().any(|it| it.contains("had made image")), share, "{told:?}");
+            assert_eq!(cloud.things.lock().unwrap().is_empty(), !share);
+            assert!(templates.abandoned().unwrap().is_empty());
+        }
+    }
+
+    #[tokio::test]
+    async fn what_was_seen_and_is_not_any_more_is_gone() {
+        let dir = tempfile::tempdir().unwrap();
+        let (templates, cloud) = killed_in_cloud(dir.path(), false, false);
+        *cloud.here.lock().unwrap() = "b".into();
+        // An earlier try got as far as this.
+        let mut told = Told::default();
+        let one = Made { builder_id: "cloud".into(), id: "one".into(), managed: true, ..Made::default() };
+        told.made = vec![one];
+        let there = templates.look(&told.made).await.unwrap();
+        assert!(templates.unseen(&mut told, &there).await.unwrap().is_empty());
+        cloud.things.lock().unwrap().clear();
+        assert!(templates.unseen(&mut told, &[]).await.unwrap().is_empty());
+        *cloud.here.lock().unwrap() = "a".into();
+        assert_eq!(templates.unseen(&mut told, &[]).await.unwrap().len(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_deletion_that_is_late_is_told_to_stop_and_stays_in_the_journal() {
+        let dir = tempfile::tempdir().unwrap();
+        let (templates, cloud) = killed_in_cloud(dir.path(), false, true);
+        *cloud.here.lock().unwrap() = "b".into();
+        let record = templates.abandoned().unwrap().remove(0);
+        let stop = CancellationToken::new();
+        let settled = within(Duration::from_millis(50), &stop, templates.settle(record, false, &stop)).await;
+        assert!(causes(&settled.unwrap_err()).contains("longer than 50ms"));
+        assert_eq!(templates.abandoned().unwrap().len(), 1);
     }
 }

@@ -192,6 +192,7 @@ impl Preview<'_> {
             cancel,
             grace: GRACE,
             keep: false,
+            keep_output: false,
             then: None,
         };
         let Handed { forms, variables, required, .. } = handed;

@@ -150,6 +150,19 @@ pub(super) async fn by_id(
     }
 }
 
+/// Deletes an AMI that has no tags of ours, and that we know to have been made for us. When it is gone, an earlier try may
+/// have been cut off before its snapshots were: those go that EC2 itself says were made for it.
+pub(super) async fn untagged(
+    region: &Region,
+    id: &str,
+    cancel: &CancellationToken,
+) -> Result<Vec<String>, DeleteError> {
+    match region.fresh_image(id).await?.filter(|ami| !is_deregistered(ami)) {
+        Some(ami) => one(region, &ami, cancel).await,
+        None => delete_all(region, id, &ids(&made_for(region, id).await?), cancel).await,
+    }
+}
+
 /// Deletes one AMI and its snapshots.
 pub(super) async fn one(
     region: &Region,

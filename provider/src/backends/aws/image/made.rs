@@ -44,6 +44,11 @@ impl Keeper for AmiKeeper {
         made.id.split(',').map(|id| Made { id: id.to_owned(), ..made.clone() }).collect()
     }
 
+    async fn account(&self) -> Result<Option<String>, BackendError> {
+        let account = self.aws.account().await;
+        account.map(|it| Some(it.to_owned())).map_err(|error| error.into_backend("asking for the account"))
+    }
+
     async fn look(&self, made: &Made) -> Result<Option<Seen>, BackendError> {
         let Some((name, id)) = place(&made.id) else { return Ok(None) };
         let doing = format!("reading image {id}");
@@ -65,7 +70,7 @@ impl Keeper for AmiKeeper {
         let Some((name, id)) = place(&made.id) else { return Ok(Vec::new()) };
         let doing = format!("deleting image {id}");
         let region = self.aws.region_for(Some(name), &doing).await?;
-        let deleted = delete::by_id(&region, id, cancel).await;
+        let deleted = delete::untagged(&region, id, cancel).await;
         deleted.map_err(|error| error.into_backend(&doing))
     }
 }

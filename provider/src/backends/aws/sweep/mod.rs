@@ -152,6 +152,12 @@ pub enum SweepError {
         /// Whose credentials we have.
         here: String,
     },
+    /// Nobody knows whether it is gone.
+    #[error("{what}")]
+    Unseen {
+        /// What, where it may be, and what to do.
+        what: String,
+    },
     /// An entry of another version.
     #[error(
         "the journal does not say how to reach the account of build {build}\nRun `sweep` of the version that made it, or look for the tag sindri_build={build} in {region}, then delete {path}"

@@ -26,7 +26,7 @@ pub(super) async fn guarded<T>(build: &Build<'_>, record: &Record, work: impl Fu
     }
     let env = sweep::environment();
     let then = HandOver { file: record.path(), lock: record.lock_fd(), env: &env };
-    let following = Following { output: &output, ending: Ending::default(), then: Some(then) };
+    let following = Following { output: &output, keep: false, ending: Ending::default(), then: Some(then) };
     let command = Command::new("sh").args(["-c", WAIT, "sh"]).arg(&mark);
     let never = Limits::cancelled_by(&CancellationToken::new());
     let guard = build.tools.runner.follow(&command, &following, &never, |_| {});

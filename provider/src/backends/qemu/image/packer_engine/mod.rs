@@ -122,6 +122,7 @@ async fn run(
         cancel,
         grace: GRACE,
         keep: false,
+        keep_output: false,
         then: None,
     };
     let own_plugins = host.packer.own_plugins();
