@@ -73,7 +73,7 @@ impl Told {
             // Values and output are of no use any more.
             Ok(()) => remove_dir(&dir.join(FOLDER)),
             Err(error) => {
-                tracing::warn!(folder = %dir.display(), %error, "what is deleted cannot be written down")
+                tracing::warn!(folder = %dir.display(), %error, "what is deleted cannot be written down");
             }
         }
     }
