@@ -52,7 +52,7 @@ impl Scope<'_> {
     /// The text up to what only Packer knows, and whether that is all of it.
     fn known(&self, leaf: &Leaf, depth: usize) -> (Resolved, bool) {
         let (mut whole, mut is_all) = (Resolved::default(), true);
-        for piece in leaf.pieces.iter() {
+        for piece in &leaf.pieces {
             let (part, is_known) = self.piece(piece, depth);
             whole.anchored |= part.anchored && whole.text.is_empty();
             whole.text.push_str(&part.text);
