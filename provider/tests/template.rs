@@ -11,8 +11,8 @@ use std::time::Duration;
 use sindri::backends::template::{Settled, TemplateSpec, Templates};
 use sindri::domain::backend::causes;
 use sindri::domain::{
-    BackendError, BuildRequest, Built, CacheKey, Environment, Holder, ImageBackend, ImageBuilder, ImageSpec, Labels,
-    OnError, Security,
+    BackendError, BuildRequest, Built, CacheKey, Environment, Holder, ImageBackend, ImageBuilder, ImageSpec,
+    Labels, OnError, Security,
 };
 use sindri::packer::Settings;
 use sindri::process::Runner;
@@ -123,7 +123,9 @@ async fn what_cannot_be_written_down_is_deleted() {
 /// Packer is asked to stop when it has just made all, and ends as if nobody had asked.
 #[tokio::test]
 async fn what_a_cancelled_packer_made_is_deleted() {
-    let bench = Bench::new(&format!("trap '' TERM INT\ntouch building\nwhile ! [ -e stop ]; do sleep 0.1; done\n{MADE}"));
+    let bench = Bench::new(&format!(
+        "trap '' TERM INT\ntouch building\nwhile ! [ -e stop ]; do sleep 0.1; done\n{MADE}"
+    ));
     let (building, stop, cancel) = (bench.path("building"), bench.path("stop"), bench.cancel.clone());
     let stopping = async {
         while !building.exists() {
@@ -142,7 +144,8 @@ async fn what_a_cancelled_packer_made_is_deleted() {
 /// A folder in the place of an entry cannot be removed as a file.
 #[tokio::test]
 async fn a_finished_image_is_handed_on_whatever_becomes_of_its_entry() {
-    let bench = Bench::new(&format!("for it in $data/journal/*.json; do mv $it $it.was; mkdir $it; done\n{MADE}"));
+    let bench =
+        Bench::new(&format!("for it in $data/journal/*.json; do mv $it $it.was; mkdir $it; done\n{MADE}"));
     let Built::Fresh(image) = bench.build().await.unwrap() else { panic!("nobody else builds") };
     assert!(bench.path("a.txt").exists());
     let entry = bench.path(&format!("data/journal/{}.json", image.id));

@@ -327,11 +327,7 @@ impl Build<'_> {
 }
 
 /// What became of things that a failed build had made.
-fn in_words<'a>(
-    made: impl Iterator<Item = &'a Made>,
-    left: &[String],
-    doubtful: &[String],
-) -> Vec<String> {
+fn in_words<'a>(made: impl Iterator<Item = &'a Made>, left: &[String], doubtful: &[String]) -> Vec<String> {
     let deleted: Vec<String> = made.filter(|one| one.managed).map(told).collect();
     let mut lines = Vec::new();
     if !deleted.is_empty() {

@@ -72,7 +72,9 @@ impl Told {
         match self.write(dir) {
             // Values and output are of no use any more.
             Ok(()) => remove_dir(&dir.join(FOLDER)),
-            Err(error) => tracing::warn!(folder = %dir.display(), %error, "what is deleted cannot be written down"),
+            Err(error) => {
+                tracing::warn!(folder = %dir.display(), %error, "what is deleted cannot be written down");
+            }
         }
     }
 }
@@ -442,11 +444,7 @@ mod tests {
             Ok(self.things.lock().unwrap().contains(&self.place(made)).then(Seen::default))
         }
 
-        async fn delete(
-            &self,
-            made: &Made,
-            cancel: &CancellationToken,
-        ) -> Result<Vec<String>, BackendError> {
+        async fn delete(&self, made: &Made, cancel: &CancellationToken) -> Result<Vec<String>, BackendError> {
             if self.is_slow {
                 cancel.cancelled().await;
                 return Err(BackendError::Cancelled { operation: "deleting".into() });

@@ -107,7 +107,17 @@ async fn hand_over(
     let (runner, cancel) = (&tools.runner, &request.cancel);
     let env = sweep::environment();
     let then = HandOver { file: record.path(), lock: record.lock_fd(), env: &env };
-    let job = Job { folder: &folder, cwd: dir, runner, log, cancel, grace: GRACE, keep, keep_output: false, then: Some(then) };
+    let job = Job {
+        folder: &folder,
+        cwd: dir,
+        runner,
+        log,
+        cancel,
+        grace: GRACE,
+        keep,
+        keep_output: false,
+        then: Some(then),
+    };
     let own_plugins = tools.packer.own_plugins();
     let forms = template::forms(packer.version, own_plugins, spec.builder.spot, &parts)?;
     let (required, lock_dir) = (required(), &tools.cache_dir);
