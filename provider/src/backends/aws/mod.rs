@@ -9,6 +9,7 @@ mod identity;
 pub mod image;
 mod listing;
 pub mod model;
+mod permissions;
 mod region;
 mod settings;
 pub mod sweep;
