@@ -95,6 +95,7 @@ impl House {
                 name: "dev".into(),
                 power_state: PowerState::Running,
                 user_data: None,
+                user_data_is_secret: false,
                 ssh,
                 wait_for: WaitFor::None,
                 tags: BTreeMap::new(),

@@ -212,6 +212,7 @@ impl VmModel {
             name: self.name.clone().unwrap_or_default(),
             power_state: self.power_state(),
             user_data: user_data.map(|text| Secret::new(text.as_str())),
+            user_data_is_secret: config.user_data_wo.is_known(),
             ssh: SshAccess {
                 username: ssh.username.into_known().unwrap_or_else(|| self.default_user().to_owned()),
                 public_key: ssh.public_key.into_known(),
