@@ -103,6 +103,7 @@ impl House {
             image_id: self.image.clone(),
             inputs: serde_json::json!({}),
             managed_tags: BTreeSet::new(),
+            deadline: chrono::Utc::now() + chrono::TimeDelta::hours(1),
             stop: CancellationToken::new(),
         }
     }
