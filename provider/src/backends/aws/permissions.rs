@@ -103,6 +103,8 @@ fn builds(ec2: &Client) -> Tried<'_> {
         "CreateImage": ec2.create_image().instance_id(INSTANCE).name(NAME),
         "CreateSnapshot": ec2.create_snapshot().volume_id(VOLUME),
         "DeleteVolume": ec2.delete_volume().volume_id(VOLUME),
+        "DescribeInstanceStatus": ec2.describe_instance_status(),
+        "DescribeInstanceTypeOfferings": ec2.describe_instance_type_offerings(),
         "DescribeRegions": ec2.describe_regions(),
         "DescribeTags": ec2.describe_tags(),
         "DescribeVolumes": ec2.describe_volumes(),
