@@ -7,7 +7,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::look::{self, Wanted};
 use super::overdue::overdue_launches;
-use super::recover::{Settled, all, clear, in_time, late, restlessness, within};
+use super::recover::{Settled, all, clear, in_time, late, restless_since, within};
 use super::remove::Outcome;
 use super::{How, Kind, SweepError, Swept};
 use crate::backends::aws::region::Region;
@@ -56,7 +56,7 @@ impl Aws {
         let other = self.reached_by(&entry.access, id.clone(), &entry.region, record.path()).await?;
         let region = other.as_ref().unwrap_or(self).region(Some(&entry.region)).await?;
         let wanted = Wanted { build: id, ..Wanted::default() };
-        let cleared = clear(&region, wanted, restlessness(entry.started_at), how, cancel).await?;
+        let cleared = clear(&region, wanted, restless_since(entry.started_at), how, cancel).await?;
         if cleared.stays.is_none() && how != How::DryRun {
             self.files(&entry.launch.to_string()).remove();
             record.end()?;

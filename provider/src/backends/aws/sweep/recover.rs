@@ -87,7 +87,7 @@ impl Aws {
             let region = aws.region(Some(&entry.region)).await?;
             let wanted = wanted(&entry, completed.is_some());
             swept.extend(completed.map(Swept::Completed));
-            let cleared = clear(&region, wanted, restlessness(entry.started_at), how, cancel).await?;
+            let cleared = clear(&region, wanted, restlessness(&entry), how, cancel).await?;
             swept.extend(cleared.done);
             if cleared.stays.is_some() {
                 return Ok(Outcome { done: swept, stays: cleared.stays });
@@ -220,7 +220,12 @@ fn wanted(entry: &Entry, is_completed: bool) -> Wanted {
     Wanted { build: entry.build.to_string(), named, images, spared, ..Wanted::default() }
 }
 
-pub(super) fn restlessness(started_at: DateTime<Utc>) -> u32 {
+fn restlessness(entry: &Entry) -> u32 {
+    restless_since(entry.started_at)
+}
+
+/// How many looks in a row must find nothing.
+pub(super) fn restless_since(started_at: DateTime<Utc>) -> u32 {
     if Utc::now() - started_at > SETTLED { 2 } else { RESTLESS }
 }
 
