@@ -194,13 +194,7 @@ impl Account {
     /// # Errors
     /// When it is refused.
     pub fn run_out(&self, but: &Inventory) -> Result<()> {
-        for (kind, ids) in self.moto.inventory()? {
-            for id in ids.iter().filter(|id| !but[&kind].contains(id)) {
-                let past = [("Tag.1.Key", "sindri_deadline"), ("Tag.1.Value", "2026-01-01T00:00:00Z")];
-                self.moto.ec2("CreateTags", &[&[("ResourceId.1", id.as_str())], &past[..]].concat())?;
-            }
-        }
-        Ok(())
+        self.moto.run_out(but)
     }
 }
 

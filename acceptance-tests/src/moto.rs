@@ -31,6 +31,11 @@ pub enum Fault<'a> {
     },
     /// The request has its effect, and the connection breaks instead of an answer.
     Drop,
+    /// The request waits, and is answered then.
+    Late {
+        /// For how long.
+        seconds: u32,
+    },
 }
 
 impl Fault<'_> {
@@ -111,6 +116,7 @@ impl Moto {
                 json!({ "kind": "error", "status": status, "code": code, "message": message })
             }
             Fault::Drop => json!({ "kind": "drop" }),
+            Fault::Late { seconds } => json!({ "kind": "late", "seconds": seconds }),
         };
         order["action"] = action.into();
         order["after"] = after.into();
@@ -164,6 +170,30 @@ impl Moto {
             order["reason"] = reason.into();
         }
         self.control("POST", "images", &order.to_string()).map(drop)
+    }
+
+    /// Instances that change their state from now on take so long.
+    ///
+    /// # Errors
+    /// When the emulator does not answer.
+    pub fn instances_take(&self, time: Duration) -> Result<()> {
+        let time = time.as_secs_f64();
+        let order = json!({ "pending": time, "stopping": time, "shutting-down": time });
+        self.control("POST", "instances", &order.to_string()).map(drop)
+    }
+
+    /// What there is beside this has run out of time, without anybody's waiting for it.
+    ///
+    /// # Errors
+    /// When it is refused.
+    pub fn run_out(&self, but: &BTreeMap<String, Vec<String>>) -> Result<()> {
+        for (kind, ids) in self.inventory()? {
+            for id in ids.iter().filter(|id| !but[&kind].contains(id)) {
+                let past = [("Tag.1.Key", "sindri_deadline"), ("Tag.1.Value", "2026-01-01T00:00:00Z")];
+                self.ec2("CreateTags", &[&[("ResourceId.1", id.as_str())], &past[..]].concat())?;
+            }
+        }
+        Ok(())
     }
 
     /// Ids of all there is in all regions, by kind: `instances`, `volumes`, `snapshots`, `images`, `key_pairs`,

@@ -24,7 +24,8 @@ terraform-provider-sindri is started by OpenTofu or Terraform. By hand it can do
   terraform-provider-sindri init CLOUD         print a configuration to start from, for `aws`: init aws > main.tf
   terraform-provider-sindri sweep [--dry-run] [--region REGION]...
                                                remove what killed builds left, and kept guests; in AWS, too, where it
-                                               is set up: of builds of this computer, and what is past its deadline
+                                               is set up: of builds and launches of this computer, and what is past
+                                               its deadline
   terraform-provider-sindri -debug             wait for a host to attach, for debugging
   terraform-provider-sindri --version
 

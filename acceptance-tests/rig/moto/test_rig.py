@@ -64,6 +64,26 @@ class Rig(unittest.TestCase):
         found = self.ec2.describe_key_pairs(Filters=[{"Name": "key-pair-id", "Values": pairs}])["KeyPairs"]
         self.assertEqual([pair["KeyName"] for pair in found], ["other"])
 
+    def test_instances_take_their_time_when_asked_to(self):
+        instance = self.launch(self.register("slow"))
+
+        def state():
+            [reservation] = self.ec2.describe_instances(InstanceIds=[instance])["Reservations"]
+            return reservation["Instances"][0]["State"]
+
+        self.rig("POST", "instances", {"stopping": 0.2, "shutting-down": 0.2})
+        try:
+            for ask, on_the_way, end in [
+                (self.ec2.stop_instances, ("stopping", 64), ("stopped", 80)),
+                (self.ec2.terminate_instances, ("shutting-down", 32), ("terminated", 48)),
+            ]:
+                ask(InstanceIds=[instance])
+                self.assertEqual((state()["Name"], state()["Code"]), on_the_way)
+                time.sleep(0.3)
+                self.assertEqual((state()["Name"], state()["Code"]), end)
+        finally:
+            self.rig("POST", "instances", {"stopping": 0, "shutting-down": 0})
+
     def test_images_are_found_by_their_snapshot(self):
         images = [self.register(name) for name in ("by-snapshot", "by-other-snapshot")]
         described = self.ec2.describe_images(ImageIds=images[:1])["Images"][0]

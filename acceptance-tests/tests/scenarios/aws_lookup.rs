@@ -66,6 +66,19 @@ fn a_missing_permission_is_a_prerequisite_by_name() -> Result<()> {
     ensure!(missing[0]["hint"].as_str().is_some_and(|hint| hint.contains("policy")), "{missing:?}");
     moto.heal()?;
 
+    // What only some uses need is named, too.
+    for action in ["RunInstances", "CreateTags", "CopyImage"] {
+        moto.fault(action, 100, denied)?;
+    }
+    let before = moto.inventory()?;
+    workspace.apply()?;
+    let (satisfied, all) = prerequisites(&workspace)?;
+    let missing = all.iter().filter(|one| one["state"] != "ok");
+    let missing: Vec<_> = missing.filter_map(|one| one["name"].as_str()).collect();
+    assert_eq!(missing, ["ec2:CreateTags", "ec2:RunInstances", "ec2:CopyImage"]);
+    assert_eq!((satisfied, moto.inventory()?), (json!(true), before), "a dry run had an effect");
+    moto.heal()?;
+
     let expired = Fault::Error { status: 403, code: "ExpiredToken", message: "The token has expired." };
     moto.fault("GetCallerIdentity", 100, expired)?;
     workspace.apply()?;

@@ -2,6 +2,7 @@
 
 mod aws_build;
 mod aws_image;
+mod aws_launch;
 mod aws_lookup;
 mod aws_verify;
 mod aws_vm;

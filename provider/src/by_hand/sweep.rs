@@ -1,4 +1,4 @@
-//! `sweep`: removes what killed builds left, on this computer and in clouds.
+//! `sweep`: removes what killed builds and launches left, on this computer and in clouds.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use tokio_util::sync::CancellationToken;
 
 use crate::backends::Backends;
-use crate::backends::aws::sweep::{How, Swept};
+use crate::backends::aws::sweep::{How, Swept, whose};
 use crate::backends::aws::{Aws, model};
 use crate::backends::qemu::sweep::Sweep;
 use crate::domain::backend::causes;
@@ -81,6 +81,8 @@ pub(super) async fn sweep(backends: &Backends, asked: &Asked) -> Result<Done, St
     done.lines.extend(local.iter().map(|path| format!("{verb} {}", path.display())));
     let recovered = backends.aws.recover(None, how, &cancel).await;
     done.take(recovered.map_err(|error| causes(&error)), how);
+    let recovered = backends.aws.recover_launches(None, how, &cancel).await;
+    done.take(recovered.map_err(|error| causes(&error)), how);
     for record in backends.templates.abandoned().map_err(|error| causes(&error))? {
         let settled = backends.settle(record, how, &cancel).await;
         done.take(settled.map_err(|error| causes(&error)), how);
@@ -91,6 +93,8 @@ pub(super) async fn sweep(backends: &Backends, asked: &Asked) -> Result<Done, St
     }
     for region in regions {
         let overdue = backends.aws.sweep_overdue(region, how, &cancel).await;
+        done.take(overdue.map_err(|error| causes(&error)), how);
+        let overdue = backends.aws.sweep_overdue_launches(region, how, &cancel).await;
         done.take(overdue.map_err(|error| causes(&error)), how);
     }
     Ok(done)
@@ -109,7 +113,7 @@ impl Done {
                 (Swept::Completed(it), How::DryRun) => self.lines.push(format!("would complete {it}")),
                 (Swept::Completed(it), _) => self.lines.push(format!("completed {it}")),
                 (Swept::Left { build, region, why }, _) => {
-                    self.failures.push(format!("build {build} in {region}: {}", causes(&why)));
+                    self.failures.push(format!("{} in {region}: {}", whose(&build), causes(&why)));
                 }
             }
         }

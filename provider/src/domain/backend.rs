@@ -80,6 +80,14 @@ pub enum BackendError {
         /// The id that was asked for.
         id: String,
     },
+    /// The object is gone, and what was made for it is not: Read keeps it until that is removed with it.
+    #[error("{kind} {id} is gone, and what was made for it is not")]
+    Ended {
+        /// "machine".
+        kind: &'static str,
+        /// The id that was asked for.
+        id: String,
+    },
     /// The object is kept where this process cannot see it.
     #[error("{id} is kept in store {there}, and this is store {here}")]
     Foreign {

@@ -26,4 +26,4 @@ pub use image::{Artifact, Holder, Image, LabelChange, Labels};
 pub use image_spec::{Action, Check, Environment, ImageSpec, OnError, Security, Step};
 pub use made::{Keeper, Made, Seen};
 pub use template::{Origin, Template, TemplateRequest};
-pub use vm::{Vm, VmLogin, VmRequest};
+pub use vm::{Surroundings, Vm, VmLogin, VmRequest};

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
+use chrono::{DateTime, Utc};
 use tokio_util::sync::CancellationToken;
 
 use super::vm_spec::{PowerState, VmSpec};
@@ -19,6 +20,8 @@ pub struct VmRequest {
     /// Keys of the tags that the state has managed until now: those that the spec lacks are to go, others are
     /// somebody else's.
     pub managed_tags: BTreeSet<String>,
+    /// When a launch must be over. What is left of it later is anybody's to remove.
+    pub deadline: DateTime<Utc>,
     /// The user's wish to stop. An operation's own token is cancelled when its time is over, too.
     pub stop: CancellationToken,
 }
@@ -55,6 +58,22 @@ pub struct Vm {
     pub size: Option<String>,
     /// Its tags, without those that are ours alone.
     pub tags: BTreeMap<String, String>,
+    /// What is around it, where that was looked at.
+    pub surroundings: Option<Surroundings>,
+}
+
+/// What a cloud says of a machine's surroundings, in its own words.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Surroundings {
+    /// Ports, and networks that reach them by the security group that was made for the machine; none where it has no such
+    /// group.
+    pub admitted: Option<BTreeSet<(u16, String)>>,
+    /// All its security groups.
+    pub security_groups: BTreeSet<String>,
+    /// What gives it a role.
+    pub instance_profile: Option<String>,
+    /// Whether its metadata are given to session tokens only.
+    pub tokens_required: Option<bool>,
 }
 
 /// How one logs in to a machine.

@@ -14,6 +14,8 @@ pub struct VmSpec {
     pub power_state: PowerState,
     /// What cloud-init reads at first boot.
     pub user_data: Option<Secret>,
+    /// Whether that is more than everybody may read who reads the state.
+    pub user_data_is_secret: bool,
     /// Who may log in.
     pub ssh: SshAccess,
     /// What a launch waits for.

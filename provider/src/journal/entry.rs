@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use uuid::Uuid;
 
+use super::Begun;
 use crate::domain::{CacheKey, Holder};
 
 /// A build in a cloud, as somebody else needs to know it to finish it or to remove what it made. Has no secrets.
@@ -37,6 +38,16 @@ pub struct Entry {
     pub deadline: DateTime<Utc>,
     /// How far it got.
     pub phase: Phase,
+}
+
+impl Begun for Entry {
+    fn id(&self) -> Uuid {
+        self.build
+    }
+
+    fn started_at(&self) -> DateTime<Utc> {
+        self.started_at
+    }
 }
 
 /// How far a build got.

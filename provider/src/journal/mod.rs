@@ -1,24 +1,30 @@
-//! What builds in a cloud have begun: one file a build, on the disk before anything is asked for, and gone only when
-//! nothing of the build can be lost.
+//! What builds and launches in a cloud have begun: one file each, on the disk before anything is asked for, and gone only
+//! when nothing of it can be lost.
 //!
 //! A build's lock is held as long as somebody works on it, by the provider and by the supervisor of its program. An
 //! entry whose lock is free is abandoned: whoever finds it finishes what was begun. Knows no backend: how a cloud is
 //! reached is in the backend's own words.
 
 mod entry;
+mod launch;
 #[cfg(test)]
 mod tests;
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{self, Read};
+use std::marker::PhantomData;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use chrono::{DateTime, Utc};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use uuid::Uuid;
 
 pub use entry::{Entry, Phase};
+pub use launch::Launch;
 
 use crate::process::{lock, private};
 
@@ -63,31 +69,55 @@ pub enum JournalError {
     },
 }
 
-/// The journal of one `data_dir`.
+/// What is written down of something that was begun.
+pub trait Begun: Serialize + DeserializeOwned {
+    /// Its id.
+    fn id(&self) -> Uuid;
+
+    /// When it began.
+    fn started_at(&self) -> DateTime<Utc>;
+}
+
+/// The journal of one `data_dir`, of builds or of launches.
 #[derive(Debug, Clone)]
-pub struct Journal {
+pub struct Journal<E = Entry> {
     dir: PathBuf,
+    entries: PhantomData<fn() -> E>,
 }
 
 impl Journal {
-    /// The journal below a folder. Touches nothing.
+    /// The journal of builds below a folder. Touches nothing.
     pub fn open(data_dir: &Path) -> Self {
-        Self { dir: data_dir.join("journal") }
+        Self::at(data_dir.join("journal"))
+    }
+}
+
+impl Journal<Launch> {
+    /// The journal of launches below a folder. Touches nothing.
+    pub fn of_launches(data_dir: &Path) -> Self {
+        Self::at(data_dir.join("launches"))
+    }
+}
+
+impl<E: Begun> Journal<E> {
+    fn at(dir: PathBuf) -> Self {
+        Self { dir, entries: PhantomData }
     }
 
     /// Writes down what is about to be begun. When this returns, it is on the disk.
     ///
     /// # Errors
     /// When it cannot be written: nothing may be asked of the cloud then.
-    pub fn begin(&self, entry: Entry) -> Result<Record, JournalError> {
+    pub fn begin(&self, entry: E) -> Result<Record<E>, JournalError> {
         private::create_dir(&self.dir).map_err(failed("make", &self.dir))?;
-        let taken = JournalError::Taken { build: entry.build };
-        let Some(lock) = self.lock_of_new(entry.build)? else { return Err(taken) };
-        let path = self.path(entry.build);
+        let id = entry.id();
+        let taken = JournalError::Taken { build: id };
+        let Some(lock) = self.lock_of_new(id)? else { return Err(taken) };
+        let path = self.path(id);
         if path.exists() {
             return Err(taken);
         }
-        let record = Record { path, lock_path: self.lock_path(entry.build), entry, lock };
+        let record = Record { path, lock_path: self.lock_path(id), entry, lock };
         record.write()?;
         if let Some(above) = self.dir.parent() {
             private::sync_dir(above).map_err(failed("write", above))?;
@@ -100,12 +130,12 @@ impl Journal {
     ///
     /// # Errors
     /// When the folder cannot be read.
-    pub fn abandoned(&self) -> Result<Vec<Record>, JournalError> {
+    pub fn abandoned(&self) -> Result<Vec<Record<E>>, JournalError> {
         let mut found = Vec::new();
         for build in self.builds()? {
             found.extend(self.adopt(build)?);
         }
-        found.sort_by_key(|record| (record.entry.started_at, record.entry.build));
+        found.sort_by_key(|record| (record.entry.started_at(), record.entry.id()));
         Ok(found)
     }
 
@@ -129,7 +159,7 @@ impl Journal {
     }
 
     /// A build's entry, unless somebody works on it or there is none.
-    fn adopt(&self, build: Uuid) -> Result<Option<Record>, JournalError> {
+    fn adopt(&self, build: Uuid) -> Result<Option<Record<E>>, JournalError> {
         let Some(lock) = self.lock(build)? else { return Ok(None) };
         let (path, lock_path) = (self.path(build), self.lock_path(build));
         match read(&path, build) {
@@ -192,10 +222,10 @@ impl Journal {
 
 /// An entry that is ours. Dropping it leaves the entry to whoever comes next.
 #[derive(Debug)]
-pub struct Record {
+pub struct Record<E = Entry> {
     path: PathBuf,
     lock_path: PathBuf,
-    entry: Entry,
+    entry: E,
     lock: File,
 }
 
@@ -209,23 +239,8 @@ impl Record {
         let (Some(build), Some(dir)) = (build, file.parent().filter(|dir| dir.ends_with("journal"))) else {
             return Err(JournalError::NoEntry { path: file.to_owned() });
         };
-        let journal = Journal { dir: dir.to_owned() };
+        let journal = Journal::at(dir.to_owned());
         if journal.path(build).exists() { journal.adopt(build) } else { Ok(None) }
-    }
-
-    /// What is written down.
-    pub fn entry(&self) -> &Entry {
-        &self.entry
-    }
-
-    /// The entry's file, to be handed over.
-    pub fn path(&self) -> &Path {
-        &self.path
-    }
-
-    /// The lock: whoever has a copy of this descriptor works on the build, too.
-    pub fn lock_fd(&self) -> BorrowedFd<'_> {
-        self.lock.as_fd()
     }
 
     /// The build got further. When this returns, that is on the disk.
@@ -244,6 +259,23 @@ impl Record {
     pub fn label(&mut self, tags: impl IntoIterator<Item = (String, String)>) -> Result<(), JournalError> {
         self.entry.tags.extend(tags);
         self.write()
+    }
+}
+
+impl<E: Begun> Record<E> {
+    /// What is written down.
+    pub fn entry(&self) -> &E {
+        &self.entry
+    }
+
+    /// The entry's file, to be handed over.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The lock: whoever has a copy of this descriptor works on the build, too.
+    pub fn lock_fd(&self) -> BorrowedFd<'_> {
+        self.lock.as_fd()
     }
 
     /// Nothing of the build can be lost any more.
@@ -282,7 +314,7 @@ fn is_old(name: &fs::DirEntry) -> bool {
 }
 
 /// An entry; `None` when there is none, and `InvalidData` when the file is something else.
-fn read(path: &Path, build: Uuid) -> io::Result<Option<Entry>> {
+fn read<E: Begun>(path: &Path, build: Uuid) -> io::Result<Option<E>> {
     let file = match File::open(path) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -293,9 +325,9 @@ fn read(path: &Path, build: Uuid) -> io::Result<Option<Entry>> {
     if file.take(LONGEST + 1).read_to_end(&mut bytes)? as u64 > LONGEST {
         return Err(no_entry("it is too long".to_owned()));
     }
-    let entry: Entry = serde_json::from_slice(&bytes).map_err(|error| no_entry(error.to_string()))?;
-    if entry.build != build {
-        return Err(no_entry(format!("it is of build {}", entry.build)));
+    let entry: E = serde_json::from_slice(&bytes).map_err(|error| no_entry(error.to_string()))?;
+    if entry.id() != build {
+        return Err(no_entry(format!("it is of {}", entry.id())));
     }
     Ok(Some(entry))
 }

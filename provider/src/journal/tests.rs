@@ -25,6 +25,24 @@ fn entry() -> Entry {
     }
 }
 
+#[test]
+fn launches_have_a_journal_of_their_own() {
+    let dir = tempfile::tempdir().unwrap();
+    let journal = Journal::of_launches(dir.path());
+    let Entry { started_at, deadline, access, .. } = entry();
+    let (cloud, region, name) = ("aws".into(), "us-west-2".into(), "web".into());
+    let launch = Launch { launch: Uuid::new_v4(), cloud, region, name, access, started_at, deadline };
+    let record = journal.begin(launch.clone()).unwrap();
+    assert!(journal.abandoned().unwrap().is_empty(), "somebody works on it");
+    drop(record);
+    assert!(Journal::open(dir.path()).abandoned().unwrap().is_empty());
+    let mut found = journal.abandoned().unwrap();
+    let record = found.remove(0);
+    assert_eq!((record.entry(), found.len()), (&launch, 0));
+    record.end().unwrap();
+    assert_eq!(fs::read_dir(dir.path().join("launches")).unwrap().count(), 0);
+}
+
 fn files(dir: &Path) -> usize {
     fs::read_dir(dir.join("journal")).map_or(0, Iterator::count)
 }

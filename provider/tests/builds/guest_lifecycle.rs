@@ -95,6 +95,7 @@ impl House {
                 name: "dev".into(),
                 power_state: PowerState::Running,
                 user_data: None,
+                user_data_is_secret: false,
                 ssh,
                 wait_for: WaitFor::None,
                 tags: BTreeMap::new(),
@@ -102,6 +103,7 @@ impl House {
             image_id: self.image.clone(),
             inputs: serde_json::json!({}),
             managed_tags: BTreeSet::new(),
+            deadline: chrono::Utc::now() + chrono::TimeDelta::hours(1),
             stop: CancellationToken::new(),
         }
     }

@@ -3,6 +3,7 @@
     POST   /_rig/faults     {"action": "RunInstances", "times": 20, "kind": "error",
                              "status": 503, "code": "RequestLimitExceeded", "message": "…"}
                             kind "drop" has the effect and breaks the connection instead of answering;
+                            kind "late" sleeps for "seconds" first, and is answered then;
                             "after": 2 lets so many requests pass first
     DELETE /_rig/faults     nothing goes wrong any more
     GET    /_rig/requests   {"RunInstances": 3, …}; DELETE begins anew
@@ -10,6 +11,8 @@
     POST   /_rig/console    {"instance": "i-…", "output": "…"}
     POST   /_rig/images     {"pending": 5, "then": "failed", "reason": "…"}: those made from now on are pending
                             for so many seconds; with 0, they are available at once again
+    POST   /_rig/instances  {"pending": 1, "stopping": 2, "shutting-down": 3}: how long instances are in these states
+                            that get there from now on, in seconds
 """
 
 import collections
@@ -17,6 +20,7 @@ import io
 import json
 import socket
 import threading
+import time
 import urllib.parse
 import uuid
 from xml.sax.saxutils import escape
@@ -52,6 +56,9 @@ class Control:
         action = urllib.parse.parse_qs(body.decode("utf-8", "replace")).get("Action", ["?"])[0]
         fault = self.take(action)
         if fault is None:
+            return self.application(environ, start_response)
+        if fault["kind"] == "late":
+            time.sleep(fault["seconds"])
             return self.application(environ, start_response)
         if fault["kind"] == "drop":
             # The effect first, then no word of it.
@@ -95,6 +102,8 @@ class Control:
                     gaps.CONSOLES[order["instance"]] = order["output"]
                 case ("POST", "images"):
                     gaps.IMAGES.update({"then": "available", "reason": "", **json.loads(body)})
+                case ("POST", "instances"):
+                    gaps.INSTANCES.update(json.loads(body))
                 case _:
                     start_response("404 Not Found", [("Content-Length", "0")])
                     return [b""]

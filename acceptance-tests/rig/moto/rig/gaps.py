@@ -6,6 +6,7 @@ import time
 
 from moto.core.responses import ActionResult
 from moto.ec2.exceptions import EC2ClientError
+from moto.ec2.models import instances
 from moto.ec2.models.amis import Ami, AmiBackend
 from moto.ec2.models.instances import Instance, InstanceBackend
 from moto.ec2.responses.amis import AmisResponse
@@ -19,15 +20,24 @@ CONSOLES = {}
 # How long images that are made from now on are pending, in seconds, and what becomes of them.
 IMAGES = {"pending": 0, "then": "available", "reason": ""}
 
+# How long instances take from one state to the next, in seconds, from now on.
+INSTANCES = {"pending": 0, "stopping": 0, "shutting-down": 0}
+
+# States that EC2 passes through, and their numbers.
+CODES = {"pending": 0, "running": 16, "shutting-down": 32, "terminated": 48, "stopping": 64, "stopped": 80}
+ON_THE_WAY_TO = {"running": "pending", "stopped": "stopping", "terminated": "shutting-down"}
+
 _launches = threading.Lock()
 
 
 def close():
     """Closes all gaps."""
+    instances.InstanceState = SlowState
     InstanceBackend.run_instances = idempotent(InstanceBackend.run_instances)
     AmiBackend.create_image = with_tags(unique_name(AmiBackend.create_image, position=1))
     AmiBackend.copy_image = unique_name(AmiBackend.copy_image, position=2)
     AmisResponse.copy_image = copy_with_tags
+    AmisResponse.describe_image_attribute = with_dry_run(AmisResponse.describe_image_attribute)
     AmisResponse.register_image = register_with_attributes
     AmisResponse.modify_image_attribute = with_values(AmisResponse.modify_image_attribute)
     AmisResponse.enable_image_deprecation = enable_deprecation
@@ -41,6 +51,31 @@ def close():
     Ami.get_filter_value = by_snapshot(Ami.get_filter_value)
     # moto writes every image with "standard": what an EBS image says matters to who launches it.
     Ami.root_device_type = property(lambda self: "ebs", lambda self, value: None)
+
+
+class SlowState:
+    """An instance's state, which moto sets at once."""
+
+    def __init__(self, name, code):
+        self.name = name
+
+    @property
+    def name(self):
+        return self.wanted if time.monotonic() >= self.since else ON_THE_WAY_TO[self.wanted]
+
+    @name.setter
+    def name(self, wanted):
+        way = ON_THE_WAY_TO.get(wanted)
+        self.since = time.monotonic() + INSTANCES.get(way, 0)
+        self.wanted = wanted
+
+    @property
+    def code(self):
+        return CODES[self.name]
+
+    @code.setter
+    def code(self, _):
+        """It follows from the name."""
 
 
 def begin_image(self, state):
@@ -76,6 +111,7 @@ def idempotent(run_instances):
             known = self.__dict__.setdefault("launches_by_token", {})
             if token not in known:
                 made = run_instances(self, image_id, count, user_data, security_group_names, **kwargs)
+                with_groups(made)
                 known[token] = (launch, made)
             before, reservation = known[token]
         if before != launch:
@@ -83,6 +119,23 @@ def idempotent(run_instances):
         return reservation
 
     return run
+
+
+def with_groups(reservation):
+    """An instance has the groups of its first interface."""
+    for instance in reservation.instances:
+        instance.security_groups = instance.security_groups or list(instance.nics[0].group_set)
+
+
+def with_dry_run(method):
+    """A dry run ends before anything is looked for."""
+
+    @functools.wraps(method)
+    def called(self):
+        self.error_on_dryrun()
+        return method(self)
+
+    return called
 
 
 def unique_name(make, position):

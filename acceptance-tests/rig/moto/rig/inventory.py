@@ -23,7 +23,7 @@ def taken():
         found["volumes"] += list(backend.volumes)
         found["snapshots"] += list(backend.snapshots)
         found["images"] += list(backend.amis)
-        found["key_pairs"] += list(backend.key_pairs)
+        found["key_pairs"] += [pair.id for pair in list(backend.key_pairs.values())]
         groups = [group for groups in list(backend.groups.values()) for group in list(groups.values())]
         found["security_groups"] += [group.id for group in groups if group.name != "default"]
     return {kind: sorted(ids) for kind, ids in found.items()}

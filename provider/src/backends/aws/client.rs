@@ -19,6 +19,7 @@ use aws_sdk_ec2::config::retry::{RetryPartition, TokenBucket};
 use aws_sdk_ec2::config::{Region as SdkRegion, SharedCredentialsProvider};
 use tokio::sync::OnceCell;
 
+use super::capacity::NoCapacity;
 use super::error::ATTEMPTS;
 use super::region::Region;
 use super::settings::DEFAULT_REGION;
@@ -89,6 +90,7 @@ impl Aws {
         let known = regions.entry(name.clone()).or_insert_with(|| {
             let ec2 = aws_sdk_ec2::config::Builder::from(config)
                 .region(SdkRegion::new(name.clone()))
+                .retry_classifier(NoCapacity)
                 // The SDK's own bucket runs dry when ten resources are throttled at once.
                 .retry_partition(
                     RetryPartition::custom(format!("sindri-{name}"))
@@ -117,7 +119,7 @@ impl Aws {
     ///
     /// # Errors
     /// When AWS does not say.
-    pub(super) async fn account(&self) -> Result<&str, AwsError> {
+    pub async fn account(&self) -> Result<&str, AwsError> {
         let ask = || async {
             let identity = self.caller().await?;
             let account = identity.account;

@@ -1,8 +1,6 @@
 //! Who we are in AWS, and whether that is enough: for people and for `check` blocks.
 
-use aws_sdk_ec2::error::{ProvideErrorMetadata, SdkError};
-
-use super::{Aws, AwsError};
+use super::{Aws, AwsError, permissions};
 use crate::domain::backend::causes;
 use crate::domain::prerequisite::{Prerequisite, State};
 
@@ -18,7 +16,7 @@ impl Aws {
             || config.is_some_and(|dir| dir.is_dir())
     }
 
-    /// Asks AWS who we are, and tries by dry runs what every use needs. Changes nothing.
+    /// Asks AWS who we are, and tries by dry runs what may be done with that. Changes nothing.
     pub async fn prerequisites(&self, region: Option<&str>) -> Vec<Prerequisite> {
         let caller = self.caller().await;
         let mut found = vec![Prerequisite {
@@ -44,39 +42,10 @@ impl Aws {
     async fn permissions(&self, region: Option<&str>) -> Vec<Prerequisite> {
         let region = match self.region(region).await {
             Ok(region) => region,
-            Err(error) => return vec![permission("AWS account", Some(causes(&error)))],
+            Err(error) => {
+                return vec![permissions::permission("AWS account", Some(causes(&error)), true)];
+            }
         };
-        let ec2 = &region.ec2;
-        let images = ec2.describe_images().owners("self").dry_run(true).send().await;
-        let instances = ec2.describe_instances().dry_run(true).send().await;
-        let groups = ec2.describe_security_groups().dry_run(true).send().await;
-        let subnets = ec2.describe_subnets().dry_run(true).send().await;
-        let pairs = ec2.describe_key_pairs().dry_run(true).send().await;
-        vec![
-            permission("ec2:DescribeImages", problem("DescribeImages", images)),
-            permission("ec2:DescribeInstances", problem("DescribeInstances", instances)),
-            permission("ec2:DescribeSecurityGroups", problem("DescribeSecurityGroups", groups)),
-            permission("ec2:DescribeSubnets", problem("DescribeSubnets", subnets)),
-            permission("ec2:DescribeKeyPairs", problem("DescribeKeyPairs", pairs)),
-        ]
+        permissions::tried(&region.ec2).await
     }
-}
-
-fn permission(name: &str, problem: Option<String>) -> Prerequisite {
-    Prerequisite {
-        name: name.to_owned(),
-        version: None,
-        state: if problem.is_some() { State::Missing } else { State::Ok },
-        hint: problem.unwrap_or_default(),
-        required: true,
-    }
-}
-
-/// What stands in the way; a dry run that would have worked ends in an error that says so.
-fn problem<T, E>(operation: &'static str, tried: Result<T, SdkError<E>>) -> Option<String>
-where
-    E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
-{
-    let error = AwsError::of(operation, tried.err()?);
-    (error.code() != Some("DryRunOperation")).then(|| causes(&error))
 }

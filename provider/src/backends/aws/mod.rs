@@ -2,12 +2,14 @@
 //!
 //! Nothing is loaded or asked before the first use. Knows no other backend and no resource.
 
+mod capacity;
 mod client;
 mod error;
 mod identity;
 pub mod image;
 mod listing;
 pub mod model;
+mod permissions;
 mod region;
 mod settings;
 pub mod sweep;

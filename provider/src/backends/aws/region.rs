@@ -2,7 +2,8 @@
 
 use async_trait::async_trait;
 use aws_sdk_ec2::Client;
-use aws_sdk_ec2::types::{Filter, Image, Instance, InstanceStateName, Tag};
+use aws_sdk_ec2::types::{Filter, Image, Instance, InstanceStateName, SecurityGroup, Tag};
+use tokio::sync::OnceCell;
 
 use super::listing::{Listing, Source};
 use super::{AwsError, tags};
@@ -17,8 +18,11 @@ pub(super) const PAGE: i32 = 1000;
 pub(super) struct Region {
     pub(super) name: String,
     pub(super) ec2: Client,
+    /// Set when what launches left there was looked for.
+    pub(super) swept: OnceCell<()>,
     images: Listing<Image>,
     instances: Listing<Instance>,
+    groups: Listing<SecurityGroup>,
 }
 
 /// Images, ours those with a key.
@@ -27,9 +31,19 @@ struct Images<'a>(&'a Client);
 /// Instances, ours those with the launch's tag.
 struct Instances<'a>(&'a Client);
 
+/// Security groups, ours those with the launch's tag.
+struct Groups<'a>(&'a Client);
+
 impl Region {
     pub(super) fn new(name: String, ec2: Client) -> Self {
-        Self { name, ec2, images: Listing::default(), instances: Listing::default() }
+        Self {
+            name,
+            ec2,
+            swept: OnceCell::new(),
+            images: Listing::default(),
+            instances: Listing::default(),
+            groups: Listing::default(),
+        }
     }
 
     /// An image, as it is known to this process.
@@ -122,6 +136,11 @@ impl Region {
         Ok(found)
     }
 
+    /// A security group, as it is known to this process.
+    pub(super) async fn group(&self, id: &str) -> Result<Option<SecurityGroup>, AwsError> {
+        self.groups.get(&Groups(&self.ec2), id).await
+    }
+
     /// The instance of a launch, if there is one that lives.
     pub(super) async fn launched(&self, launch: &str) -> Result<Option<Instance>, AwsError> {
         let found = instances(&self.ec2, tag_filter(tags::VM, [launch])).await?;
@@ -200,6 +219,35 @@ impl Source for Instances<'_> {
         }
         Ok(found)
     }
+}
+
+#[async_trait]
+impl Source for Groups<'_> {
+    type Object = SecurityGroup;
+    type Error = AwsError;
+
+    async fn ours(&self) -> Result<Vec<(String, SecurityGroup)>, AwsError> {
+        groups(self.0, filter("tag-key", [tags::VM])).await
+    }
+
+    async fn some(&self, ids: &[String]) -> Result<Vec<(String, SecurityGroup)>, AwsError> {
+        let mut found = Vec::new();
+        for ids in ids.chunks(MOST_VALUES) {
+            found.extend(groups(self.0, filter("group-id", ids)).await?);
+        }
+        Ok(found)
+    }
+}
+
+async fn groups(ec2: &Client, filter: Filter) -> Result<Vec<(String, SecurityGroup)>, AwsError> {
+    let mut pages = ec2.describe_security_groups().filters(filter).max_results(PAGE).into_paginator().send();
+    let mut found = Vec::new();
+    while let Some(page) = pages.next().await {
+        let page = page.map_err(|error| AwsError::of("DescribeSecurityGroups", error))?;
+        let groups = page.security_groups.unwrap_or_default().into_iter();
+        found.extend(groups.filter_map(|group| Some((group.group_id()?.to_owned(), group))));
+    }
+    Ok(found)
 }
 
 fn by_id(instances: impl IntoIterator<Item = Instance>) -> Vec<(String, Instance)> {

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use chrono::Utc;
 use model::VmModel;
 use private::Private;
 use tfplugin::{
@@ -19,7 +20,7 @@ use tfplugin::{
     PlanRequest, ReadRequest, Resource, State, StateSink, Timeouts, UpdateRequest,
 };
 
-use super::{deadline, diagnose, inputs};
+use super::{account, deadline, diagnose, inputs};
 use crate::backends::{Backends, ImportId, VmTarget, qemu};
 use crate::domain::{BackendError, Vm, VmBackend, VmLauncher, VmRequest};
 use crate::provider::Configured;
@@ -42,9 +43,19 @@ impl VmResource {
         Self { provider }
     }
 
+    /// Refuses to work on a machine, or to take it for gone, with credentials of another account than its own.
+    async fn check_account(
+        backends: &Backends,
+        model: &VmModel,
+        private: &Private,
+    ) -> Result<(), Diagnostics> {
+        let what = format!("machine {}", model.id.known_deref().unwrap_or_default());
+        account::check(backends, cloud_of(model), &what, private.account.as_deref()).await
+    }
+
     /// Who runs the machine that state names.
     fn backend(backends: &Backends, model: &VmModel) -> Result<Arc<dyn VmBackend>, Diagnostics> {
-        let cloud = model.cloud.known_deref().unwrap_or(qemu::CLOUD);
+        let cloud = cloud_of(model);
         backends.vms(cloud, model.region.known_deref()).ok_or_else(|| diagnose::unknown_backend(cloud).into())
     }
 
@@ -54,6 +65,7 @@ impl VmResource {
         planned: &VmModel,
         config: &VmModel,
         prior: Option<&VmModel>,
+        limit: Duration,
         stop: &CancellationToken,
     ) -> VmRequest {
         let managed = prior.and_then(|prior| prior.tags_all.known());
@@ -62,6 +74,7 @@ impl VmResource {
             image_id: planned.image_id.clone().unwrap_or_default(),
             inputs: inputs::store(planned),
             managed_tags: managed.into_iter().flat_map(|tags| tags.keys().cloned()).collect(),
+            deadline: Utc::now() + limit,
             stop: stop.clone(),
         }
     }
@@ -70,6 +83,11 @@ impl VmResource {
     fn launcher(backends: &Backends, planned: &VmModel, prior: Option<&VmModel>) -> Box<dyn VmLauncher> {
         backends.launcher(&planned.target(prior.and_then(|prior| prior.region.known_deref())))
     }
+}
+
+/// The cloud that state names.
+fn cloud_of(model: &VmModel) -> &str {
+    model.cloud.known_deref().unwrap_or(qemu::CLOUD)
 }
 
 /// The local store's id, for a machine that is kept there.
@@ -127,8 +145,11 @@ impl Resource for VmResource {
         let cloud = request.planned.configured_cloud();
         let mut model = request.planned.clone();
         model.tags_all = Attr::Known(model.all_tags(&backends.default_tags));
-        let machine = Self::request(&backends, &request.planned, &request.config, None, &request.cancel);
         let limit = Timeouts::of(&model.timeouts, Operation::Create, LAUNCH);
+        let machine =
+            Self::request(&backends, &request.planned, &request.config, None, limit, &request.cancel);
+        let account = account::current(&backends, cloud).await;
+        state.set_private(Private { imported: false, account }.write());
         let mut record = |vm: &Vm| {
             let mut model = model.clone();
             model.observe(vm, cloud, store.clone());
@@ -147,23 +168,46 @@ impl Resource for VmResource {
     async fn read(
         &self,
         request: ReadRequest<VmModel>,
-        _diags: &mut Diagnostics,
+        diags: &mut Diagnostics,
     ) -> Result<Option<State<VmModel>>, Diagnostics> {
         let backends = self.provider.require()?;
-        let mut model = request.state;
+        let (mut model, mut private) = (request.state, Private::read(&request.private));
         let Some(id) = model.id.known().cloned() else { return Ok(None) };
         let store = model.store_id.known().cloned();
         if !is_here(&backends, &model)? {
             return Ok(None);
         }
-        match Self::backend(&backends, &model)?.get(&id).await {
+        let backend = Self::backend(&backends, &model)?;
+        let got = tokio::select! {
+            got = backend.get(&id) => got,
+            () = request.cancel.cancelled() => {
+                Err(BackendError::Cancelled { operation: format!("reading machine {id}") })
+            }
+        };
+        match got {
             Ok(vm) => {
-                let cloud = model.cloud.clone().into_known().unwrap_or_else(|| qemu::CLOUD.to_owned());
+                let cloud = cloud_of(&model).to_owned();
                 model.observe(&vm, &cloud, store);
                 model.observe_tags(&vm);
+                if private.account.is_some() {
+                    return Ok(Some(model.into()));
+                }
+                // Seen with these credentials, it is in their account.
+                private.account = account::current(&backends, &cloud).await;
+                Ok(Some(State { model, private: Some(private.write()) }))
+            }
+            Err(BackendError::Ended { .. }) => {
+                let text = format!(
+                    "Somebody ended machine {id}. What was made for it, a key pair or a security group, is still there: the plan replaces the machine, and removes that with it."
+                );
+                diags.push(Diagnostic::warning("Machine is gone", text));
+                model.end();
                 Ok(Some(model.into()))
             }
-            Err(error) if error.is_not_found() => Ok(None),
+            Err(error) if error.is_not_found() => {
+                Self::check_account(&backends, &model, &private).await?;
+                Ok(None)
+            }
             Err(error) => Err(diagnose::backend("Machine not readable", &error).into()),
         }
     }
@@ -176,13 +220,16 @@ impl Resource for VmResource {
     ) -> Result<(), Diagnostics> {
         let backends = self.provider.require()?;
         is_here(&backends, &request.prior)?;
+        let private = Private { imported: false, ..Private::read(&request.private) };
+        Self::check_account(&backends, &request.prior, &private).await?;
         let mut model = request.planned.clone();
         model.tags_all = Attr::Known(model.all_tags(&backends.default_tags));
         let id = model.id.clone().unwrap_or_default();
         let store = model.store_id.known().cloned();
         let prior = Some(&request.prior);
-        let machine = Self::request(&backends, &request.planned, &request.config, prior, &request.cancel);
         let limit = Timeouts::of(&model.timeouts, Operation::Update, LAUNCH);
+        let machine =
+            Self::request(&backends, &request.planned, &request.config, prior, limit, &request.cancel);
         let launcher = Self::launcher(&backends, &request.planned, prior);
         let updated = deadline::run(&request.cancel, limit, |cancel| {
             let (launcher, machine, id) = (&launcher, &machine, &id);
@@ -190,7 +237,7 @@ impl Resource for VmResource {
         });
         let vm = updated.await.map_err(|failure| failure.diagnostic("Machine not changed", "update"))?;
         model.observe(&vm, request.planned.configured_cloud(), store);
-        state.set_private(Private::default().write());
+        state.set_private(private.write());
         state.set(model);
         Ok(())
     }
@@ -205,6 +252,7 @@ impl Resource for VmResource {
         if !is_here(&backends, &request.prior)? {
             return Ok(());
         }
+        Self::check_account(&backends, &request.prior, &Private::read(&request.private)).await?;
         let limit = Timeouts::of(&request.prior.timeouts, Operation::Delete, DELETE);
         let backend = Self::backend(&backends, &request.prior)?;
         let destroyed = deadline::run(&request.cancel, limit, |cancel| {
@@ -236,6 +284,7 @@ impl Resource for VmResource {
         model.tags_all = Attr::Known(if imported { Default::default() } else { vm.tags.clone() });
         let store = backends.local.store.id().ok().flatten();
         model.observe(&vm, cloud, store.filter(|_| cloud == qemu::CLOUD));
-        Ok(State { model, private: Some(Private { imported }.write()) })
+        let account = account::current(&backends, cloud).await;
+        Ok(State { model, private: Some(Private { imported, account }.write()) })
     }
 }

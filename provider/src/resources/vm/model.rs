@@ -67,7 +67,8 @@ pub struct VmModel {
     /// The region where it runs; `"local"` on this computer.
     #[attr(computed, keep_prior)]
     pub region: Attr<String>,
-    /// `"running"` or `"stopped"`, as it was when last looked at.
+    /// `"running"` or `"stopped"`, as it was when last looked at. `"terminated"` when somebody ended the machine and what was
+    /// made for it is left: the next apply replaces it.
     #[attr(computed)]
     pub status: Attr<String>,
     /// The public address; null for a machine on this computer, and where there is none.
@@ -94,7 +95,7 @@ pub struct VmModel {
     /// A known-hosts file with the machine's host key.
     #[attr(computed, keep_prior)]
     pub ssh_known_hosts_path: Attr<String>,
-    /// What the machine prints on its console. In a cloud it is fetched when nobody answers there.
+    /// A file with what the machine prints on its console. In a cloud there is one when nobody answered there, else null.
     #[attr(computed, keep_prior)]
     pub console_log_path: Attr<String>,
     /// The machine's tags and the provider's `default_tags` together.
@@ -212,6 +213,7 @@ impl VmModel {
             name: self.name.clone().unwrap_or_default(),
             power_state: self.power_state(),
             user_data: user_data.map(|text| Secret::new(text.as_str())),
+            user_data_is_secret: config.user_data_wo.is_known(),
             ssh: SshAccess {
                 username: ssh.username.into_known().unwrap_or_else(|| self.default_user().to_owned()),
                 public_key: ssh.public_key.into_known(),

@@ -11,6 +11,12 @@ use crate::domain::vm::host_key_alias;
 use crate::domain::vm_spec::PowerState;
 use crate::ssh::LoginCommand;
 
+/// Where SSH listens when the user does not say.
+const SSH_PORT: u16 = 22;
+
+/// The status of a machine that is gone.
+const ENDED: &str = "terminated";
+
 impl VmModel {
     /// Fills in what only the machine itself knows. What its backend does not know stays as it is in state.
     pub(super) fn observe(&mut self, vm: &Vm, cloud: &str, store_id: Option<String>) {
@@ -43,6 +49,10 @@ impl VmModel {
         if let (Attr::Known(aws), Some(size)) = (&mut self.aws, &vm.size) {
             aws.instance_type = size.as_str().into();
         }
+        let port = self.own_port();
+        if let (Attr::Known(aws), Some(seen)) = (&mut self.aws, &vm.surroundings) {
+            aws.observe(seen, port);
+        }
         self.store_id = store_id.into();
         // What nobody knows, as after an import, is null.
         for text in [
@@ -58,6 +68,26 @@ impl VmModel {
         if self.ssh_port.is_unknown() {
             self.ssh_port = Attr::Null;
         }
+    }
+
+    /// Where SSH listens on the machine itself: the port of a forward is not the machine's.
+    fn own_port(&self) -> u16 {
+        let ssh = self.ssh.known();
+        let is_forward = ssh.is_some_and(|ssh| ssh.host.is_known());
+        ssh.and_then(|ssh| ssh.port.known().copied()).filter(|_| !is_forward).unwrap_or(SSH_PORT)
+    }
+
+    /// Somebody ended the machine, and what was made for it is left.
+    pub(super) fn end(&mut self) {
+        self.status = ENDED.into();
+        for text in [&mut self.public_ip, &mut self.private_ip, &mut self.ssh_host, &mut self.ssh_command] {
+            *text = Attr::Null;
+        }
+    }
+
+    /// Whether that is so.
+    pub(super) fn has_ended(&self) -> bool {
+        self.status.known_deref() == Some(ENDED)
     }
 
     /// Takes over the tags that the state manages; what others put on the machine is theirs.

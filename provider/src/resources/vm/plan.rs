@@ -82,6 +82,9 @@ fn plan_change(
         plan.require_replace(planned.configured_cloud());
         return;
     }
+    if prior.has_ended() {
+        plan.require_replace("status");
+    }
     plan_user_data(planned, private, plan, diags);
     if planned.aws.is_known() {
         plan_aws::plan_change(prior, planned, private, plan, diags);

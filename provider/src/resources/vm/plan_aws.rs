@@ -42,6 +42,10 @@ pub(super) fn plan_change(
             plan.require_replace(aws.attr(*name));
         }
     }
+    if after.iam_instance_profile.is_null() && !private.imported {
+        // What is no longer managed would stay as it is.
+        plan.require_replace(aws.attr("iam_instance_profile"));
+    }
     if !after.region.is_null() && after.region != prior.region {
         plan.require_replace(aws.attr("region"));
     }

@@ -1,13 +1,14 @@
 //! `aws = { … }` of a machine.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use tfplugin::{Attr, Diagnostics, Model, Path};
 
 use super::validate_tags;
 use super::words::{cidrs, imdsv2, volume_type, word};
 use crate::backends::aws::settings;
-use crate::backends::aws::vm::{AwsVmSpec, RootVolume};
+use crate::backends::aws::vm::{AwsVmSpec, RootVolume, names_profile};
+use crate::domain::Surroundings;
 use crate::domain::rules::positive;
 
 /// What an instance has when the user does not say.
@@ -28,7 +29,8 @@ pub struct AwsVmModel {
     /// The subnet; one of the default VPC's when not set.
     #[attr(optional, validate = word)]
     pub subnet_id: Attr<String>,
-    /// Security groups. When there are none, one is made for the machine, which lets `allowed_cidrs` reach SSH.
+    /// Security groups. Other ones change in place. When there are none, one is made for the machine, which lets
+    /// `allowed_cidrs` reach SSH.
     #[attr(optional)]
     pub security_group_ids: Attr<Vec<String>>,
     /// Networks that may reach SSH, such as `["203.0.113.7/32"]`. Changes in place.
@@ -43,10 +45,10 @@ pub struct AwsVmModel {
     /// Its root volume, where it differs from the image's.
     #[attr(optional)]
     pub root_volume: Attr<RootVolumeModel>,
-    /// The name or ARN of an instance profile, which gives the machine a role.
+    /// The name or ARN of an instance profile, which gives the machine a role. Another one changes in place.
     #[attr(optional, validate = word)]
     pub iam_instance_profile: Attr<String>,
-    /// `"required"`: instance metadata only with session tokens (IMDSv2), or `"optional"`.
+    /// `"required"`: instance metadata only with session tokens (IMDSv2), or `"optional"`. Changes in place.
     #[attr(optional, default = "required", validate = imdsv2)]
     pub imdsv2: Attr<String>,
 }
@@ -75,15 +77,7 @@ pub struct RootVolumeModel {
 }
 
 /// What in `aws` makes a machine anew. The region does, too, compared with where the machine is.
-pub const REPLACES: &[&str] = &[
-    "subnet_id",
-    "security_group_ids",
-    "associate_public_address",
-    "spot",
-    "root_volume",
-    "iam_instance_profile",
-    "imdsv2",
-];
+pub const REPLACES: &[&str] = &["subnet_id", "associate_public_address", "spot", "root_volume"];
 
 impl AwsVmModel {
     /// Checks what can be said before values are known. `reached` tells whether a launch waits for SSH at the
@@ -122,6 +116,26 @@ impl AwsVmModel {
         }
     }
 
+    /// Takes over where the machine differs from what is configured. What the user left open is not managed. SSH listens on
+    /// `port`.
+    pub fn observe(&mut self, seen: &Surroundings, port: u16) {
+        if let (Attr::Known(cidrs), Some(admitted)) = (&mut self.allowed_cidrs, &seen.admitted) {
+            adopt(cidrs, admitted.iter().filter(|(at, _)| *at == port).map(|(_, cidr)| cidr));
+        }
+        if let Attr::Known(groups) = &mut self.security_group_ids {
+            adopt(groups, &seen.security_groups);
+        }
+        let there = seen.instance_profile.as_deref();
+        if let Attr::Known(named) = &self.iam_instance_profile
+            && !there.is_some_and(|arn| names_profile(named, arn))
+        {
+            self.iam_instance_profile = there.map(str::to_owned).into();
+        }
+        if let (Attr::Known(imdsv2), Some(required)) = (&mut self.imdsv2, seen.tokens_required) {
+            *imdsv2 = if required { "required" } else { "optional" }.to_owned();
+        }
+    }
+
     /// What the backend needs to know. All values are known; `region` is where the machine is, if it is there.
     pub fn spec(&self, region: Option<&str>) -> AwsVmSpec {
         AwsVmSpec {
@@ -136,6 +150,14 @@ impl AwsVmModel {
             iam_instance_profile: self.iam_instance_profile.clone().into_known(),
             imdsv2_required: self.imdsv2.known_deref() != Some("optional"),
         }
+    }
+}
+
+/// Another set of words takes the place of a list; the same in another order is the same.
+fn adopt<'a>(list: &mut Vec<String>, there: impl IntoIterator<Item = &'a String>) {
+    let there: BTreeSet<&String> = there.into_iter().collect();
+    if list.iter().collect::<BTreeSet<_>>() != there {
+        *list = there.into_iter().cloned().collect();
     }
 }
 
@@ -155,6 +177,49 @@ impl RootVolumeModel {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_configured_follows_the_machine() {
+        let words = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
+        let arn = "arn:aws:iam::123456789012:instance-profile/x/ci";
+        let seen = Surroundings {
+            admitted: Some(
+                [(22, "10.0.0.0/8".into()), (22, "192.0.2.0/24".into()), (443, "0.0.0.0/0".into())].into(),
+            ),
+            security_groups: ["sg-1".into(), "sg-2".into()].into(),
+            instance_profile: Some(arn.into()),
+            tokens_required: Some(false),
+        };
+        let list = |list: &[&str]| Attr::Known(words(list));
+        for (cidrs, groups, profile, port, expected) in [
+            (Attr::Null, Attr::Null, Attr::Null, 22, (Attr::Null, Attr::Null, Attr::Null)),
+            (
+                list(&["192.0.2.0/24", "10.0.0.0/8"]),
+                list(&["sg-2", "sg-1"]),
+                Attr::from("ci"),
+                22,
+                (list(&["192.0.2.0/24", "10.0.0.0/8"]), list(&["sg-2", "sg-1"]), Attr::from("ci")),
+            ),
+            (
+                list(&["10.0.0.0/8"]),
+                list(&["sg-3"]),
+                Attr::from("x"),
+                2222,
+                (list(&[]), list(&["sg-1", "sg-2"]), Attr::from(arn)),
+            ),
+        ] {
+            let mut model = AwsVmModel {
+                allowed_cidrs: cidrs,
+                security_group_ids: groups,
+                iam_instance_profile: profile,
+                imdsv2: "required".into(),
+                ..AwsVmModel::default()
+            };
+            model.observe(&seen, port);
+            let told = (model.allowed_cidrs, model.security_group_ids, model.iam_instance_profile);
+            assert_eq!((told, model.imdsv2), (expected, "optional".into()));
+        }
+    }
 
     #[test]
     fn the_default_is_the_schemas() {

@@ -10,7 +10,7 @@ use chrono::{DateTime, Utc};
 use super::{Kind, Remain};
 use crate::backends::aws::image::snapshots_of;
 use crate::backends::aws::region::{self, Region, filter, tag_filter};
-use crate::backends::aws::vm::surroundings;
+use crate::backends::aws::vm::{LAUNCH, surroundings};
 use crate::backends::aws::{AwsError, tags};
 
 /// As many launch templates as EC2 lists at once.
@@ -37,7 +37,7 @@ impl Thing {
 /// One build, and what is known of it beside its tags.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Wanted {
-    /// Its id.
+    /// Its id, or that of a launch as it stands in state.
     pub(super) build: String,
     /// The image's name, and when the build began: Packer gives an image its tags after it was made.
     pub(super) named: Option<(String, DateTime<Utc>)>,
@@ -52,6 +52,9 @@ pub(super) struct Wanted {
 /// All that is left of a build. Its images and their snapshots are remembered in `wanted`: they are found again when
 /// one of both is gone.
 pub(super) async fn of_build(region: &Region, wanted: &mut Wanted) -> Result<Vec<Thing>, AwsError> {
+    if let Some(launch) = wanted.build.strip_prefix(LAUNCH) {
+        return of_launch(region, launch).await;
+    }
     let tag = tag_filter(tags::BUILD, [&wanted.build]);
     let mut found = tagged(region, &tag).await?;
     let name = surroundings::name(&wanted.build);
@@ -66,6 +69,30 @@ pub(super) async fn of_build(region: &Region, wanted: &mut Wanted) -> Result<Vec
     found.extend(unused(region, snapshots, &wanted.images).await?);
     found.sort_by(|a, b| (a.kind, &a.id).cmp(&(b.kind, &b.id)));
     found.dedup_by(|a, b| (a.kind, &a.id) == (b.kind, &b.id));
+    Ok(found)
+}
+
+/// All that is left of a launch; its volumes go with the instance.
+async fn of_launch(region: &Region, launch: &str) -> Result<Vec<Thing>, AwsError> {
+    let tag = tag_filter(tags::VM, [launch]);
+    let name = surroundings::name(launch);
+    let mut found = machines(region, tag.clone()).await?;
+    found.extend(key_pairs(region, tag.clone()).await?);
+    found.extend(key_pairs(region, filter("key-name", [&name])).await?);
+    found.extend(groups(region, tag).await?);
+    found.extend(groups(region, filter("group-name", [&name])).await?);
+    found.sort_by(|a, b| (a.kind, &a.id).cmp(&(b.kind, &b.id)));
+    found.dedup_by(|a, b| (a.kind, &a.id) == (b.kind, &b.id));
+    Ok(found)
+}
+
+/// What launches made and has a deadline, whosever it is.
+pub(super) async fn launched_with_deadline(region: &Region) -> Result<Vec<Thing>, AwsError> {
+    let tag = filter("tag-key", [tags::DEADLINE]);
+    let mut found = machines(region, tag.clone()).await?;
+    found.extend(key_pairs(region, tag.clone()).await?);
+    found.extend(groups(region, tag).await?);
+    found.retain(|thing| thing.tags.contains_key(tags::VM));
     Ok(found)
 }
 
@@ -87,16 +114,21 @@ pub(super) async fn with_deadline(region: &Region) -> Result<Vec<Thing>, AwsErro
 async fn tagged(region: &Region, tag: &Filter) -> Result<Vec<Thing>, AwsError> {
     let mut found = spot_requests(region, tag.clone()).await?;
     found.extend(launch_templates(region, tag.clone()).await?);
-    for instance in region::instances(&region.ec2, tag.clone()).await? {
-        let state = instance.state().and_then(|state| state.name());
-        if state != Some(&InstanceStateName::Terminated) {
-            found.extend(Thing::new(Kind::Instance, instance.instance_id(), instance.tags()));
-        }
-    }
+    found.extend(machines(region, tag.clone()).await?);
     found.extend(volumes(region, tag.clone()).await?);
     found.extend(key_pairs(region, tag.clone()).await?);
     found.extend(groups(region, tag.clone()).await?);
     Ok(found)
+}
+
+/// Instances that have not ended.
+async fn machines(region: &Region, by: Filter) -> Result<Vec<Thing>, AwsError> {
+    let found = region::instances(&region.ec2, by).await?;
+    let there = found.iter().filter(|instance| {
+        let state = instance.state().and_then(|state| state.name());
+        state != Some(&InstanceStateName::Terminated)
+    });
+    Ok(there.filter_map(|it| Thing::new(Kind::Instance, it.instance_id(), it.tags())).collect())
 }
 
 /// A build's images that are not complete: by tag, by id, and by name when they say nothing of another build.

@@ -2,11 +2,14 @@
 //! carries its id ([`tags::BUILD`](super::tags::BUILD)) and when it will have ended
 //! ([`tags::DEADLINE`](super::tags::DEADLINE)).
 //!
+//! So it is with launches of machines ([`tags::VM`](super::tags::VM)): see [`launches`].
+//!
 //! Two ways lead here. The journal knows the builds of this computer. Where it is lost, only what is past its deadline
 //! is touched: a build may be going on elsewhere.
 
 mod access;
 mod complete;
+mod launches;
 mod look;
 mod overdue;
 mod recover;
@@ -21,6 +24,7 @@ pub(in crate::backends::aws) use complete::complete;
 pub(in crate::backends::aws) use overdue::over_by;
 
 use super::AwsError;
+use super::vm::LAUNCH;
 use crate::journal::JournalError;
 
 /// Kinds of things that a build makes, in the order in which they are removed.
@@ -69,13 +73,21 @@ pub struct Remain {
     pub id: String,
     /// Where it is.
     pub region: String,
-    /// Whose it is.
+    /// Whose it is: a build's id, or that of a launch as it stands in state.
     pub build: String,
 }
 
 impl fmt::Display for Remain {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {} in {} of build {}", self.kind.name(), self.id, self.region, self.build)
+        write!(f, "{} {} in {} of {}", self.kind.name(), self.id, self.region, whose(&self.build))
+    }
+}
+
+/// A build or a launch, as people read it.
+pub fn whose(id: &str) -> String {
+    match id.strip_prefix(LAUNCH) {
+        Some(launch) => format!("launch {launch}"),
+        None => format!("build {id}"),
     }
 }
 
@@ -142,7 +154,8 @@ pub enum SweepError {
     },
     /// Made with other credentials.
     #[error(
-        "build {build} was made in account {there}, and the credentials here are of {here}\nRun `terraform-provider-sindri sweep` with credentials of {there}"
+        "{} was made in account {there}, and the credentials here are of {here}\nRun `terraform-provider-sindri sweep` with credentials of {there}",
+        whose(build)
     )]
     OtherAccount {
         /// The build.
@@ -160,7 +173,8 @@ pub enum SweepError {
     },
     /// An entry of another version.
     #[error(
-        "the journal does not say how to reach the account of build {build}\nRun `sweep` of the version that made it, or look for the tag sindri_build={build} in {region}, then delete {path}"
+        "the journal does not say how to reach the account of {}\nRun `sweep` of the version that made it, or look in {region} for what has that id in its tags, then delete {path}",
+        whose(build)
     )]
     UnknownAccess {
         /// The build.

@@ -23,14 +23,22 @@ pub(super) async fn overdue(
     region: &Region,
     now: DateTime<Utc>,
 ) -> Result<BTreeMap<Uuid, Vec<Thing>>, AwsError> {
-    Ok(past(look::with_deadline(region).await?, now))
+    Ok(past(look::with_deadline(region).await?, tags::BUILD, now))
 }
 
-/// The builds among these whose last deadline has passed. What does not read as ours is nobody's.
-fn past(things: Vec<Thing>, now: DateTime<Utc>) -> BTreeMap<Uuid, Vec<Thing>> {
+/// Launches, in the same way. Asks for no more than whoever launches machines may ask for.
+pub(super) async fn overdue_launches(
+    region: &Region,
+    now: DateTime<Utc>,
+) -> Result<BTreeMap<Uuid, Vec<Thing>>, AwsError> {
+    Ok(past(look::launched_with_deadline(region).await?, tags::VM, now))
+}
+
+/// The builds or launches among these whose last deadline has passed. What does not read as ours is nobody's.
+fn past(things: Vec<Thing>, id: &str, now: DateTime<Utc>) -> BTreeMap<Uuid, Vec<Thing>> {
     let mut builds: BTreeMap<Uuid, (Option<DateTime<Utc>>, Vec<Thing>)> = BTreeMap::new();
     for thing in things {
-        let Some(build) = thing.tags.get(tags::BUILD).and_then(|text| text.parse().ok()) else { continue };
+        let Some(build) = thing.tags.get(id).and_then(|text| text.parse().ok()) else { continue };
         let deadline = thing.tags.get(tags::DEADLINE);
         let deadline = deadline.and_then(|text| DateTime::parse_from_rfc3339(text).ok());
         let deadline = deadline.map(|time| time.to_utc());
@@ -75,7 +83,7 @@ mod tests {
             (vec![thing("*", early), thing("", early)], vec![]),
         ] {
             let told = format!("{things:?}");
-            let found = past(things, now);
+            let found = past(things, tags::BUILD, now);
             let found: Vec<(String, usize)> =
                 found.into_iter().map(|(build, things)| (build.to_string(), things.len())).collect();
             let expected: Vec<(String, usize)> =

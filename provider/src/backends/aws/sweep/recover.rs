@@ -1,6 +1,7 @@
 //! Finishes or removes what builds began that nobody works on any more.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 use std::time::Duration;
 
 use aws_sdk_ec2::types::ImageState;
@@ -12,7 +13,7 @@ use uuid::Uuid;
 use super::look::{self, Wanted};
 use super::overdue::overdue;
 use super::remove::{Outcome, RESTLESS, remove};
-use super::{Access, How, Kind, Remain, SweepError, Swept, complete};
+use super::{Access, How, Kind, Remain, SweepError, Swept, complete, whose};
 use crate::backends::aws::image::holders_of;
 use crate::backends::aws::region::Region;
 use crate::backends::aws::{Aws, AwsError, CLOUD, tags};
@@ -45,7 +46,11 @@ impl Aws {
         });
         let settling = abandoned.into_iter().map(|record| async move {
             let (build, at) = (record.entry().build, record.entry().region.clone());
-            (build, at, in_time(how, build, self.settle_all(record, how, cancel)).await)
+            (
+                build.to_string(),
+                at,
+                in_time(how, &build.to_string(), self.settle_all(record, how, cancel)).await,
+            )
         });
         all(join_all(settling).await)
     }
@@ -135,8 +140,8 @@ impl Aws {
             within(how, overdue).await.ok_or_else(|| late("what other builds left".to_owned()))??;
         let clearing = overdue.into_iter().map(|build| async move {
             let wanted = Wanted { build: build.to_string(), ..Wanted::default() };
-            let cleared = in_time(how, build, clear(region, wanted, 1, how, cancel)).await;
-            (build, region.name.clone(), cleared)
+            let cleared = in_time(how, &build.to_string(), clear(region, wanted, 1, how, cancel)).await;
+            (build.to_string(), region.name.clone(), cleared)
         });
         all(join_all(clearing).await)
     }
@@ -147,13 +152,22 @@ impl Aws {
         Ok(overdue(region, now).await?.into_keys().filter(|build| !journal.knows(*build)).collect())
     }
 
-    /// AWS as the build came to it, with the same account; `None` when that is how we come to it.
     async fn reaching(&self, record: &Record) -> Result<Option<Self>, SweepError> {
         let entry = record.entry();
-        let build = entry.build.to_string();
-        let Ok(access) = serde_json::from_value::<Access>(entry.access.clone()) else {
-            let path = record.path().display().to_string();
-            return Err(SweepError::UnknownAccess { build, region: entry.region.clone(), path });
+        self.reached_by(&entry.access, entry.build.to_string(), &entry.region, record.path()).await
+    }
+
+    /// AWS as the build or launch of an entry came to it, with the same account; `None` when that is how we come to it.
+    pub(super) async fn reached_by(
+        &self,
+        access: &serde_json::Value,
+        build: String,
+        region: &str,
+        file: &Path,
+    ) -> Result<Option<Self>, SweepError> {
+        let Ok(access) = serde_json::from_value::<Access>(access.clone()) else {
+            let path = file.display().to_string();
+            return Err(SweepError::UnknownAccess { build, region: region.to_owned(), path });
         };
         let is_ours = access.settings == self.settings;
         let other = (!is_ours).then(|| Self::new(access.settings, self.data_dir.clone()));
@@ -207,10 +221,15 @@ fn wanted(entry: &Entry, is_completed: bool) -> Wanted {
 }
 
 fn restlessness(entry: &Entry) -> u32 {
-    if Utc::now() - entry.started_at > SETTLED { 2 } else { RESTLESS }
+    restless_since(entry.started_at)
 }
 
-async fn clear(
+/// How many looks in a row must find nothing.
+pub(super) fn restless_since(started_at: DateTime<Utc>) -> u32 {
+    if Utc::now() - started_at > SETTLED { 2 } else { RESTLESS }
+}
+
+pub(super) async fn clear(
     region: &Region,
     mut wanted: Wanted,
     quiet_looks: u32,
@@ -229,10 +248,10 @@ async fn clear(
 }
 
 /// A build, its region, and what became of it.
-type Settled = (Uuid, String, Result<Outcome<Vec<Swept>>, SweepError>);
+pub(super) type Settled = (String, String, Result<Outcome<Vec<Swept>>, SweepError>);
 
 /// What became of several builds, of which none keeps another.
-fn all(settled: Vec<Settled>) -> Result<Vec<Swept>, SweepError> {
+pub(super) fn all(settled: Vec<Settled>) -> Result<Vec<Swept>, SweepError> {
     let mut swept = Vec::new();
     for (build, region, outcome) in settled {
         let (done, stays) = match outcome {
@@ -243,30 +262,30 @@ fn all(settled: Vec<Settled>) -> Result<Vec<Swept>, SweepError> {
         match stays {
             None => {}
             Some(SweepError::Cancelled) => return Err(SweepError::Cancelled),
-            Some(why) => swept.push(Swept::Left { build: build.to_string(), region, why }),
+            Some(why) => swept.push(Swept::Left { build, region, why }),
         }
     }
     Ok(swept)
 }
 
 /// The end of what settles a build, also when AWS does not answer.
-async fn in_time<T>(
+pub(super) async fn in_time<T>(
     how: How,
-    build: Uuid,
+    build: &str,
     settling: impl Future<Output = Result<T, SweepError>>,
 ) -> Result<T, SweepError> {
-    within(how, settling).await.unwrap_or_else(|| Err(late(format!("what build {build} made"))))
+    within(how, settling).await.unwrap_or_else(|| Err(late(format!("what {} made", whose(build)))))
 }
 
 /// `None` when the time is over.
-async fn within<T>(how: How, doing: impl Future<Output = T>) -> Option<T> {
+pub(super) async fn within<T>(how: How, doing: impl Future<Output = T>) -> Option<T> {
     match how {
         How::Until(end) => tokio::time::timeout_at(end + LAST_REQUEST, doing).await.ok(),
         How::Really | How::DryRun => Some(doing.await),
     }
 }
 
-fn late(what: String) -> SweepError {
+pub(super) fn late(what: String) -> SweepError {
     SweepError::Late { what, why: "AWS takes long to answer".to_owned() }
 }
 

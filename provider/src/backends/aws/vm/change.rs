@@ -6,8 +6,8 @@ use aws_sdk_ec2::types::{AttributeValue, Instance, InstanceStateName};
 use tokio_util::sync::CancellationToken;
 
 use super::create::{own_port, port};
-use super::status::{launch_of, power, state, until, view};
-use super::{AwsVmSpec, VmError, surroundings, up};
+use super::status::{launch_of, power, state, until, view, with_volumes};
+use super::{AwsVmSpec, VmError, settings, surroundings, up};
 use crate::backends::aws::region::{Region, is_gone};
 use crate::backends::aws::{Aws, AwsError, tags};
 use crate::domain::vm_spec::PowerState;
@@ -24,13 +24,13 @@ pub(super) async fn change(
 ) -> Result<Vm, VmError> {
     let gone = || VmError::NotFound { id: id.to_owned(), region: region.name.clone() };
     let instance = region.fresh_instance(id).await?.filter(|instance| !is_gone(instance)).ok_or_else(gone)?;
-    retag(region, &instance, request).await?;
     let launch = launch_of(&instance);
-    if let Some(launch) = launch.as_deref().filter(|_| spec.security_group_ids.is_empty()) {
-        for group in surroundings::groups(region, launch).await? {
-            surroundings::admit(region, &group, &spec.allowed_cidrs, own_port(&request.spec.ssh)).await?;
-        }
+    let groups = settings::check_networks(region, launch.as_deref(), spec).await?;
+    retag(region, &instance, request).await?;
+    for group in groups {
+        surroundings::admit(region, &group, &spec.allowed_cidrs, own_port(&request.spec.ssh)).await?;
     }
+    settings::change(region, &instance, spec).await?;
     let resized = instance.instance_type().is_none_or(|size| size.as_str() != spec.instance_type);
     let settled = settled(region, &instance, cancel).await?;
     let mut runs = power(&settled) == PowerState::Running;
@@ -108,13 +108,7 @@ async fn retag(region: &Region, instance: &Instance, request: &VmRequest) -> Res
         .iter()
         .filter(|key| !wanted.contains_key(*key) && have.contains_key(*key) && *key != tags::NAME)
         .collect();
-    let volumes = instance.block_device_mappings().iter();
-    let volumes = volumes.filter_map(|mapping| {
-        // Others were attached by hand, and are somebody else's.
-        let ebs = mapping.ebs()?;
-        ebs.volume_id().filter(|_| ebs.delete_on_termination() == Some(true)).map(str::to_owned)
-    });
-    let objects: Vec<String> = instance.instance_id().map(str::to_owned).into_iter().chain(volumes).collect();
+    let objects = with_volumes(instance);
     region.tag(&objects, set.into_iter().map(|(key, value)| (key.clone(), value.clone()))).await?;
     Ok(region.untag(objects, removed).await?)
 }

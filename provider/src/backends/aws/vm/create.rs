@@ -1,19 +1,24 @@
-//! Launches a machine: key pair, security group, instance. Each step is found again by the launch's tag.
+//! Launches a machine: key pair, security group, instance. Each step is found again by the launch's tag, and the launch is
+//! in the journal until it has ended.
 
 use std::collections::BTreeMap;
 
 use aws_sdk_ec2::types::{Image, Instance, InstanceStateName};
+use chrono::{SecondsFormat, Utc};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::launch::{Launch, is_early};
-use super::status::{until, view, within_reach};
-use super::{AwsVmSpec, Files, LAUNCH, SSH_PORT, VmError, change, destroy, surroundings, unfinished, up};
+use super::status::{LAST_WORDS, until, view, with_volumes, within_reach};
+use super::{
+    AwsVmSpec, Files, LAUNCH, SSH_PORT, VmError, change, destroy, lost, surroundings, unfinished, up,
+};
 use crate::backends::aws::region::{Region, tag_filter};
-use crate::backends::aws::{Aws, AwsError, tags};
+use crate::backends::aws::{Aws, AwsError, CLOUD, sweep, tags};
 use crate::domain::backend::causes;
 use crate::domain::vm_spec::{PowerState, SshAccess, VmSpec, WaitFor};
 use crate::domain::{Exists, Vm, VmLogin, VmRequest};
+use crate::journal;
 use crate::ssh;
 
 /// One creation.
@@ -24,6 +29,10 @@ struct Create<'a> {
     files: Files,
     launch: String,
     tags: BTreeMap<String, String>,
+    /// What was made for the machine.
+    made: Vec<String>,
+    /// The machine, once it runs.
+    running: Option<Instance>,
 }
 
 pub(super) async fn create(
@@ -36,21 +45,59 @@ pub(super) async fn create(
 ) -> Result<Vm, VmError> {
     let image = image(region, &request.image_id).await?;
     check_login(&request.spec)?;
-    let launch = Uuid::new_v4().to_string();
-    let create =
-        Create { region, spec, request, files: aws.files(&launch), tags: all_tags(&launch, request), launch };
-    // In state before anything is made.
-    let id = format!("{LAUNCH}{}", create.launch);
+    lost::remove(aws, region, cancel).await;
+    let launch = Uuid::new_v4();
+    // On the disk and in state before anything is made.
+    let record = aws.launches().begin(entry(aws, region, launch, request).await?)?;
+    let launch = launch.to_string();
+    let id = format!("{LAUNCH}{launch}");
+    let (files, tags) = (aws.files(&launch), all_tags(&launch, request));
+    let mut create = Create { region, spec, request, files, launch, tags, made: Vec::new(), running: None };
     exists(&create.with_login(unfinished(region, &id)));
-    let created = within_reach(cancel, create.run(&image, exists, cancel)).await;
-    if created.is_err() && request.stop.is_cancelled() {
-        // A user who interrupts wants nothing to be left; one whose time is over wants to see why. What stays nevertheless is in state.
-        let cleaned = destroy::destroy(aws, region, &id, &CancellationToken::new()).await;
-        if let Err(error) = cleaned {
-            tracing::warn!(launch = create.launch, %error, "a cancelled launch is not cleaned up");
+    let created = match within_reach(cancel, LAST_WORDS, create.run(&image, exists, cancel)).await {
+        // Whoever asked may not be there any more to hear of it, and wants nothing to be left.
+        Ok(_) if request.stop.is_cancelled() => Err(VmError::Cancelled),
+        created => created,
+    };
+    let has_ended = match &created {
+        Ok(_) => true,
+        // A user who interrupts wants nothing to be left.
+        Err(_) if request.stop.is_cancelled() => {
+            told(&id, &destroy::destroy(aws, region, &id, &CancellationToken::new()).await)
         }
+        // One whose time is over wants to see why: what there is stays in state.
+        Err(_) => told(&id, &create.is_kept().await),
+    };
+    if has_ended {
+        record.end()?;
     }
     created
+}
+
+/// Whether a launch has ended. One that has not stays in the journal, and what it made goes with the next launch.
+fn told(launch: &str, ended: &Result<(), VmError>) -> bool {
+    if let Err(error) = ended {
+        tracing::warn!(launch, error = causes(error), "a launch that failed is left to the next one");
+    }
+    ended.is_ok()
+}
+
+/// The launch, as somebody else needs to know it to remove what it made.
+async fn entry(
+    aws: &Aws,
+    region: &Region,
+    launch: Uuid,
+    request: &VmRequest,
+) -> Result<journal::Launch, AwsError> {
+    Ok(journal::Launch {
+        launch,
+        cloud: CLOUD.to_owned(),
+        region: region.name.clone(),
+        name: request.spec.name.clone(),
+        access: aws.access().await?,
+        started_at: Utc::now(),
+        deadline: sweep::over_by(request.deadline),
+    })
 }
 
 /// A key that we could not log in with is told before there is a machine.
@@ -74,17 +121,19 @@ async fn image(region: &Region, id: &str) -> Result<Image, VmError> {
     region.image(id).await?.ok_or_else(missing)
 }
 
-/// The user's tags, the machine's name, and the launch's.
+/// The user's tags, the machine's name, the launch's, and when the launch will have ended.
 fn all_tags(launch: &str, request: &VmRequest) -> BTreeMap<String, String> {
     let mut tags = BTreeMap::from([(tags::NAME.to_owned(), request.spec.name.clone())]);
     tags.extend(request.spec.tags.clone());
     tags.insert(tags::VM.to_owned(), launch.to_owned());
+    let deadline = sweep::over_by(request.deadline).to_rfc3339_opts(SecondsFormat::Secs, true);
+    tags.insert(tags::DEADLINE.to_owned(), deadline);
     tags
 }
 
 impl Create<'_> {
     async fn run(
-        &self,
+        &mut self,
         image: &Image,
         exists: &mut Exists<'_>,
         cancel: &CancellationToken,
@@ -96,32 +145,55 @@ impl Create<'_> {
             .await
             .map_err(|error| VmError::launching(error, &self.request.image_id, &self.region.name))?;
         let mut groups = self.spec.security_group_ids.clone();
-        let mut made = vec![key];
+        self.made.push(key);
         if groups.is_empty() {
             let group = self.make_group().await;
             let group = group
                 .map_err(|error| VmError::launching(error, &self.request.image_id, &self.region.name))?;
+            self.made.push(group.clone());
             let cidrs = &self.spec.allowed_cidrs;
             surroundings::admit_first(self.region, &group, cidrs, own_port(access), cancel).await?;
-            made.push(group.clone());
             groups.push(group);
         }
         let instance = self.instance(image, &groups, cancel).await?;
         let id = instance.instance_id().unwrap_or_default().to_owned();
         exists(&self.with_login(view(self.region, &instance)));
-        if let Err(error) = surroundings::belong_to(self.region, made, &id).await {
+        if let Err(error) = surroundings::belong_to(self.region, self.made.clone(), &id).await {
             // The launch's own tag finds them as long as the instance is known: no reason to give up a machine that runs.
             tracing::warn!(machine = id, %error, "key pair and security group do not say whose they are");
         }
         let running = until(self.region, &id, &InstanceStateName::Running, cancel).await?;
         let vm = self.with_login(view(self.region, &running));
+        self.running = Some(running);
         exists(&vm);
-        up::wait(self.region, &vm, &self.request.spec, &self.files, cancel).await?;
-        if self.request.spec.power_state == PowerState::Running {
-            return Ok(vm);
+        let waited = up::wait(self.region, &vm, &self.request.spec, &self.files, cancel).await;
+        if waited.is_err() && self.files.console().exists() {
+            exists(&Vm { console_log_path: Some(self.files.console()), ..vm.clone() });
         }
-        let stopped = change::stop(self.region, &id, cancel).await?;
-        Ok(self.with_login(view(self.region, &stopped)))
+        waited?;
+        let vm = if self.request.spec.power_state == PowerState::Running {
+            vm
+        } else {
+            let stopped = change::stop(self.region, &id, cancel).await?;
+            self.with_login(view(self.region, &stopped))
+        };
+        self.is_kept().await?;
+        Ok(vm)
+    }
+
+    /// Takes the deadline off all that there is: it is in state now, and nobody else's to remove.
+    async fn is_kept(&self) -> Result<(), VmError> {
+        let found = match &self.running {
+            Some(_) => None,
+            None => self.region.launched(&self.launch).await?,
+        };
+        let instance = self.running.as_ref().or(found.as_ref());
+        let mut objects = self.made.clone();
+        objects.extend(instance.into_iter().flat_map(with_volumes));
+        if objects.is_empty() {
+            return Ok(());
+        }
+        Ok(self.region.untag(objects, [tags::DEADLINE]).await?)
     }
 
     async fn make_group(&self) -> Result<String, AwsError> {
@@ -175,7 +247,7 @@ impl Create<'_> {
             },
             known_hosts_path: Some(self.files.known_hosts()),
         };
-        Vm { login: Some(login), console_log_path: Some(self.files.console()), ..vm }
+        Vm { login: Some(login), ..vm }
     }
 }
 

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use crate::backends::aws::AwsError;
 use crate::domain::BackendError;
+use crate::journal::JournalError;
 use crate::ssh::SshError;
 
 /// Why a machine is not as it should be.
@@ -58,6 +59,9 @@ pub enum VmError {
     /// A key or a login.
     #[error(transparent)]
     Ssh(#[from] SshError),
+    /// The journal cannot be kept.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
     /// A file of ours.
     #[error("could not write {}", path.display())]
     File {

@@ -8,7 +8,7 @@ use crate::process::private;
 
 /// The folder of one launch. It need not be there: on another computer it is not.
 #[derive(Debug, Clone)]
-pub(super) struct Files(PathBuf);
+pub(in crate::backends::aws) struct Files(PathBuf);
 
 impl Files {
     pub(super) fn of(data_dir: &Path, launch: &str) -> Self {
@@ -38,7 +38,7 @@ impl Files {
     }
 
     /// Removes it, and the folder above once it is empty.
-    pub(super) fn remove(&self) {
+    pub(in crate::backends::aws) fn remove(&self) {
         if let Err(error) = fs::remove_dir_all(&self.0)
             && error.kind() != std::io::ErrorKind::NotFound
         {

@@ -147,7 +147,8 @@ fn metadata(imdsv2_required: bool) -> InstanceMetadataOptionsRequest {
     options.http_tokens(tokens).http_put_response_hop_limit(2).build()
 }
 
-fn profile(name: &str) -> IamInstanceProfileSpecification {
+/// The name or ARN of an instance profile.
+pub(super) fn profile(name: &str) -> IamInstanceProfileSpecification {
     let builder = IamInstanceProfileSpecification::builder();
     if name.starts_with("arn:") { builder.arn(name).build() } else { builder.name(name).build() }
 }

@@ -1,7 +1,7 @@
 //! Machines on EC2: an instance, with a key pair and a security group of its own.
 //!
-//! Every launch has a UUID, which is in state before the first call that makes something, is the token that
-//! makes RunInstances idempotent, and is a tag on all that is made: whatever becomes of a launch, it is found.
+//! Every launch has a UUID, which is in the journal and in state before the first call that makes something, is the token
+//! that makes RunInstances idempotent, and is a tag on all that is made: whatever becomes of a launch, it is found.
 
 mod change;
 mod create;
@@ -9,31 +9,37 @@ mod destroy;
 mod error;
 mod files;
 pub(super) mod launch;
+mod lost;
+mod settings;
 mod spec;
 pub(super) mod status;
 pub(super) mod surroundings;
 pub(super) mod up;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
 pub use error::VmError;
-pub use spec::{AwsVmSpec, RootVolume};
+pub use spec::{AwsVmSpec, RootVolume, names_profile};
 
-use self::files::Files;
+pub(super) use self::files::Files;
 use super::Aws;
 use super::region::{Region, is_gone};
 use crate::domain::vm_spec::PowerState;
 use crate::domain::{BackendError, Exists, Vm, VmBackend, VmLauncher, VmRequest};
 
 /// What the id of a machine begins with while it is not known whether there is an instance; the launch follows.
-const LAUNCH: &str = "launch-";
+pub(super) const LAUNCH: &str = "launch-";
 
 /// The port on which SSH listens when the user does not say.
 const SSH_PORT: u16 = 22;
+
+/// What a request that is under way gets when a machine is no longer to be destroyed.
+const LAST_REQUEST: Duration = Duration::from_secs(2);
 
 /// The machines of one region.
 #[derive(Debug)]
@@ -60,7 +66,7 @@ impl Aws {
         AwsLauncher { aws: Arc::clone(self), spec }
     }
 
-    fn files(&self, launch: &str) -> Files {
+    pub(super) fn files(&self, launch: &str) -> Files {
         Files::of(&self.data_dir, launch)
     }
 }
@@ -88,7 +94,7 @@ impl VmLauncher for AwsLauncher {
         let doing = format!("changing machine {id}");
         let region = self.aws.region_for(self.spec.region.as_deref(), &doing).await?;
         let change = change::change(&self.aws, &region, id, &self.spec, request, cancel);
-        let changed = status::within_reach(cancel, change).await;
+        let changed = status::within_reach(cancel, status::LAST_WORDS, change).await;
         changed.map_err(|error| error.into_backend(&doing))
     }
 }
@@ -107,14 +113,19 @@ impl VmBackend for AwsVms {
             return Ok(Vm { id: id.to_owned(), ..vm });
         }
         match region.instance(id).await.map_err(failed)? {
-            Some(instance) if !is_gone(&instance) => Ok(status::view(&region, &instance)),
-            Some(instance) if !destroy::has_ended(&region, id).await.map_err(failed)? => {
-                // Still on its way out. What was made for it is in use, and stays in state with it.
-                Ok(status::view(&region, &instance))
+            Some(instance) if !is_gone(&instance) => {
+                let seen = surroundings::seen(&region, &instance).await.map_err(failed)?;
+                Ok(Vm { surroundings: Some(seen), ..status::view(&region, &instance) })
             }
             gone => {
-                destroy::remains(&self.aws, &region, id, gone.as_ref()).await;
-                Err(BackendError::NotFound { kind: "machine", id: id.to_owned() })
+                let id = id.to_owned();
+                let left = surroundings::left_of(&region, &id, gone.as_ref()).await.map_err(failed)?;
+                // Reading neither waits for its end nor removes anything.
+                if left {
+                    Err(BackendError::Ended { kind: "machine", id })
+                } else {
+                    Err(BackendError::NotFound { kind: "machine", id })
+                }
             }
         }
     }
@@ -127,7 +138,9 @@ impl VmBackend for AwsVms {
     async fn destroy(&self, id: &str, cancel: &CancellationToken) -> Result<(), BackendError> {
         let doing = format!("destroying machine {id}");
         let region = self.aws.region_for(self.region.as_deref(), &doing).await?;
-        destroy::destroy(&self.aws, &region, id, cancel).await.map_err(|error| error.into_backend(&doing))
+        let destroy = destroy::destroy(&self.aws, &region, id, cancel);
+        let destroyed = status::within_reach(cancel, LAST_REQUEST, destroy).await;
+        destroyed.map_err(|error| error.into_backend(&doing))
     }
 }
 
@@ -146,5 +159,6 @@ fn unfinished(region: &Region, id: &str) -> Vm {
         console_log_path: None,
         size: None,
         tags: std::collections::BTreeMap::new(),
+        surroundings: None,
     }
 }

@@ -41,3 +41,8 @@ pub struct RootVolume {
     /// MiB a second.
     pub throughput: Option<u32>,
 }
+
+/// Whether a name or an ARN is that of the profile with this ARN.
+pub fn names_profile(named: &str, arn: &str) -> bool {
+    named == arn || arn.rsplit('/').next() == Some(named)
+}

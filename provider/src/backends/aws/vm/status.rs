@@ -22,7 +22,7 @@ const UNKNOWN_LOOKS: u32 = 20;
 const EARLY_LOOKS: u32 = 10;
 
 /// How long work that is cancelled may take to fetch the machine's console.
-const LAST_WORDS: Duration = Duration::from_secs(20);
+pub(super) const LAST_WORDS: Duration = Duration::from_secs(20);
 
 /// The instance as resources see it. How one logs in is known to the state alone.
 pub(super) fn view(region: &Region, instance: &Instance) -> Vm {
@@ -46,6 +46,7 @@ pub(super) fn view(region: &Region, instance: &Instance) -> Vm {
         console_log_path: None,
         size: instance.instance_type().map(|size| size.as_str().to_owned()),
         tags,
+        surroundings: None,
     }
 }
 
@@ -64,6 +65,15 @@ pub(super) fn state(instance: &Instance) -> Option<&InstanceStateName> {
 /// The tag that tells which launch made an instance.
 pub(super) fn launch_of(instance: &Instance) -> Option<String> {
     tags::map(instance.tags()).remove(tags::VM)
+}
+
+/// An instance and the volumes that go with it. Others were attached by hand, and are somebody else's.
+pub(super) fn with_volumes(instance: &Instance) -> Vec<String> {
+    let volumes = instance.block_device_mappings().iter().filter_map(|mapping| {
+        let ebs = mapping.ebs()?;
+        ebs.volume_id().filter(|_| ebs.delete_on_termination() == Some(true)).map(str::to_owned)
+    });
+    instance.instance_id().map(str::to_owned).into_iter().chain(volumes).collect()
 }
 
 /// Waits until an instance is in a state; returns it.
@@ -125,15 +135,16 @@ pub(super) async fn once_known<T, F: Future<Output = Result<T, AwsError>>>(
     }
 }
 
-/// What is at work hears of `cancel` between its requests, and gets a moment to show what it knows. A request that is not
+/// What is at work hears of `cancel` between its requests, and gets a moment for its last ones. A request that is not
 /// answered must not hold up who wants to stop.
 pub(super) async fn within_reach<T>(
     cancel: &CancellationToken,
+    moment: Duration,
     work: impl Future<Output = Result<T, VmError>>,
 ) -> Result<T, VmError> {
     let over = async {
         cancel.cancelled().await;
-        tokio::time::sleep(LAST_WORDS).await;
+        tokio::time::sleep(moment).await;
     };
     tokio::select! {
         done = work => done,

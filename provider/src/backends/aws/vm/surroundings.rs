@@ -6,14 +6,16 @@ use std::time::Duration;
 
 use aws_sdk_ec2::primitives::Blob;
 use aws_sdk_ec2::types::{
-    IpPermission, IpRange, Ipv6Range, LocationType, ResourceType, SecurityGroup, Subnet,
+    HttpTokensState, Instance, IpPermission, IpRange, Ipv6Range, LocationType, ResourceType, SecurityGroup,
+    Subnet,
 };
 use tokio_util::sync::CancellationToken;
 
 use super::VmError;
-use super::status::{once_known, wait};
+use super::status::{launch_of, once_known, wait};
 use crate::backends::aws::region::{Region, filter};
 use crate::backends::aws::{AwsError, tags};
+use crate::domain::Surroundings;
 
 /// How long a security group may still count as in use after its instance has ended.
 const IN_USE_LOOKS: u32 = 30;
@@ -158,6 +160,28 @@ async fn authorize(region: &Region, group: &str, cidrs: &[&String], port: u16) -
     }
 }
 
+/// What is around a machine. The groups of all machines are listed together.
+pub(super) async fn seen(region: &Region, instance: &Instance) -> Result<Surroundings, AwsError> {
+    let all = instance.security_groups();
+    let own = launch_of(instance).map(|launch| name(&launch));
+    let own = all.iter().find(|group| own.is_some() && group.group_name() == own.as_deref());
+    let own = match own.and_then(|group| group.group_id()) {
+        Some(id) => region.group(id).await?,
+        None => None,
+    };
+    let admitted = own.map(|group| {
+        let rules = group.ip_permissions().iter().flat_map(rules);
+        rules.filter_map(|rule| Some((rule.port()?, rule.cidr))).collect()
+    });
+    let tokens = instance.metadata_options().and_then(|options| options.http_tokens());
+    Ok(Surroundings {
+        admitted,
+        security_groups: all.iter().filter_map(|group| group.group_id().map(str::to_owned)).collect(),
+        instance_profile: instance.iam_instance_profile().and_then(|it| it.arn()).map(str::to_owned),
+        tokens_required: tokens.map(|tokens| *tokens == HttpTokensState::Required),
+    })
+}
+
 /// One network of a group's rule, which can be revoked by itself.
 struct Rule {
     cidr: String,
@@ -167,9 +191,14 @@ struct Rule {
 
 impl Rule {
     fn is_for(&self, port: u16) -> bool {
-        let only = Some(i32::from(port));
+        self.port() == Some(port)
+    }
+
+    /// The port, when it is for one alone.
+    fn port(&self) -> Option<u16> {
         let told = &self.permission;
-        told.ip_protocol() == Some("tcp") && told.from_port() == only && told.to_port() == only
+        let is_one = told.ip_protocol() == Some("tcp") && told.from_port() == told.to_port();
+        told.from_port().filter(|_| is_one).and_then(|port| port.try_into().ok())
     }
 }
 
@@ -222,8 +251,31 @@ pub(super) async fn belong_to(region: &Region, objects: Vec<String>, instance: &
     region.tag(objects, [(tags::INSTANCE.to_owned(), instance.to_owned())]).await
 }
 
+/// The launch that made an instance: an ended one keeps its tags for a while, its key pair for good.
+pub(super) async fn launch_of_any(
+    region: &Region,
+    id: &str,
+    instance: Option<&Instance>,
+) -> Result<Option<String>, AwsError> {
+    match instance.and_then(launch_of) {
+        Some(launch) => Ok(Some(launch)),
+        None => launch_for(region, id).await,
+    }
+}
+
+/// Whether there is still something that was made for an instance.
+pub(super) async fn left_of(
+    region: &Region,
+    id: &str,
+    instance: Option<&Instance>,
+) -> Result<bool, AwsError> {
+    let Some(launch) = launch_of_any(region, id, instance).await? else { return Ok(false) };
+    let pairs = key_pairs(region, "key-name", &name(&launch)).await?;
+    Ok(!pairs.is_empty() || !groups(region, &launch).await?.is_empty())
+}
+
 /// The launch whose key pair or security group was made for an instance.
-pub(super) async fn launch_for(region: &Region, instance: &str) -> Result<Option<String>, AwsError> {
+async fn launch_for(region: &Region, instance: &str) -> Result<Option<String>, AwsError> {
     let tag = format!("tag:{}", tags::INSTANCE);
     let pairs = key_pairs(region, &tag, instance).await?;
     if let Some(launch) = pairs.into_iter().find_map(|(_, _, launch)| launch) {

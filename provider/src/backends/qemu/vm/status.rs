@@ -43,5 +43,6 @@ pub(super) fn view(folder: &Folder, record: &Record, status: PowerState) -> Vm {
         console_log_path: Some(console::path(folder.dir())),
         size: None,
         tags: record.tags.clone(),
+        surroundings: None,
     }
 }
