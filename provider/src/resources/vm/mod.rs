@@ -30,6 +30,9 @@ const LAUNCH: Duration = Duration::from_secs(10 * 60);
 /// How long delete may take when the user does not say.
 const DELETE: Duration = Duration::from_secs(5 * 60);
 
+/// How long a look may take when the user does not say.
+const READ: Duration = Duration::from_secs(5 * 60);
+
 /// The resource.
 #[derive(Debug)]
 pub struct VmResource {
@@ -147,7 +150,7 @@ impl Resource for VmResource {
     async fn read(
         &self,
         request: ReadRequest<VmModel>,
-        _diags: &mut Diagnostics,
+        diags: &mut Diagnostics,
     ) -> Result<Option<State<VmModel>>, Diagnostics> {
         let backends = self.provider.require()?;
         let mut model = request.state;
@@ -156,15 +159,28 @@ impl Resource for VmResource {
         if !is_here(&backends, &model)? {
             return Ok(None);
         }
-        match Self::backend(&backends, &model)?.get(&id).await {
+        let backend = Self::backend(&backends, &model)?;
+        let limit = Timeouts::of(&model.timeouts, Operation::Read, READ);
+        let found =
+            deadline::look(&request.cancel, limit, &format!("reading machine {id}"), backend.get(&id)).await;
+        match found {
             Ok(vm) => {
                 let cloud = model.cloud.clone().into_known().unwrap_or_else(|| qemu::CLOUD.to_owned());
                 model.observe(&vm, &cloud, store);
                 model.observe_tags(&vm);
                 Ok(Some(model.into()))
             }
-            Err(error) if error.is_not_found() => Ok(None),
-            Err(error) => Err(diagnose::backend("Machine not readable", &error).into()),
+            Err(failure) if failure.error.is_not_found() => Ok(None),
+            // It may still run: the state keeps it, so that it can be replaced or destroyed.
+            Err(deadline::Failure { error: BackendError::Damaged { source, .. }, .. }) => {
+                let text = format!(
+                    "{}\nThe state keeps it as it was last seen. Make it anew with `-replace`, or destroy it.",
+                    diagnose::chain(source.as_ref())
+                );
+                diags.push(Diagnostic::warning("Damaged machine", text));
+                Ok(Some(model.into()))
+            }
+            Err(failure) => Err(failure.diagnostic("Machine not readable", "read").into()),
         }
     }
 

@@ -94,7 +94,9 @@ pub struct VmModel {
     /// A known-hosts file with the machine's host key.
     #[attr(computed, keep_prior)]
     pub ssh_known_hosts_path: Attr<String>,
-    /// What the machine prints on its console. In a cloud it is fetched when nobody answers there.
+    /// What the machine prints on its console. In a cloud it is fetched when nobody answers there. On this computer the
+    /// file is cut to its newest part whenever the provider looks at the machine; in between it grows by all that is
+    /// printed.
     #[attr(computed, keep_prior)]
     pub console_log_path: Attr<String>,
     /// The machine's tags and the provider's `default_tags` together.
