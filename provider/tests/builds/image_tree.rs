@@ -1,5 +1,8 @@
 //! Real images from a real bootstrap, their steps run in the tree.
 
+use std::io::{BufRead, BufReader, Write};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use sindri::backends::qemu::image::BuildError;
@@ -100,7 +103,13 @@ async fn a_newer_suite_boots_by_the_same_entry() {
     let site = Site::new();
     let mut trixie = bookworm();
     let suite = "trixie".into();
-    trixie.base = Base::Bootstrap(Bootstrap { suite, mirror: None, snapshot: None, packages: Vec::new() });
+    trixie.base = Base::Bootstrap(Bootstrap {
+        suite,
+        mirror: None,
+        security_mirror: None,
+        snapshot: None,
+        packages: Vec::new(),
+    });
     let built = site.build(&image(Vec::new()), &trixie).await.unwrap();
     let inside = Inside::of(&built);
     let esp = format!("{}@@1M", inside.path("disk.raw").display());
@@ -176,8 +185,13 @@ async fn bad_bases_are_refused_early() {
     let bootstrap = |suite: &str, mirror: Option<&str>| {
         let mut qemu = bookworm();
         let mirror = mirror.map(str::to_owned);
-        qemu.base =
-            Base::Bootstrap(Bootstrap { suite: suite.into(), mirror, snapshot: None, packages: Vec::new() });
+        qemu.base = Base::Bootstrap(Bootstrap {
+            suite: suite.into(),
+            mirror,
+            security_mirror: None,
+            snapshot: None,
+            packages: Vec::new(),
+        });
         qemu
     };
     let start = Instant::now();
@@ -201,4 +215,83 @@ async fn bad_bases_are_refused_early() {
     let error = site.build(&image(Vec::new()), &qemu).await.unwrap_err();
     assert!(matches!(error, BuildError::Checksum { .. }), "{error}");
     assert!(start.elapsed() < Duration::from_secs(20));
+}
+
+/// A snapshot archive on this computer, in front of its own mirror: up to the packages' signed lists, without the minutes
+/// that the packages take.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_snapshot_is_a_folder_below_the_mirror() {
+    let moment = "20260101T000000Z";
+    let (archive, asked) = archive(moment);
+    let mut qemu = bookworm();
+    qemu.base = Base::Bootstrap(Bootstrap {
+        suite: "bookworm".into(),
+        mirror: Some(format!("http://{archive}/archive/debian/")),
+        security_mirror: None,
+        snapshot: Some(moment.into()),
+        packages: vec!["no-such-package".into()],
+    });
+    let site = Site::new();
+    let error = site.build(&image(Vec::new()), &qemu).await.unwrap_err();
+    assert!(matches!(error, BuildError::UnknownPackages { .. }), "{error}");
+    let asked = asked.lock().unwrap();
+    for suite in ["bookworm", "bookworm-updates"] {
+        let index = format!("dists/{suite}/main/binary-");
+        assert!(asked.iter().any(|path| path.starts_with(&index)), "{suite}: {asked:?}");
+    }
+}
+
+/// Leads whoever asks for what lies below the moment's folder to the mirror that this machine's APT uses.
+fn archive(moment: &str) -> (std::net::SocketAddr, Arc<Mutex<Vec<String>>>) {
+    let mirror = own_mirror();
+    let folder = format!("/archive/debian/{moment}/");
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let (address, asked) = (listener.local_addr().unwrap(), Arc::new(Mutex::new(Vec::new())));
+    let seen = Arc::clone(&asked);
+    std::thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            let mut stream = BufReader::new(stream);
+            let mut line = String::new();
+            if stream.read_line(&mut line).is_err() {
+                continue;
+            }
+            while line.trim() != "" && !line.is_empty() {
+                if let Some(path) = line.strip_prefix("GET ").and_then(|rest| rest.split(' ').next()) {
+                    let (status, to) = match path.strip_prefix(&folder) {
+                        Some(path) => {
+                            seen.lock().unwrap().push(path.to_owned());
+                            ("302 Found", format!("Location: {mirror}/{path}\r\n"))
+                        }
+                        None => ("404 Not Found", String::new()),
+                    };
+                    let answer =
+                        format!("HTTP/1.1 {status}\r\n{to}Content-Length: 0\r\nConnection: close\r\n\r\n");
+                    stream.get_mut().write_all(answer.as_bytes()).unwrap();
+                }
+                line.clear();
+                if stream.read_line(&mut line).is_err() {
+                    break;
+                }
+            }
+        }
+    });
+    (address, asked)
+}
+
+/// Debian's archive, as this machine's APT knows it.
+fn own_mirror() -> String {
+    let mut files = vec![PathBuf::from("/etc/apt/sources.list")];
+    let parts = std::fs::read_dir("/etc/apt/sources.list.d").into_iter().flatten().flatten();
+    files.extend(parts.map(|entry| entry.path()));
+    let texts = files.iter().filter_map(|file| std::fs::read_to_string(file).ok());
+    let words: Vec<String> =
+        texts.flat_map(|text| text.split_whitespace().map(str::to_owned).collect::<Vec<_>>()).collect();
+    let archive =
+        |word: &&String| word.starts_with("http") && word.trim_end_matches('/').ends_with("/debian");
+    words
+        .iter()
+        .find(archive)
+        .expect("this machine's APT knows a mirror of Debian")
+        .trim_end_matches('/')
+        .to_owned()
 }

@@ -10,7 +10,7 @@ use super::model::{ImageModel, ImageRequest, Origin, Settings};
 use super::place::Place;
 use super::private::Private;
 use super::undistributed;
-use crate::backends::{Backends, qemu, template};
+use crate::backends::{Backends, Target, qemu, template};
 use crate::domain::{
     BackendError, BuildRequest, Built, Copies, Distribution, Holder, Image, ImageBackend, LabelChange,
     Labels, Made,
@@ -39,6 +39,12 @@ impl Create<'_> {
         }
         let region = &self.place.region;
         let Some(wanted) = planned.request(&self.request.config, region, diags) else { return Ok(()) };
+        let differs = planned.cache_key.known_deref().is_some_and(|planned| planned != wanted.key.as_str());
+        // Of a template more may be known now than at plan.
+        if differs && !matches!(wanted.target, Target::Template(_)) {
+            let text = "A script, an upload or a base image was changed after the plan, which was for another image. Plan again.";
+            return Err(Diagnostic::error("Files changed since the plan", text).into());
+        }
         let settings = planned.settings(&self.backends.default_tags);
         let id = self.obtain(wanted, &settings, state).await?;
         let mut unmanaged = Vec::new();
@@ -117,11 +123,13 @@ impl Create<'_> {
 
     /// Takes over an image that somebody else manages, as it is.
     async fn adopt(&self, id: &str, state: &mut StateSink<ImageModel>) -> Result<(), Diagnostics> {
-        let image = self
-            .images()?
-            .get(id)
-            .await
-            .map_err(|error| diagnose::backend("Image not adopted", &error).at("existing_image_id"))?;
+        let images = self.images()?;
+        let operation = format!("reading image {id}");
+        let looked = deadline::look(&self.request.cancel, self.limit, &operation, images.get(id)).await;
+        let image = looked.map_err(|failure| {
+            let told = failure.diagnostic("Image not adopted", "create");
+            if told.path.is_some() { told } else { told.at("existing_image_id") }
+        })?;
         let private = Private { adopted: true, ..Private::default() };
         self.store(&image, Origin::Existing, &private, state)
     }
@@ -205,6 +213,7 @@ impl Create<'_> {
         let mut request = BuildRequest {
             spec: wanted.spec,
             key: wanted.key,
+            key_inputs: wanted.key_inputs,
             labels: settings.labels,
             inputs: inputs::store(&self.request.planned),
             holder: holder.clone(),
