@@ -209,21 +209,6 @@ fn what_shows_only_in_a_build_is_told_and_leaves_nothing() -> Result<()> {
 }
 
 #[test]
-fn a_file_that_changes_between_plan_and_apply_is_told() -> Result<()> {
-    each_cli(|cli| {
-        let host = Host::new()?;
-        let workspace = host.workspace(cli, "image")?;
-        workspace.write("step.sh", "true\n")?;
-        workspace.edit("main.tf", "  provision = [", "  provision = [\n    { script = \"step.sh\" },")?;
-        workspace.run(&["plan", "-out=it.plan"])?;
-        workspace.write("step.sh", "false\n")?;
-        let errors = workspace.apply_with(&["it.plan"])?.fails()?;
-        ensure!(errors.iter().any(|error| error.mentions("changed after the plan")), "{errors:?}");
-        host.inventory()?.ensure_empty()
-    })
-}
-
-#[test]
 fn a_missing_program_is_named_with_what_to_install() -> Result<()> {
     each_cli(|cli| {
         for (program, package) in [("mmdebstrap", "mmdebstrap"), ("qemu-img", "qemu-utils")] {

@@ -10,7 +10,7 @@ use super::model::{ImageModel, ImageRequest, Origin, Settings};
 use super::place::Place;
 use super::private::Private;
 use super::undistributed;
-use crate::backends::{Backends, Target, qemu, template};
+use crate::backends::{Backends, qemu, template};
 use crate::domain::{
     BackendError, BuildRequest, Built, Copies, Distribution, Holder, Image, ImageBackend, LabelChange,
     Labels, Made,
@@ -39,12 +39,6 @@ impl Create<'_> {
         }
         let region = &self.place.region;
         let Some(wanted) = planned.request(&self.request.config, region, diags) else { return Ok(()) };
-        let differs = planned.cache_key.known_deref().is_some_and(|planned| planned != wanted.key.as_str());
-        // Of a template more may be known now than at plan.
-        if differs && !matches!(wanted.target, Target::Template(_)) {
-            let text = "A script, an upload or a base image was changed after the plan, which was for another image. Plan again.";
-            return Err(Diagnostic::error("Files changed since the plan", text).into());
-        }
         let settings = planned.settings(&self.backends.default_tags);
         let id = self.obtain(wanted, &settings, state).await?;
         let mut unmanaged = Vec::new();
