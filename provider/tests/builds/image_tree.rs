@@ -230,7 +230,7 @@ async fn a_snapshot_is_a_folder_below_the_mirror() {
     qemu.base = Base::Bootstrap(Bootstrap {
         suite: "bookworm".into(),
         mirror: Some(format!("http://{archive}/archive/debian/")),
-        security_mirror: None,
+        security_mirror: Some(format!("http://{archive}/archive/debian-security")),
         snapshot: Some(moment.into()),
         packages: Vec::new(),
     });
@@ -238,8 +238,9 @@ async fn a_snapshot_is_a_folder_below_the_mirror() {
     assert!(matches!(error, BuildError::Cancelled), "{error}");
     let asked = asked.lock().unwrap();
     // By us first, then by APT.
-    for suite in ["bookworm", "bookworm-updates"] {
-        let release = format!("dists/{suite}/InRelease");
+    for suite in ["debian bookworm", "debian bookworm-updates", "debian-security bookworm-security"] {
+        let (archive, suite) = suite.split_once(' ').unwrap();
+        let release = format!("{archive}/dists/{suite}/InRelease");
         assert_eq!(asked.iter().filter(|path| **path == release).count(), 2, "{suite}: {asked:?}");
     }
 }
@@ -247,8 +248,8 @@ async fn a_snapshot_is_a_folder_below_the_mirror() {
 /// Leads whoever asks for what lies below the moment's folder to the mirror that this machine's APT uses, up to the first
 /// package, which ends the build.
 fn archive(moment: &str, enough: CancellationToken) -> (SocketAddr, Arc<Mutex<Vec<String>>>) {
-    let mirror = own_mirror();
-    let folder = format!("/archive/debian/{moment}/");
+    let mirrors = ["debian", "debian-security"].map(|name| (name, own_mirror(name)));
+    let moment = format!("/{moment}/");
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let (address, asked) = (listener.local_addr().unwrap(), Arc::new(Mutex::new(Vec::new())));
     let seen = Arc::clone(&asked);
@@ -257,10 +258,12 @@ fn archive(moment: &str, enough: CancellationToken) -> (SocketAddr, Arc<Mutex<Ve
             let mut lines = BufReader::new(stream.try_clone().unwrap()).lines().map_while(Result::ok);
             let Some(request) = lines.next() else { continue };
             for _header in lines.by_ref().take_while(|line| !line.is_empty()) {}
-            let path = request.split(' ').nth(1).and_then(|path| path.strip_prefix(&folder));
-            let (status, to) = match path {
-                Some(path) => {
-                    seen.lock().unwrap().push(path.to_owned());
+            let path = request.split(' ').nth(1).and_then(|path| path.strip_prefix("/archive/"));
+            let parts = path.and_then(|path| path.split_once(&moment));
+            let found = parts.and_then(|(name, path)| Some((mirrors.iter().find(|it| it.0 == name)?, path)));
+            let (status, to) = match found {
+                Some(((name, mirror), path)) => {
+                    seen.lock().unwrap().push(format!("{name}/{path}"));
                     if path.starts_with("pool/") {
                         enough.cancel();
                     }
@@ -275,20 +278,15 @@ fn archive(moment: &str, enough: CancellationToken) -> (SocketAddr, Arc<Mutex<Ve
     (address, asked)
 }
 
-/// Debian's archive, as this machine's APT knows it.
-fn own_mirror() -> String {
+/// One of Debian's archives, as this machine's APT knows it.
+fn own_mirror(name: &str) -> String {
     let mut files = vec![PathBuf::from("/etc/apt/sources.list")];
     let parts = std::fs::read_dir("/etc/apt/sources.list.d").into_iter().flatten().flatten();
     files.extend(parts.map(|entry| entry.path()));
     let texts = files.iter().filter_map(|file| std::fs::read_to_string(file).ok());
-    let words: Vec<String> =
-        texts.flat_map(|text| text.split_whitespace().map(str::to_owned).collect::<Vec<_>>()).collect();
-    let archive =
-        |word: &&String| word.starts_with("http") && word.trim_end_matches('/').ends_with("/debian");
-    words
-        .iter()
-        .find(archive)
-        .expect("this machine's APT knows a mirror of Debian")
-        .trim_end_matches('/')
-        .to_owned()
+    let mut words = texts.flat_map(|text| text.split_whitespace().map(str::to_owned).collect::<Vec<_>>());
+    let end = format!("/{name}");
+    let found = words.find(|word| word.starts_with("http") && word.trim_end_matches('/').ends_with(&end));
+    let found = found.unwrap_or_else(|| panic!("this machine's APT knows no mirror of {name}"));
+    found.trim_end_matches('/').to_owned()
 }
