@@ -12,6 +12,32 @@ example=$root/examples/quickstart
 work=$example/.work
 data=${XDG_DATA_HOME:-$HOME/.local/share}/sindri
 output=$work/output.log
+# cargo takes a relative one from where it runs.
+case ${CARGO_TARGET_DIR:-target} in
+    /*) target=$CARGO_TARGET_DIR ;;
+    *) target=$root/${CARGO_TARGET_DIR:-target} ;;
+esac
+
+# The suites of which this machine, if it has one of them, can make the image; the provider knows the same
+# (provider/src/backends/qemu/image/distribution.rs).
+suites="bookworm trixie forky duke sid noble plucky questing resolute"
+
+# The machine's own package sources have the machine's own suite; of a derivative, that of what it derives from.
+find_suite() {
+    suite=
+    for name in UBUNTU_CODENAME DEBIAN_CODENAME VERSION_CODENAME; do
+        if [ -z "$suite" ]; then suite=$(sed -n "s/^$name=//p" /etc/os-release | tr -d '"'); fi
+    done
+    case " $suites " in
+        *" ${suite:-none} "*) return ;;
+    esac
+    cat >&2 <<END
+The quickstart makes an image of this machine's own distribution, and ${suite:-this one} is none that Sindri can make:
+Debian 12 (bookworm) and Ubuntu 24.04 (noble) are the oldest, whose systemd-boot follows kernel upgrades. Elsewhere,
+write a configuration of your own, with a suite and a \`mirror\`; see docs/resources/image.md.
+END
+    exit 1
+}
 
 # The program that made the state goes on with it, whatever is put on PATH later.
 choose_cli() {
@@ -29,15 +55,13 @@ configure() {
     cat > "$work/cli.tfrc" <<END
 provider_installation {
   dev_overrides {
-    "sindri/sindri" = "${CARGO_TARGET_DIR:-$root/target}/release"
+    "sindri/sindri" = "$target/release"
   }
   direct {}
 }
 END
     export TF_CLI_CONFIG_FILE="$work/cli.tfrc" TF_IN_AUTOMATION=1 TF_INPUT=0 CHECKPOINT_DISABLE=1
-    # The machine's own package sources have the machine's own suite.
-    TF_VAR_suite=$(sed -n 's/^VERSION_CODENAME=//p' /etc/os-release)
-    export TF_VAR_suite
+    export TF_VAR_suite="$suite"
 }
 
 cli() {
@@ -49,6 +73,8 @@ show_progress() {
     last=
     while sleep 0.5; do
         line=$(tail -q -n 1 "$data"/logs/latest-quickstart*.log 2>/dev/null | tail -n 1 | tr -d '\r' || true)
+        # The host's own words go into its file.
+        if grep -q '^Interrupt received' "$output" 2>/dev/null; then line='Stopping: the build is being cleaned up…'; fi
         if [ "$line" = "$last" ]; then continue; fi
         last=$line
         if [ -t 1 ]; then
@@ -67,7 +93,8 @@ with_progress() {
     show_progress &
     progress=$!
     trap 'kill "$progress" 2>/dev/null || true' EXIT
-    trap 'exit 130' INT
+    # Runs when the command has ended: how it did is in its file.
+    trap 'echo; cat "$output" >&2; exit 130' INT
     status=0
     "$@" >"$output" 2>&1 || status=$?
     kill "$progress" 2>/dev/null || true
@@ -86,7 +113,10 @@ build() {
 }
 
 apply() {
+    # Nothing is installed in vain; where nothing can be, all that is missing is told first.
+    if command -v apt-get >/dev/null 2>&1; then find_suite; fi
     "$root/scripts/install.sh" quickstart
+    find_suite
     build
     choose_cli
     configure
@@ -117,6 +147,8 @@ destroy() {
         echo "There is nothing to destroy: examples/quickstart was not applied."
         return
     fi
+    # Destroy makes nothing: any will do.
+    suite=bookworm
     build
     choose_cli
     configure

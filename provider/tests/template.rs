@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use sindri::backends::template::{Settled, TemplateSpec, Templates};
 use sindri::domain::backend::causes;
+use sindri::domain::cache_key::KeyInputs;
 use sindri::domain::{
     BackendError, BuildRequest, Built, CacheKey, Environment, Holder, ImageBackend, ImageBuilder, ImageSpec,
     Labels, OnError, Security,
@@ -91,6 +92,7 @@ impl Bench {
                 on_error: OnError::Cleanup,
             },
             key: CacheKey::try_from("1".repeat(63)).unwrap(),
+            key_inputs: KeyInputs::default(),
             labels: Labels::default(),
             inputs: serde_json::Value::Null,
             holder: Holder::random(),

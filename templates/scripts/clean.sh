@@ -26,7 +26,6 @@ rm -rf /var/lib/dhcp/* /var/lib/NetworkManager/* /var/lib/systemd/network/*
 
 # Packages: lists and archives can be had again.
 rm -rf /var/lib/apt/lists/* /var/cache/apt/*.bin /var/cache/apt/archives/*.deb /var/cache/apt/archives/partial/*
-rm -f /etc/apt/apt.conf.d/99mmdebstrap
 rm -f /var/lib/apt/extended_states.* /var/cache/debconf/*-old /var/lib/dpkg/*-old
 
 # Logs: emptied where a package made the file with an owner, removed where a program makes it anew.

@@ -16,6 +16,8 @@ rmdir /root/.ssh 2>/dev/null || true
 # The builder's seed and key stand in here too.
 rm -rf /var/lib/cloud/instances /var/lib/cloud/instance /var/lib/cloud/seed /var/lib/cloud/data
 rm -rf /var/tmp/sindri-build
+# What mmdebstrap was told of the host: proxies, and to do without fsync.
+rm -f /etc/apt/apt.conf.d/99mmdebstrap /etc/dpkg/dpkg.cfg.d/99mmdebstrap
 sync
 fstrim --all 2>/dev/null || true
 sync

@@ -15,6 +15,10 @@ if [ -d "$tree/boot/efi" ]; then
     # What has a partition of its own is not also in the root file system.
     mount -t tmpfs -o mode=0755 none "$tree/boot/efi"
 fi
+# What mmdebstrap was told of the host: proxies, and to do without fsync. Steps in a guest still need it.
+if [ -n "${SINDRI_STEPS_DONE:-}" ]; then
+    rm -f "$tree/etc/apt/apt.conf.d/99mmdebstrap" "$tree/etc/dpkg/dpkg.cfg.d/99mmdebstrap"
+fi
 # What packages left of a running system.
 mount -t tmpfs -o mode=0755 none "$tree/run"
 exec mke2fs "$@" -d "$tree" "$disk" "$size"

@@ -167,7 +167,10 @@ fn power_changes_in_place_and_a_dead_machine_is_noticed() -> Result<()> {
 
 fn power(workspace: &Workspace, state: &str, id: &str) -> Result<()> {
     workspace.variables(&json!({ "power_state": state }))?;
-    assert_eq!(workspace.plan()?.action(VM), "update", "to {state}");
+    let plan = workspace.plan()?;
+    assert_eq!(plan.action(VM), "update", "to {state}");
+    let unknown = &plan.change(VM).context("no change")?.after_unknown;
+    assert!(unknown["public_ip"].is_null(), "what it does not have is not \"known after apply\": {unknown}");
     workspace.apply()?;
     workspace.converged().with_context(|| format!("when {state}"))?;
     assert_eq!(workspace.text(VM, "status")?, state);
@@ -187,6 +190,13 @@ fn a_removed_folder_is_noticed() -> Result<()> {
         workspace.variables(&json!({ "wait_for": "none", "disk_size_gb": 5 }))?;
         assert_eq!(workspace.plan()?.action(VM), "replace", "a disk cannot shrink");
         workspace.variables(&variables)?;
+        let record = host.data_dir().join("vms").join(&id).join("machine.json");
+        let good = fs::read(&record)?;
+        fs::write(&record, "{")?;
+        workspace
+            .converged()
+            .context("a damaged record must not keep anybody from planning and destroying")?;
+        fs::write(&record, good)?;
         kill(qemu(&host)?)?;
         fs::remove_dir_all(host.data_dir().join("vms").join(&id))?;
         assert_eq!(workspace.plan()?.action(VM), "create");

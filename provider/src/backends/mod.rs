@@ -54,6 +54,14 @@ impl Target {
         }
     }
 
+    /// What will be as asked for, and perhaps not as meant: for an image that is to be built.
+    pub fn doubts(&self, spec: &ImageSpec) -> Vec<(String, String)> {
+        match self {
+            Self::Qemu(qemu) => qemu::image::doubts(qemu, spec),
+            Self::Aws(_) | Self::Template(_) => Vec::new(),
+        }
+    }
+
     /// What is impossible about building it: no matter for an image that is there already.
     pub fn build_problems(&self) -> Vec<(String, String)> {
         match self {

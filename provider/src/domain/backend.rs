@@ -8,6 +8,7 @@ use chrono::{DateTime, Utc};
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
+use super::cache_key::KeyInputs;
 use super::vm::{Vm, VmRequest};
 use super::{
     CacheKey, Copies, Distribution, Holder, Image, ImageSpec, LabelChange, Labels, Share, Template,
@@ -21,6 +22,8 @@ pub struct BuildRequest {
     pub spec: ImageSpec,
     /// The key under which the image will be found.
     pub key: CacheKey,
+    /// What the key was made of, beside the specification.
+    pub key_inputs: KeyInputs,
     /// What it carries from the start.
     pub labels: Labels,
     /// The user's configuration, for a later import.

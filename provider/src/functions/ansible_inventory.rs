@@ -19,7 +19,7 @@ impl Function for AnsibleInventory {
             variadic: None,
             returns: Type::String,
             summary: "An Ansible inventory in YAML".into(),
-            description: "Returns an Ansible inventory in YAML with the machines' names, addresses, ports, users, keys and known host keys.".into(),
+            description: "Returns an Ansible inventory in YAML with the machines' names, addresses, ports, users, keys and known host keys. To a name that several of them have, their ids are added.".into(),
         }
     }
 
@@ -50,9 +50,15 @@ fn inventory(machines: &[Connection]) -> String {
     }
     let mut text = "all:\n  hosts:\n".to_owned();
     for machine in machines {
+        // Two entries of one name are one host for Ansible.
+        let shared = machines.iter().filter(|other| other.name == machine.name).count() > 1;
+        let name = match machine.id.as_deref().filter(|_| shared) {
+            Some(id) => format!("{}-{id}", machine.name),
+            None => machine.name.clone(),
+        };
         text.push_str(&format!(
             "    {}:\n      ansible_host: {}\n      ansible_port: {}\n      ansible_user: {}\n",
-            scalar(&machine.name),
+            scalar(&name),
             scalar(&machine.host),
             machine.port,
             scalar(&machine.user)
@@ -65,7 +71,7 @@ fn inventory(machines: &[Connection]) -> String {
             let file = known_hosts.file.replace('\'', "'\\''");
             let alias = known_hosts.alias.replace('\'', "'\\''");
             let options = format!(
-                "-o IdentitiesOnly=yes -o StrictHostKeyChecking=accept-new -o 'HostKeyAlias={alias}' -o 'UserKnownHostsFile=\"{file}\"'"
+                "-o IdentitiesOnly=yes -o StrictHostKeyChecking=accept-new -o HashKnownHosts=no -o 'HostKeyAlias={alias}' -o 'UserKnownHostsFile=\"{file}\"'"
             );
             text.push_str(&format!("      ansible_ssh_common_args: {}\n", scalar(&options)));
         }
@@ -97,7 +103,7 @@ mod tests {
               ansible_port: 2222
               ansible_user: "sindri"
               ansible_ssh_private_key_file: "/data/my vms/id_ed25519"
-              ansible_ssh_common_args: "-o IdentitiesOnly=yes -o StrictHostKeyChecking=accept-new -o 'HostKeyAlias=sindri-00000000-0000-0000-0000-000000000007' -o 'UserKnownHostsFile=\"/data/known_hosts\"'"
+              ansible_ssh_common_args: "-o IdentitiesOnly=yes -o StrictHostKeyChecking=accept-new -o HashKnownHosts=no -o 'HostKeyAlias=sindri-00000000-0000-0000-0000-000000000007' -o 'UserKnownHostsFile=\"/data/known_hosts\"'"
         "#);
     }
 
@@ -107,6 +113,14 @@ mod tests {
         assert_eq!(call(Value::object([("a", vm(&[]))])), list);
         assert_eq!(call(vm(&[])), list);
         assert_eq!(call(Value::List(Vec::new())), "all:\n  hosts: {}\n");
+    }
+
+    #[test]
+    fn machines_of_one_name_are_told_apart_by_their_ids() {
+        let named = |name: &str, id: &str| vm(&[("name", name.into()), ("id", id.into())]);
+        let all = call(Value::List(vec![named("dev", "a1"), named("web", "b2"), named("dev", "c3")]));
+        let hosts: Vec<&str> = all.lines().filter(|line| line.starts_with("    \"")).map(str::trim).collect();
+        assert_eq!(hosts, ["\"dev-a1\":", "\"web\":", "\"dev-c3\":"]);
     }
 
     #[test]

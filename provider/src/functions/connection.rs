@@ -8,6 +8,7 @@ use crate::domain::vm::host_key_alias;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Connection {
     pub(super) name: String,
+    pub(super) id: Option<String>,
     pub(super) host: String,
     pub(super) port: u64,
     pub(super) user: String,
@@ -39,6 +40,7 @@ impl Connection {
         let port = vm.get("ssh_port").and_then(|value| value.untyped().as_number()?.to_u64());
         Ok(Self {
             name: text(vm, "name")?.ok_or_else(|| missing("name"))?,
+            id: text(vm, "id")?,
             host: text(vm, "ssh_host")?.ok_or_else(|| missing("ssh_host"))?,
             port: port.ok_or_else(|| missing("ssh_port"))?,
             user: text(vm, "ssh_username")?.ok_or_else(|| missing("ssh_username"))?,

@@ -42,7 +42,7 @@ fn block(vm: &Connection) -> String {
     }
     if let Some(known_hosts) = &vm.known_hosts {
         text.push_str(&format!(
-            "  UserKnownHostsFile {}\n  HostKeyAlias {}\n  StrictHostKeyChecking accept-new\n",
+            "  UserKnownHostsFile {}\n  HostKeyAlias {}\n  StrictHostKeyChecking accept-new\n  HashKnownHosts no\n",
             quoted(&known_hosts.file),
             quoted(&known_hosts.alias)
         ));
@@ -78,6 +78,7 @@ mod tests {
           UserKnownHostsFile /data/known_hosts
           HostKeyAlias sindri-00000000-0000-0000-0000-000000000007
           StrictHostKeyChecking accept-new
+          HashKnownHosts no
         "#);
     }
 }

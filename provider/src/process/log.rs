@@ -56,6 +56,7 @@ impl BuildLog {
     /// Says that a step begins: a line with the time since the build's start, here and in `TF_LOG`.
     pub fn step(&self, what: &str) {
         let elapsed = self.lock().start.elapsed().as_secs_f64();
+        let what = self.redactor.redact(what);
         tracing::info!(step = what, "build step");
         self.line(&format!("[{elapsed:7.1}s] ==> {what}"));
     }

@@ -43,6 +43,26 @@ where
     result.map_err(|error| Failure { error, expired })
 }
 
+/// Looks at something, which leaves nothing behind when it is given up: when the user stops, or its time is over.
+///
+/// # Errors
+/// The look's own, and [`BackendError::Cancelled`].
+pub async fn look<T>(
+    stop: &CancellationToken,
+    limit: Duration,
+    operation: &str,
+    looking: impl Future<Output = Result<T, BackendError>>,
+) -> Result<T, Failure> {
+    let given_up = || BackendError::Cancelled { operation: operation.to_owned() };
+    let looked = run(stop, limit, |cancel| async move {
+        tokio::select! {
+            result = looking => result,
+            () = cancel.cancelled() => Err(given_up()),
+        }
+    });
+    looked.await
+}
+
 impl Failure {
     /// The failure as a diagnostic; `timeout` is the attribute in `timeouts` that bounds the operation.
     pub fn diagnostic(&self, summary: &str, timeout: &str) -> Diagnostic {
@@ -79,6 +99,22 @@ mod tests {
             "It took longer than 10ms, the limit of `timeouts.create`.\nWaiting was cancelled."
         );
         assert_eq!(diagnostic.path.unwrap().to_string(), "timeouts.create");
+    }
+
+    #[tokio::test]
+    async fn a_look_that_does_not_end_is_given_up() {
+        let (stop, never) = (CancellationToken::new(), std::future::pending::<Result<(), BackendError>>);
+        let failure = look(&stop, Duration::from_millis(10), "reading image x", never()).await.unwrap_err();
+        let diagnostic = failure.diagnostic("Image not readable", "read");
+        assert_eq!(
+            diagnostic.detail,
+            "It took longer than 10ms, the limit of `timeouts.read`.\nReading image x was cancelled."
+        );
+        assert_eq!(diagnostic.path.unwrap().to_string(), "timeouts.read");
+        stop.cancel();
+        let failure = look(&stop, Duration::from_secs(60), "reading image x", never()).await.unwrap_err();
+        assert_eq!(failure.expired, None);
+        assert!(matches!(failure.error, BackendError::Cancelled { .. }));
     }
 
     #[tokio::test]

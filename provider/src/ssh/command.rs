@@ -29,6 +29,8 @@ impl LoginCommand<'_> {
             option(format!("UserKnownHostsFile=\"{file}\""));
             option(format!("HostKeyAlias={alias}"));
             option("StrictHostKeyChecking=accept-new".to_owned());
+            // Under a hashed name, as distributions set it, nobody else would find it.
+            option("HashKnownHosts=no".to_owned());
         }
         if let Some(key) = self.private_key {
             option("IdentitiesOnly=yes".to_owned());
@@ -66,7 +68,7 @@ mod tests {
         };
         assert_eq!(
             whole.line(),
-            "ssh -o 'UserKnownHostsFile=\"/100%%/known\"' -o HostKeyAlias=sindri-i-1 -o StrictHostKeyChecking=accept-new -o IdentitiesOnly=yes -i '/my keys/id' -p 22 ubuntu@192.0.2.7"
+            "ssh -o 'UserKnownHostsFile=\"/100%%/known\"' -o HostKeyAlias=sindri-i-1 -o StrictHostKeyChecking=accept-new -o HashKnownHosts=no -o IdentitiesOnly=yes -i '/my keys/id' -p 22 ubuntu@192.0.2.7"
         );
     }
 }

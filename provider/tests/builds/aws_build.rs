@@ -20,6 +20,7 @@ use sindri::backends::qemu::guest::{Boot, Disk, DiskAccess, Forward, Guest, Gues
 use sindri::backends::qemu::host::{AcceleratorChoice, Emulator};
 use sindri::backends::qemu::{DiskFormat, Network};
 use sindri::domain::backend::causes;
+use sindri::domain::cache_key::KeyInputs;
 use sindri::domain::{
     Action, Arch, BackendError, BuildRequest, Built, CacheKey, Check, Environment, Holder, Image,
     ImageBackend, ImageBuilder, Labels, OnError, Security, Step,
@@ -130,6 +131,7 @@ impl Account {
         BuildRequest {
             spec,
             key: CacheKey::try_from("1".repeat(63)).unwrap(),
+            key_inputs: KeyInputs::default(),
             labels: Labels {
                 description: Some(text("for people")),
                 tags: BTreeMap::from([(text("team"), text("web")), (text("odd {{ .x"), text("{{`}} ${a}"))]),

@@ -1,10 +1,15 @@
 //! Real images from a real bootstrap, their steps run in the tree.
 
+use std::io::{BufRead, BufReader, Write};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use sindri::backends::qemu::image::BuildError;
 use sindri::backends::qemu::{Base, Bootstrap, DiskFormat, ImageSource, Network};
 use sindri::domain::Action;
+use tokio_util::sync::CancellationToken;
 
 use crate::support::image::{CANARY, Inside, Site, assert_clean, bookworm, image, inline, run, step};
 
@@ -100,7 +105,13 @@ async fn a_newer_suite_boots_by_the_same_entry() {
     let site = Site::new();
     let mut trixie = bookworm();
     let suite = "trixie".into();
-    trixie.base = Base::Bootstrap(Bootstrap { suite, mirror: None, snapshot: None, packages: Vec::new() });
+    trixie.base = Base::Bootstrap(Bootstrap {
+        suite,
+        mirror: None,
+        security_mirror: None,
+        snapshot: None,
+        packages: Vec::new(),
+    });
     let built = site.build(&image(Vec::new()), &trixie).await.unwrap();
     let inside = Inside::of(&built);
     let esp = format!("{}@@1M", inside.path("disk.raw").display());
@@ -176,8 +187,13 @@ async fn bad_bases_are_refused_early() {
     let bootstrap = |suite: &str, mirror: Option<&str>| {
         let mut qemu = bookworm();
         let mirror = mirror.map(str::to_owned);
-        qemu.base =
-            Base::Bootstrap(Bootstrap { suite: suite.into(), mirror, snapshot: None, packages: Vec::new() });
+        qemu.base = Base::Bootstrap(Bootstrap {
+            suite: suite.into(),
+            mirror,
+            security_mirror: None,
+            snapshot: None,
+            packages: Vec::new(),
+        });
         qemu
     };
     let start = Instant::now();
@@ -201,4 +217,76 @@ async fn bad_bases_are_refused_early() {
     let error = site.build(&image(Vec::new()), &qemu).await.unwrap_err();
     assert!(matches!(error, BuildError::Checksum { .. }), "{error}");
     assert!(start.elapsed() < Duration::from_secs(20));
+}
+
+/// A snapshot archive on this computer, in front of its own mirror: up to the first package, without the minutes that
+/// all of them take.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_snapshot_is_a_folder_below_the_mirror() {
+    let moment = "20260101T000000Z";
+    let site = Site::new();
+    let (archive, asked) = archive(moment, site.cancel.clone());
+    let mut qemu = bookworm();
+    qemu.base = Base::Bootstrap(Bootstrap {
+        suite: "bookworm".into(),
+        mirror: Some(format!("http://{archive}/archive/debian/")),
+        security_mirror: Some(format!("http://{archive}/archive/debian-security")),
+        snapshot: Some(moment.into()),
+        packages: Vec::new(),
+    });
+    let error = site.build(&image(Vec::new()), &qemu).await.unwrap_err();
+    assert!(matches!(error, BuildError::Cancelled), "{error}");
+    let asked = asked.lock().unwrap();
+    // By us first, then by APT.
+    for suite in ["debian bookworm", "debian bookworm-updates", "debian-security bookworm-security"] {
+        let (archive, suite) = suite.split_once(' ').unwrap();
+        let release = format!("{archive}/dists/{suite}/InRelease");
+        assert_eq!(asked.iter().filter(|path| **path == release).count(), 2, "{suite}: {asked:?}");
+    }
+}
+
+/// Leads whoever asks for what lies below the moment's folder to the mirror that this machine's APT uses, up to the first
+/// package, which ends the build.
+fn archive(moment: &str, enough: CancellationToken) -> (SocketAddr, Arc<Mutex<Vec<String>>>) {
+    let mirrors = ["debian", "debian-security"].map(|name| (name, own_mirror(name)));
+    let moment = format!("/{moment}/");
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let (address, asked) = (listener.local_addr().unwrap(), Arc::new(Mutex::new(Vec::new())));
+    let seen = Arc::clone(&asked);
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            let mut lines = BufReader::new(stream.try_clone().unwrap()).lines().map_while(Result::ok);
+            let Some(request) = lines.next() else { continue };
+            for _header in lines.by_ref().take_while(|line| !line.is_empty()) {}
+            let path = request.split(' ').nth(1).and_then(|path| path.strip_prefix("/archive/"));
+            let parts = path.and_then(|path| path.split_once(&moment));
+            let found = parts.and_then(|(name, path)| Some((mirrors.iter().find(|it| it.0 == name)?, path)));
+            let (status, to) = match found {
+                Some(((name, mirror), path)) => {
+                    seen.lock().unwrap().push(format!("{name}/{path}"));
+                    if path.starts_with("pool/") {
+                        enough.cancel();
+                    }
+                    ("302 Found", format!("Location: {mirror}/{path}\r\n"))
+                }
+                None => ("404 Not Found", String::new()),
+            };
+            // A client that goes away is a client's business.
+            let _ = write!(stream, "HTTP/1.1 {status}\r\n{to}Content-Length: 0\r\nConnection: close\r\n\r\n");
+        }
+    });
+    (address, asked)
+}
+
+/// One of Debian's archives, as this machine's APT knows it.
+fn own_mirror(name: &str) -> String {
+    let mut files = vec![PathBuf::from("/etc/apt/sources.list")];
+    let parts = std::fs::read_dir("/etc/apt/sources.list.d").into_iter().flatten().flatten();
+    files.extend(parts.map(|entry| entry.path()));
+    let texts = files.iter().filter_map(|file| std::fs::read_to_string(file).ok());
+    let mut words = texts.flat_map(|text| text.split_whitespace().map(str::to_owned).collect::<Vec<_>>());
+    let end = format!("/{name}");
+    let found = words.find(|word| word.starts_with("http") && word.trim_end_matches('/').ends_with(&end));
+    let found = found.unwrap_or_else(|| panic!("this machine's APT knows no mirror of {name}"));
+    found.trim_end_matches('/').to_owned()
 }

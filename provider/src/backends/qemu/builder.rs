@@ -9,10 +9,13 @@ use uuid::Uuid;
 
 use super::image::{self, Build, BuildError, BuiltImage};
 use super::local::failed;
-use super::store::{Fingerprint, KeyLock, Metadata, Waited};
+use super::store::{Fingerprint, KeyLock, Metadata};
 use super::sweep::Sweep;
 use super::{Local, QemuImageSpec};
-use crate::domain::{BackendError, BuildRequest, Built, Image, ImageBuilder, Template, TemplateRequest};
+use crate::domain::cache_key::KeyInputs;
+use crate::domain::{
+    BackendError, BuildRequest, Built, CacheKey, Image, ImageBuilder, Template, TemplateRequest,
+};
 use crate::process::{BuildLog, Redactor};
 
 /// How many lines of the log a diagnostic shows.
@@ -30,7 +33,7 @@ impl LocalBuilder {
         Self { local, spec }
     }
 
-    /// Takes an image that another process finished while this one waited for the lock.
+    /// Takes an image that another process finished since this one looked.
     fn shared(&self, request: &BuildRequest) -> Result<Option<Image>, BackendError> {
         let store = &self.local.store;
         let found = store.find(&request.key).map_err(|error| failed("looking for the image", error))?;
@@ -84,7 +87,11 @@ impl LocalBuilder {
         if let Err(BuildError::Kept { .. }) = &built {
             partial.keep().map_err(|error| BackendError::failed("marking the guest as kept", error))?;
         }
-        let built = built.map_err(|error| build_error(error, log))?;
+        let built = built.map_err(|error| self.build_error(error, request, log))?;
+        if let Err(error) = self.check_unchanged(request) {
+            let _ = std::fs::remove_dir_all(partial.dir());
+            return Err(self.build_error(error, request, log));
+        }
         let metadata = metadata(request, &built, name, started, log)
             .map_err(|error| BackendError::failed("reading the finished disk", error))?;
         let image = store
@@ -92,6 +99,25 @@ impl LocalBuilder {
             .map_err(|error| failed("storing the image", error))?;
         log.step(&format!("Image {} is finished: {} bytes", image.id, image.size_bytes));
         Ok(image)
+    }
+
+    /// An image is found by what its files held at plan: whoever edits them meanwhile would get another one than asked
+    /// for, now and from the cache.
+    fn check_unchanged(&self, request: &BuildRequest) -> Result<(), BuildError> {
+        let now = self.spec.key_inputs().ok().and_then(|target| {
+            let inputs = KeyInputs { target, ..request.key_inputs.clone() };
+            CacheKey::of(&request.spec, &inputs).ok()
+        });
+        if now.as_ref() == Some(&request.key) { Ok(()) } else { Err(BuildError::InputsChanged) }
+    }
+
+    fn build_error(&self, error: BuildError, request: &BuildRequest, log: &BuildLog) -> BackendError {
+        BackendError::Build {
+            attribute: error.attribute(&self.spec, &request.spec),
+            source: Box::new(error),
+            log: log.path().to_owned(),
+            tail: log.tail(TAIL),
+        }
     }
 
     fn log(&self, request: &BuildRequest, id: Uuid) -> Result<BuildLog, BackendError> {
@@ -109,9 +135,8 @@ impl ImageBuilder for LocalBuilder {
     async fn build(&self, request: &BuildRequest) -> Result<Built, BackendError> {
         self.local.store.ensure_id().map_err(|error| failed("preparing the local store", error))?;
         let lock = self.local.store.lock_key(&request.key, &request.cancel).await;
-        let (lock, waited) = lock.map_err(|error| failed("waiting for a build of the same image", error))?;
+        let lock = lock.map_err(|error| failed("waiting for a build of the same image", error))?;
         if request.share
-            && waited == Waited::Yes
             && let Some(image) = self.shared(request)?
         {
             return Ok(Built::Shared(image));
@@ -153,11 +178,109 @@ fn metadata(
     })
 }
 
-fn build_error(error: BuildError, log: &BuildLog) -> BackendError {
-    BackendError::Build {
-        source: Box::new(error),
-        attribute: None,
-        log: log.path().to_owned(),
-        tail: log.tail(TAIL),
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use tokio_util::sync::CancellationToken;
+
+    use super::super::host::AcceleratorChoice;
+    use super::super::image::tests::{qemu, spec};
+    use super::super::store::Store;
+    use super::super::{Base, ForeignStore, ImageSource};
+    use super::*;
+    use crate::domain::{Action, Holder, Labels};
+    use crate::process::Runner;
+
+    /// A builder whose every program is missing: what it gives was not built.
+    fn builder(dir: &Path, base: &Path) -> LocalBuilder {
+        let local = Local {
+            store: Store::at(dir.join("data")),
+            cache_dir: dir.join("cache"),
+            accelerator: AcceleratorChoice::Auto,
+            foreign_store: ForeignStore::Error,
+            runner: Runner::new("/no/such/program"),
+            packer: crate::packer::Settings::default(),
+        };
+        let base = Base::Image { source: ImageSource::Path(base.to_owned()), sha256: None };
+        LocalBuilder::new(Arc::new(local), qemu(base, true))
+    }
+
+    fn request(builder: &LocalBuilder, upload: &Path) -> BuildRequest {
+        let (source, destination) = (upload.to_owned(), "/x".into());
+        let spec = spec(&[Action::Upload { source, destination, mode: None, owner: None }]);
+        let key_inputs = KeyInputs { target: builder.spec.key_inputs().unwrap(), ..KeyInputs::default() };
+        BuildRequest {
+            key: CacheKey::of(&spec, &key_inputs).unwrap(),
+            spec,
+            key_inputs,
+            labels: Labels::default(),
+            inputs: serde_json::Value::Null,
+            holder: Holder::random(),
+            share: true,
+            not_before: None,
+            deadline: Utc::now(),
+            cancel: CancellationToken::new(),
+        }
+    }
+
+    fn files(dir: &Path) -> [std::path::PathBuf; 2] {
+        ["upload", "base"].map(|name| {
+            std::fs::write(dir.join(name), name).unwrap();
+            dir.join(name)
+        })
+    }
+
+    /// Another apply built the image, and let the lock go, after this one had looked for it.
+    #[tokio::test]
+    async fn who_gets_a_free_lock_looks_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let [upload, base] = files(dir.path());
+        let builder = builder(dir.path(), &base);
+        let request = request(&builder, &upload);
+        let store = &builder.local.store;
+        let id = Uuid::new_v4();
+        let partial = store.begin(id).unwrap();
+        let disk = partial.dir().join("disk.qcow2");
+        std::fs::write(&disk, "x").unwrap();
+        let log = builder.log(&request, id).unwrap();
+        let built = BuiltImage {
+            disk: disk.clone(),
+            format: super::super::DiskFormat::Qcow2,
+            sha256: hex::encode(crate::domain::cache_key::file_digest(&disk).unwrap()),
+            size_bytes: 1,
+            virtual_size: 1,
+            resolved_base: "x".into(),
+        };
+        let metadata = metadata(&request, &built, "x".into(), Instant::now(), &log).unwrap();
+        store.commit(id, &metadata, &Holder::random()).unwrap();
+        drop(partial);
+        match builder.build(&request).await {
+            Ok(Built::Shared(image)) => assert_eq!(image.id, id.to_string()),
+            other => panic!("{other:?}"),
+        }
+        assert_eq!(store.holders(&id.to_string()).unwrap().len(), 2);
+        let alone = BuildRequest { share: false, ..request };
+        assert!(matches!(builder.build(&alone).await, Err(BackendError::Build { .. })));
+    }
+
+    #[test]
+    fn an_edit_during_the_build_is_noticed() {
+        let dir = tempfile::tempdir().unwrap();
+        let files = files(dir.path());
+        let [upload, base] = &files;
+        let builder = builder(dir.path(), base);
+        let request = request(&builder, upload);
+        builder.check_unchanged(&request).unwrap();
+        for file in &files {
+            let before = std::fs::read(file).unwrap();
+            std::fs::write(file, "edited").unwrap();
+            let noticed = builder.check_unchanged(&request);
+            assert!(matches!(noticed, Err(BuildError::InputsChanged)), "{}", file.display());
+            std::fs::write(file, before).unwrap();
+            builder.check_unchanged(&request).unwrap();
+        }
+        std::fs::remove_file(upload).unwrap();
+        assert!(matches!(builder.check_unchanged(&request), Err(BuildError::InputsChanged)));
     }
 }

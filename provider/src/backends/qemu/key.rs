@@ -42,12 +42,18 @@ impl QemuImageSpec {
 
     fn base_input(&self) -> Result<Value, UnreadableBase> {
         Ok(match &self.base {
-            Base::Bootstrap(bootstrap) => json!({
-                "suite": bootstrap.suite,
-                "mirror": bootstrap.mirror,
-                "snapshot": bootstrap.snapshot,
-                "packages": bootstrap.packages,
-            }),
+            Base::Bootstrap(bootstrap) => {
+                let mut input = json!({
+                    "suite": bootstrap.suite,
+                    "mirror": bootstrap.mirror,
+                    "snapshot": bootstrap.snapshot,
+                    "packages": bootstrap.packages,
+                });
+                if let Some(security) = &bootstrap.security_mirror {
+                    input["security_mirror"] = json!(security);
+                }
+                input
+            }
             Base::Image { sha256: Some(sha256), .. } => json!({ "sha256": sha256 }),
             Base::Image { source: ImageSource::Path(path), sha256: None } => {
                 let unreadable = |source| UnreadableBase { path: path.clone(), source };

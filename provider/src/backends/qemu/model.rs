@@ -62,16 +62,24 @@ pub struct BaseModel {
     pub sha256: Attr<String>,
 }
 
-/// A system made from a distribution's packages.
+/// A system made from a distribution's packages. It installs no updates by itself: APT's daily timers are masked, so that
+/// machines from one image stay alike. `systemctl unmask apt-daily.timer apt-daily-upgrade.timer` in a step, and the
+/// package `unattended-upgrades`, change that.
 #[derive(Debug, Clone, Default, Model)]
 pub struct BootstrapModel {
     /// A Debian or Ubuntu suite, such as `"bookworm"` or `"noble"`.
     #[attr(required, validate = suite)]
     pub suite: Attr<String>,
-    /// The URL of the package mirror; when not set, this computer's own APT sources are used.
+    /// The URL of the package mirror; when not set, this computer's own APT sources are used, the security archive among
+    /// them. How mirrors are reached is taken from this computer's APT either way: proxies, certificates.
     #[attr(optional, validate = mirror)]
     pub mirror: Attr<String>,
-    /// A moment of a snapshot archive, such as `"20260101T000000Z"`, below the `mirror`, which names the archive.
+    /// The URL of the archive with the suite's security updates, beside `mirror`. Debian's is another one than that of the
+    /// suite: with a `mirror` alone the image has no security updates, and does not get any later. Ubuntu's are in `mirror`.
+    #[attr(optional, validate = mirror)]
+    pub security_mirror: Attr<String>,
+    /// A moment of a snapshot archive, such as `"20260101T000000Z"`, below the `mirror`, which names the archive, and below
+    /// the `security_mirror`.
     #[attr(optional, validate = snapshot)]
     pub snapshot: Attr<String>,
     /// Packages beside the base system.
@@ -146,12 +154,16 @@ impl BaseModel {
             let text = "`sha256` belongs to `image`; packages are verified by the distribution's signatures.";
             diags.error(path.attr("sha256"), "Unused attribute", text);
         }
-        if let Some(bootstrap) = self.bootstrap.known()
-            && bootstrap.snapshot.is_known()
-            && bootstrap.mirror.is_null()
-        {
+        let Some(bootstrap) = self.bootstrap.known().filter(|bootstrap| bootstrap.mirror.is_null()) else {
+            return;
+        };
+        let at = path.attr("bootstrap").attr("mirror");
+        if bootstrap.snapshot.is_known() {
             let text = "A snapshot is a folder below a snapshot archive: set `mirror` to the archive's URL.";
-            diags.error(path.attr("bootstrap").attr("mirror"), "Missing mirror", text);
+            diags.error(at, "Missing mirror", text);
+        } else if bootstrap.security_mirror.is_known() {
+            let text = "`security_mirror` stands beside `mirror`; without one, this computer's own APT sources are used, their security archive among them.";
+            diags.error(at, "Missing mirror", text);
         }
     }
 
@@ -160,6 +172,7 @@ impl BaseModel {
             return Some(Base::Bootstrap(Bootstrap {
                 suite: bootstrap.suite.known()?.clone(),
                 mirror: bootstrap.mirror.known().cloned(),
+                security_mirror: bootstrap.security_mirror.known().cloned(),
                 snapshot: bootstrap.snapshot.known().cloned(),
                 packages: bootstrap.packages.clone().unwrap_or_default(),
             }));

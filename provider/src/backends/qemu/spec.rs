@@ -59,6 +59,8 @@ pub struct Bootstrap {
     pub suite: String,
     /// The mirror's URL; the host's own APT sources when none is given.
     pub mirror: Option<String>,
+    /// The URL of the security archive beside `mirror`, where it is another one, as Debian's is.
+    pub security_mirror: Option<String>,
     /// A day or moment of the distribution's snapshot archive, `20260101T000000Z`. Needs `mirror`, which
     /// then names the archive.
     pub snapshot: Option<String>,

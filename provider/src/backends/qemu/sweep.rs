@@ -28,6 +28,7 @@ impl Local {
         let dry = how == Sweep::DryRun;
         if !dry {
             self.store.finish_deletes().map_err(|error| failed("finishing an interrupted delete", error))?;
+            self.store.forget_logs();
             self.store.remove_stale_locks().map_err(|error| failed("removing stale locks", error))?;
             self.store.set_damaged_aside().map_err(|error| failed("setting a damaged image aside", error))?;
         }

@@ -117,11 +117,13 @@ impl Create<'_> {
 
     /// Takes over an image that somebody else manages, as it is.
     async fn adopt(&self, id: &str, state: &mut StateSink<ImageModel>) -> Result<(), Diagnostics> {
-        let image = self
-            .images()?
-            .get(id)
-            .await
-            .map_err(|error| diagnose::backend("Image not adopted", &error).at("existing_image_id"))?;
+        let images = self.images()?;
+        let operation = format!("reading image {id}");
+        let looked = deadline::look(&self.request.cancel, self.limit, &operation, images.get(id)).await;
+        let image = looked.map_err(|failure| {
+            let told = failure.diagnostic("Image not adopted", "create");
+            if told.path.is_some() { told } else { told.at("existing_image_id") }
+        })?;
         let private = Private { adopted: true, ..Private::default() };
         self.store(&image, Origin::Existing, &private, state)
     }
@@ -205,6 +207,7 @@ impl Create<'_> {
         let mut request = BuildRequest {
             spec: wanted.spec,
             key: wanted.key,
+            key_inputs: wanted.key_inputs,
             labels: settings.labels,
             inputs: inputs::store(&self.request.planned),
             holder: holder.clone(),

@@ -35,6 +35,9 @@ const CREATE: Duration = Duration::from_secs(60 * 60);
 /// How long a deletion may take when the user does not say.
 const DELETE: Duration = Duration::from_secs(15 * 60);
 
+/// How long a look may take when the user does not say: an altered disk is hashed.
+const READ: Duration = Duration::from_secs(15 * 60);
+
 /// How long a change may take when the user does not say: copies of large images take their time.
 const UPDATE: Duration = Duration::from_secs(60 * 60);
 
@@ -176,7 +179,10 @@ impl Resource for ImageResource {
             return Ok(Some(model.into()));
         }
         let images = self.images(&backends, &model, &private)?;
-        match images.get(&id).await {
+        let limit = Timeouts::of(&model.timeouts, Operation::Read, READ);
+        let found =
+            deadline::look(&request.cancel, limit, &format!("reading image {id}"), images.get(&id)).await;
+        match found {
             Ok(image) => {
                 observe(images.as_ref(), &image, &mut model).await?;
                 if !private.adopted {
@@ -184,10 +190,10 @@ impl Resource for ImageResource {
                 }
                 Ok(Some(model.into()))
             }
-            Err(error) if error.is_not_found() => {
+            Err(failure) if failure.error.is_not_found() => {
                 Ok(lost::keep_copies(&backends, model, diags).await?.map(Into::into))
             }
-            Err(BackendError::Damaged { source, .. }) => {
+            Err(deadline::Failure { error: BackendError::Damaged { source, .. }, .. }) => {
                 let text = format!(
                     "{}\nThe image is set aside in `damaged/` under `data_dir` when the next one is built.",
                     diagnose::chain(source.as_ref())
@@ -195,7 +201,7 @@ impl Resource for ImageResource {
                 diags.push(Diagnostic::warning("Damaged image", text));
                 Ok(None)
             }
-            Err(error) => Err(diagnose::backend("Image not readable", &error).into()),
+            Err(failure) => Err(failure.diagnostic("Image not readable", "read").into()),
         }
     }
 

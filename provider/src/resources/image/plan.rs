@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use chrono::{DateTime, Utc};
 use tfplugin::{Attr, Diagnostic, Diagnostics, Path, Plan, PlanRequest, Value};
 
-use super::model::{ImageModel, ImageRequest, Origin, Settings, content, impossible};
+use super::model::{ImageModel, ImageRequest, Origin, Settings, content, doubtful, impossible};
 use super::place::Place;
 use super::private::Private;
 use super::{ImageResource, lost};
@@ -62,6 +62,7 @@ impl ImageResource {
                     settings.cache && self.look_up(&backends, &place, &wanted, &settings, plan).await?;
                 if !found {
                     diags.extend(impossible(wanted.target.build_problems()));
+                    diags.extend(doubtful(wanted.target.doubts(&wanted.spec)));
                 }
             }
         }

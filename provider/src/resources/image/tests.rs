@@ -214,10 +214,6 @@ async fn every_mistake_is_told_on_its_attribute() {
             "qemu.base.bootstrap.mirror: ",
         ),
         (
-            with("qemu", json(r#"{"base": {"bootstrap": {"suite": "sid", "snapshot": "20260101"}}}"#)),
-            "qemu.base.bootstrap.mirror: Missing mirror",
-        ),
-        (
             with("qemu", json(r#"{"base": {"bootstrap": {"suite": "sid", "packages": ["a; rm"]}}}"#)),
             "qemu.base.bootstrap.packages: ",
         ),
@@ -225,6 +221,19 @@ async fn every_mistake_is_told_on_its_attribute() {
     for (config, expected) in cases {
         let told = told(&config).await;
         assert!(told.iter().any(|line| line.starts_with(expected)), "{config}: {told:?}");
+    }
+}
+
+#[tokio::test]
+async fn what_stands_beside_a_mirror_needs_one() {
+    for (name, value) in [("snapshot", "20260101"), ("security_mirror", "http://x/security")] {
+        let mut config = serde_json::json!({ "name_prefix": "dev", "qemu": bookworm() });
+        config["qemu"]["base"]["bootstrap"][name] = value.into();
+        let told_of_it = told(&config).await;
+        let expected = "qemu.base.bootstrap.mirror: Missing mirror";
+        assert!(told_of_it.iter().any(|line| line.starts_with(expected)), "{name}: {told_of_it:?}");
+        config["qemu"]["base"]["bootstrap"]["mirror"] = "http://x/archive".into();
+        assert_eq!(told(&config).await, [""; 0], "{name}");
     }
 }
 

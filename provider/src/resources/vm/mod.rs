@@ -31,6 +31,9 @@ const LAUNCH: Duration = Duration::from_secs(10 * 60);
 /// How long delete may take when the user does not say.
 const DELETE: Duration = Duration::from_secs(5 * 60);
 
+/// How long a look may take when the user does not say.
+const READ: Duration = Duration::from_secs(5 * 60);
+
 /// The resource.
 #[derive(Debug)]
 pub struct VmResource {
@@ -178,13 +181,10 @@ impl Resource for VmResource {
             return Ok(None);
         }
         let backend = Self::backend(&backends, &model)?;
-        let got = tokio::select! {
-            got = backend.get(&id) => got,
-            () = request.cancel.cancelled() => {
-                Err(BackendError::Cancelled { operation: format!("reading machine {id}") })
-            }
-        };
-        match got {
+        let limit = Timeouts::of(&model.timeouts, Operation::Read, READ);
+        let found =
+            deadline::look(&request.cancel, limit, &format!("reading machine {id}"), backend.get(&id)).await;
+        match found {
             Ok(vm) => {
                 let cloud = cloud_of(&model).to_owned();
                 model.observe(&vm, &cloud, store);
@@ -196,7 +196,7 @@ impl Resource for VmResource {
                 private.account = account::current(&backends, &cloud).await;
                 Ok(Some(State { model, private: Some(private.write()) }))
             }
-            Err(BackendError::Ended { .. }) => {
+            Err(deadline::Failure { error: BackendError::Ended { .. }, .. }) => {
                 let text = format!(
                     "Somebody ended machine {id}. What was made for it, a key pair or a security group, is still there: the plan replaces the machine, and removes that with it."
                 );
@@ -204,11 +204,20 @@ impl Resource for VmResource {
                 model.end();
                 Ok(Some(model.into()))
             }
-            Err(error) if error.is_not_found() => {
+            Err(failure) if failure.error.is_not_found() => {
                 Self::check_account(&backends, &model, &private).await?;
                 Ok(None)
             }
-            Err(error) => Err(diagnose::backend("Machine not readable", &error).into()),
+            // It may still run: the state keeps it, so that it can be replaced or destroyed.
+            Err(deadline::Failure { error: BackendError::Damaged { source, .. }, .. }) => {
+                let text = format!(
+                    "{}\nThe state keeps it as it was last seen. Make it anew with `-replace`, or destroy it.",
+                    diagnose::chain(source.as_ref())
+                );
+                diags.push(Diagnostic::warning("Damaged machine", text));
+                Ok(Some(model.into()))
+            }
+            Err(failure) => Err(failure.diagnostic("Machine not readable", "read").into()),
         }
     }
 

@@ -96,6 +96,8 @@ pub struct VmModel {
     #[attr(computed, keep_prior)]
     pub ssh_known_hosts_path: Attr<String>,
     /// A file with what the machine prints on its console. In a cloud there is one when nobody answered there, else null.
+    /// On this computer it is cut to its newest part whenever the provider looks at the machine; in between it grows by all
+    /// that is printed.
     #[attr(computed, keep_prior)]
     pub console_log_path: Attr<String>,
     /// The machine's tags and the provider's `default_tags` together.

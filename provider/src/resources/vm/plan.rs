@@ -90,6 +90,12 @@ fn plan_change(
         plan_aws::plan_change(prior, planned, private, plan, diags);
         return;
     }
+    // A machine on this computer has neither: not "known after apply" with each change.
+    for name in ["public_ip", "private_ip"] {
+        if plan.prior(name).is_some_and(Value::is_null) {
+            plan.keep(name);
+        }
+    }
     plan.require_replace("ssh");
     let size = |model: &VmModel| model.qemu.known().and_then(|qemu| qemu.disk_size_gb.known().copied());
     if let (Some(old), Some(new)) = (size(prior), size(planned))

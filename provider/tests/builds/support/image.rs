@@ -49,8 +49,13 @@ pub(crate) fn image(steps: Vec<Step>) -> ImageSpec {
 
 /// A small Debian of the host's architecture.
 pub(crate) fn bookworm() -> QemuImageSpec {
-    let bootstrap =
-        Bootstrap { suite: "bookworm".into(), mirror: None, snapshot: None, packages: Vec::new() };
+    let bootstrap = Bootstrap {
+        suite: "bookworm".into(),
+        mirror: None,
+        security_mirror: None,
+        snapshot: None,
+        packages: Vec::new(),
+    };
     QemuImageSpec {
         base: Base::Bootstrap(bootstrap),
         arch: Arch::host().unwrap(),
@@ -198,6 +203,7 @@ pub(crate) fn assert_clean(inside: &Inside) {
     absent("/usr/sbin", |name| name == "policy-rc.d");
     absent("/etc", |name| name.ends_with('-'));
     absent("/etc/apt/apt.conf.d", |name| name == "99mmdebstrap");
+    absent("/etc/dpkg/dpkg.cfg.d", |name| name == "99mmdebstrap");
     let shadow = inside.cat("/etc/shadow");
     let root = shadow.lines().find(|line| line.starts_with("root:")).unwrap();
     assert!(root.starts_with("root:*") || root.starts_with("root:!"), "root can log in with a password");

@@ -103,7 +103,11 @@ impl Guest {
         let guest = Self { id, dir: dir.to_owned(), forwards: forwards.to_vec(), supervised: None };
         let runs = match Qmp::connect(dir, ANSWER).await {
             Ok(mut qmp) => {
-                let runs = qmp.uuid().await.is_ok_and(|uuid| uuid == id);
+                let runs = match qmp.uuid().await {
+                    Ok(uuid) => uuid == id,
+                    // Too busy to answer is not gone.
+                    Err(_) => process::is_running(dir, id),
+                };
                 if runs && qmp.status().await.is_ok_and(|status| status == qmp::IO_ERROR) {
                     tracing::warn!(guest = %id, "the guest was stopped when this computer's disk was full; it goes on");
                     let _ = qmp.go_on().await;

@@ -1,6 +1,7 @@
 //! What this host offers: programs, firmware, accelerators, namespaces, disk space.
 //!
-//! Looking is cheap (files, and one system call for KVM); a program is started only to learn its version.
+//! Looking is cheap (files, and one system call for KVM); a program is started only to learn its version. Whether there
+//! are namespaces is tried elsewhere, and told here.
 //! Knows nothing of images or machines.
 
 mod accelerator;

@@ -1,32 +1,42 @@
 //! Whether this user can have namespaces with more than one user in them, which builds without a boot need.
 
-/// What is in the way, each with what to do about it.
-pub(super) fn obstacles() -> Vec<&'static str> {
+/// What is in the way, each with what to do about it. `refused` is what making them ended with: that tells whether
+/// anything is, and the rest why.
+pub(super) fn obstacles(refused: Option<String>) -> Vec<String> {
+    let Some(refused) = refused else { return Vec::new() };
     if rustix::process::geteuid().is_root() {
-        return Vec::new();
+        return vec![refused];
     }
     let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
     let uid = rustix::process::getuid().as_raw();
     let name = user_name(&read("/etc/passwd"), uid);
-    find_obstacles(&Facts {
+    let facts = Facts {
+        way_in: super::program::find("mmdebstrap").is_some(),
         helpers: super::program::find("newuidmap").is_some() && super::program::find("newgidmap").is_some(),
         ranges: ["/etc/subuid", "/etc/subgid"]
             .iter()
             .all(|file| has_range(&read(file), name.as_deref(), uid)),
         most: read("/proc/sys/user/max_user_namespaces").trim().parse().ok(),
         unprivileged: read("/proc/sys/kernel/unprivileged_userns_clone").trim() != "0",
-    })
+        confined: read("/proc/sys/kernel/apparmor_restrict_unprivileged_userns").trim() == "1",
+    };
+    explain(&facts, refused)
 }
 
 struct Facts {
+    way_in: bool,
     helpers: bool,
     ranges: bool,
     most: Option<u64>,
     unprivileged: bool,
+    confined: bool,
 }
 
-fn find_obstacles(facts: &Facts) -> Vec<&'static str> {
+fn explain(facts: &Facts, refused: String) -> Vec<String> {
     let mut found = Vec::new();
+    if !facts.way_in {
+        found.push("mmdebstrap, by which an ordinary user gets in, is missing");
+    }
     if !facts.helpers {
         found.push("newuidmap and newgidmap are missing: install uidmap");
     }
@@ -36,7 +46,11 @@ fn find_obstacles(facts: &Facts) -> Vec<&'static str> {
     if facts.most == Some(0) || !facts.unprivileged {
         found.push("user namespaces are switched off: set the sysctls user.max_user_namespaces and kernel.unprivileged_userns_clone, or build as root");
     }
-    found
+    if found.is_empty() && facts.confined {
+        found.push("AppArmor forbids user namespaces to programs that no profile allows them: install a profile of mmdebstrap with `userns,` in it, set the sysctl kernel.apparmor_restrict_unprivileged_userns to 0, or build as root");
+    }
+    let known = found.into_iter().map(str::to_owned);
+    known.chain([refused]).collect()
 }
 
 fn user_name(passwd: &str, uid: u32) -> Option<String> {
@@ -83,16 +97,28 @@ mod tests {
 
     #[test]
     fn names_each_obstacle() {
-        let fine = || Facts { helpers: true, ranges: true, most: Some(1000), unprivileged: true };
-        assert!(find_obstacles(&fine()).is_empty());
+        let fine = || Facts {
+            way_in: true,
+            helpers: true,
+            ranges: true,
+            most: Some(1000),
+            unprivileged: true,
+            confined: false,
+        };
+        let said = |facts: &Facts| explain(facts, "EPERM".to_owned());
+        assert_eq!(said(&fine()), ["EPERM"]);
         for (facts, word) in [
+            (Facts { way_in: false, ..fine() }, "mmdebstrap"),
             (Facts { helpers: false, ..fine() }, "uidmap"),
             (Facts { ranges: false, ..fine() }, "subuid"),
+            (Facts { ranges: false, confined: true, ..fine() }, "subuid"),
             (Facts { most: Some(0), ..fine() }, "switched off"),
             (Facts { unprivileged: false, ..fine() }, "switched off"),
+            (Facts { confined: true, ..fine() }, "AppArmor"),
         ] {
-            let found = find_obstacles(&facts);
-            assert!(found.len() == 1 && found[0].contains(word), "{found:?}");
+            let found = said(&facts);
+            assert!(found.len() == 2 && found[0].contains(word) && found[1] == "EPERM", "{found:?}");
         }
+        assert_eq!(obstacles(None), [""; 0]);
     }
 }

@@ -9,8 +9,9 @@ use crate::domain::prerequisite::{Prerequisite, State};
 /// Room below which a build is likely to fail, in GiB.
 const ROOM_GB: u64 = 4;
 
-/// Looks at this host. `data_dir` is where images and machines are to be kept; it need not exist yet.
-pub fn prerequisites(data_dir: &Path) -> Vec<Prerequisite> {
+/// Looks at this host. `data_dir` is where images and machines are to be kept; it need not exist yet. `refused` is why
+/// namespaces cannot be made, when they cannot.
+pub fn prerequisites(data_dir: &Path, refused: Option<String>) -> Vec<Prerequisite> {
     let mut found: Vec<Prerequisite> = Vec::new();
     for arch in [Arch::X86_64, Arch::Arm64] {
         let native = Arch::host() == Some(arch);
@@ -21,7 +22,7 @@ pub fn prerequisites(data_dir: &Path) -> Vec<Prerequisite> {
     found.push(tool("qemu-img", "--version", "install qemu-utils", true));
     found.push(tool("mmdebstrap", "--version", "install mmdebstrap", true));
     found.push(tool("mke2fs", "-V", "install e2fsprogs", true));
-    found.push(user_namespaces());
+    found.push(user_namespaces(refused));
     found.push(kvm());
     found.push(disk(data_dir));
     found
@@ -52,8 +53,8 @@ fn firmware_for(arch: Arch, required: bool) -> Prerequisite {
     Prerequisite { name: name.into(), version: None, state, hint, required }
 }
 
-fn user_namespaces() -> Prerequisite {
-    let obstacles = namespaces::obstacles();
+fn user_namespaces(refused: Option<String>) -> Prerequisite {
+    let obstacles = namespaces::obstacles(refused);
     let (state, hint) = if obstacles.is_empty() {
         (State::Ok, "builds without a boot are isolated".to_owned())
     } else {

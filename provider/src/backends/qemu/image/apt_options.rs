@@ -1,18 +1,18 @@
-//! Settings of the host's APT that concern how mirrors are reached: a proxy, retries, whether dates are checked.
+//! Settings of the host's APT that concern how mirrors are reached: a proxy, certificates, retries, whether dates are
+//! checked.
 
 use tokio_util::sync::CancellationToken;
 
 use super::{BuildError, Host};
 use crate::process::{BuildLog, Command, Limits, ProcessError};
 
-/// What of the host's settings holds for a bootstrap too. No credentials: those are in `auth.conf`, not here.
-const PASSED: &[&str] = &[
-    "Acquire::http::Proxy",
-    "Acquire::https::Proxy",
-    "Acquire::Retries",
-    "Acquire::Check-Valid-Until",
-    "Acquire::Check-Date",
-];
+/// What of the host's settings holds for a bootstrap too. No credentials: they would show in process lists.
+const PASSED: &[&str] = &["Acquire::Retries", "Acquire::Check-Valid-Until", "Acquire::Check-Date"];
+
+/// The same of how a mirror is spoken to, for all mirrors or for one: `Acquire::https::CaInfo`,
+/// `Acquire::https::mirror.example::CaInfo`. Files of certificates are the host's, and `bootstrap-customize.sh` takes
+/// their settings out of the tree.
+const SPOKEN: &[&str] = &["Proxy", "CaInfo", "CaPath", "Verify-Peer", "Verify-Host"];
 
 /// The settings, as mmdebstrap's `--aptopt` takes them. None where the host has no APT.
 ///
@@ -25,7 +25,14 @@ pub(super) async fn read(
 ) -> Result<Vec<String>, BuildError> {
     let command = Command::new("apt-config").args(["dump", "Acquire"]);
     match host.runner.check(&command, None, &Limits::cancelled_by(cancel)).await {
-        Ok(dump) => Ok(select(&dump)),
+        Ok(dump) => {
+            let passed = select(&dump);
+            for line in passed.iter().filter(|line| line.contains('@')) {
+                let name = line.split(' ').next().unwrap_or_default();
+                log.line(&format!("The host's {name} is not used: it holds a user or a password"));
+            }
+            Ok(passed.into_iter().filter(|line| !line.contains('@')).collect())
+        }
         Err(ProcessError::Missing { .. }) => Ok(Vec::new()),
         Err(ProcessError::Cancelled { .. }) => Err(BuildError::Cancelled),
         Err(error) => {
@@ -38,10 +45,18 @@ pub(super) async fn read(
 fn select(dump: &str) -> Vec<String> {
     let wanted = |line: &&str| {
         let name = line.split(' ').next().unwrap_or_default();
-        let host_proxy = name.strip_prefix("Acquire::http::Proxy::").is_some();
-        (PASSED.contains(&name) || host_proxy) && !line.contains("\"\"") && !line.contains('@')
+        is_passed(name) && !line.contains("\"\"")
     };
     dump.lines().filter(wanted).map(|line| line.trim_end_matches(';').to_owned()).collect()
+}
+
+fn is_passed(name: &str) -> bool {
+    let Some(rest) = name.strip_prefix("Acquire::http::").or_else(|| name.strip_prefix("Acquire::https::"))
+    else {
+        return PASSED.contains(&name);
+    };
+    // Of a single mirror a proxy stands behind its kind, everything else before it.
+    rest.starts_with("Proxy::") || SPOKEN.contains(&rest.rsplit("::").next().unwrap_or_default())
 }
 
 #[cfg(test)]
@@ -51,11 +66,16 @@ mod tests {
     #[test]
     fn only_settings_about_reaching_mirrors_pass() {
         let dump = "Acquire \"\";\nAcquire::cdrom \"\";\nAcquire::http::Proxy \"http://proxy:3142\";\n\
-                    Acquire::http::Proxy::internal.example \"DIRECT\";\nAcquire::https::Proxy \"http://u:p@proxy\";\n\
+                    Acquire::http::Proxy::internal.example \"DIRECT\";\nAcquire::https::Proxy \"\";\n\
+                    Acquire::https::CaInfo \"/etc/ssl/own.pem\";\n\
+                    Acquire::https::mirror.example::CaInfo \"/etc/ssl/other.pem\";\n\
+                    Acquire::https::mirror.example::SslKey \"/etc/ssl/key.pem\";\n\
                     Acquire::Check-Valid-Until \"false\";\nAcquire::Languages \"none\";\n";
         let expected = [
             "Acquire::http::Proxy \"http://proxy:3142\"",
             "Acquire::http::Proxy::internal.example \"DIRECT\"",
+            "Acquire::https::CaInfo \"/etc/ssl/own.pem\"",
+            "Acquire::https::mirror.example::CaInfo \"/etc/ssl/other.pem\"",
             "Acquire::Check-Valid-Until \"false\"",
         ];
         assert_eq!(select(dump), expected);

@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use super::{BuildError, Host};
 use crate::process::enter::{self, Entry};
 use crate::process::private;
-use crate::process::{BuildLog, Command, Finished, Limits};
+use crate::process::{BuildLog, Command, Finished, Limits, Runner};
 
 /// How often a lock that another build holds is tried.
 const TRY_AGAIN: Duration = Duration::from_millis(200);
@@ -122,6 +122,34 @@ impl Area {
     }
 }
 
+/// How long a look whether there are namespaces may take.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Why a build on this host could not enter its namespaces: tried out, for whoever may make some need not be let mount in
+/// them. None when it could.
+pub(in crate::backends::qemu) async fn refused(
+    runner: &Runner,
+    cancel: &CancellationToken,
+) -> Option<BuildError> {
+    let tried = async {
+        let folder = tempfile::tempdir().map_err(BuildError::io("create", &std::env::temp_dir()))?;
+        // For the namespace's root, who is somebody else.
+        fs::set_permissions(folder.path(), Permissions::from_mode(0o755))
+            .map_err(BuildError::io("open up", folder.path()))?;
+        let entry = Entry::new("true");
+        let command = Command::new(runner.supervisor()).arg("enter").arg(entry.to_arg()).cwd(folder.path());
+        let limits = Limits { cancel: cancel.clone(), timeout: Some(PATIENCE) };
+        runner.run(&command, None, &limits).await.map_err(BuildError::tool("make namespaces"))
+    };
+    match tried.await {
+        Ok(finished) if finished.code == 0 => None,
+        Ok(finished) => Some(super::error::refused(&finished.output).unwrap_or_else(|| {
+            BuildError::Invalid(format!("namespaces cannot be made: {}", finished.output.trim()))
+        })),
+        Err(error) => Some(error),
+    }
+}
+
 /// Takes a lock, waiting for its holder. Dropping the file releases it.
 ///
 /// # Errors
@@ -142,7 +170,11 @@ pub(super) async fn lock_file(
     }
 }
 
-fn try_lock_file(path: &Path, how: Lock) -> Result<Option<File>, BuildError> {
+/// Takes a lock if nobody holds it in a way that excludes ours.
+///
+/// # Errors
+/// When the lock's file cannot be made.
+pub(super) fn try_lock_file(path: &Path, how: Lock) -> Result<Option<File>, BuildError> {
     let file = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(path);
     let file = file.map_err(BuildError::io("open", path))?;
     let operation = match how {

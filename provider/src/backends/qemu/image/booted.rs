@@ -147,13 +147,15 @@ impl<'a> Booted<'a> {
         let known_host = KnownHost { path: dir.join("known_hosts"), alias: spec.name };
         let key = ssh::load(&key_file).map_err(ssh_error("read a key"))?;
         let login = Login { username: "root".to_owned(), key, known_host };
-        match guest.connect(&login, &limits(build, BOOT)).await {
-            Ok(session) => Ok(Self { build, dir, guest, session: Some(session), login, public_key }),
-            Err(error) => {
-                let error = guest_error("reach the guest")(error);
-                let _ = guest.kill().await;
-                Err(error)
-            }
+        let session = guest.connect(&login, &limits(build, BOOT)).await;
+        let (session, error) = match session {
+            Ok(session) => (Some(session), None),
+            Err(error) => (None, Some(guest_error("reach the guest")(error))),
+        };
+        let booted = Self { build, dir, guest, session, login, public_key };
+        match error {
+            None => Ok(booted),
+            Some(error) => Err(booted.give_up(error).await),
         }
     }
 
@@ -195,17 +197,21 @@ impl<'a> Booted<'a> {
     /// # Errors
     /// The build's own error, or that QEMU does not end.
     pub(super) async fn end(self, outcome: Result<(), BuildError>) -> Result<(), BuildError> {
-        let keep = self.build.spec.on_error == OnError::Keep;
         match outcome {
-            Err(error) if keep && !matches!(error, BuildError::Cancelled) => {
-                let login = self.login_command();
-                Err(BuildError::Kept { source: Box::new(error), login })
-            }
-            outcome => {
-                let killed = self.guest.kill().await.map_err(guest_error("stop the guest"));
-                outcome.and(killed)
-            }
+            Ok(()) => self.guest.kill().await.map_err(guest_error("stop the guest")),
+            Err(error) => Err(self.give_up(error).await),
         }
+    }
+
+    /// Ends a failed build's guest or keeps it, and returns what is to be told.
+    async fn give_up(self, error: BuildError) -> BuildError {
+        if is_kept(self.build.spec.on_error, &error) {
+            let login = self.login_command();
+            return BuildError::Kept { source: Box::new(error), login };
+        }
+        // The first error is what matters.
+        let _ = self.guest.kill().await;
+        error
     }
 
     fn login_command(&self) -> String {
@@ -286,6 +292,12 @@ impl<'a> Booted<'a> {
     }
 }
 
+/// Whether a failed build's guest stays: not one that has ended by itself, nor one whose user wants nothing any more.
+fn is_kept(on_error: OnError, error: &BuildError) -> bool {
+    let gone = matches!(error, BuildError::Guest { source: GuestError::Stopped { .. }, .. });
+    on_error == OnError::Keep && !gone && !matches!(error, BuildError::Cancelled)
+}
+
 fn no_session() -> BuildError {
     BuildError::Invalid("the guest did not come back from its restart".to_owned())
 }
@@ -337,5 +349,29 @@ pub(super) fn guest_error(operation: impl Into<String>) -> impl FnOnce(GuestErro
         | GuestError::Process(ProcessError::Cancelled { .. }) => BuildError::Cancelled,
         GuestError::DiskFull { .. } => BuildError::NoSpace { operation: operation.into() },
         source => BuildError::Guest { operation: operation.into(), source },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn which_guests_are_kept() {
+        let guest = |source| BuildError::Guest { operation: "reach the guest".into(), source };
+        let console = String::new;
+        let late = || guest(GuestError::NotUp { what: "login", limit: BOOT, console: console() });
+        let stopped = guest(GuestError::Stopped { what: "login", console: console() });
+        let refused = guest(GuestError::Ssh(SshError::Timeout { limit: BOOT }));
+        for (on_error, error, kept) in [
+            (OnError::Keep, late(), true),
+            (OnError::Keep, refused, true),
+            (OnError::Keep, BuildError::Invalid("x".into()), true),
+            (OnError::Keep, stopped, false),
+            (OnError::Keep, BuildError::Cancelled, false),
+            (OnError::Cleanup, late(), false),
+        ] {
+            assert_eq!(is_kept(on_error, &error), kept, "{error}");
+        }
     }
 }

@@ -11,6 +11,9 @@ use super::error::{refused, says_no_space};
 use crate::backends::qemu::{Arch, Bootstrap};
 use crate::process::enter::{AREA, Entry};
 
+/// What the name of a suite's security updates ends with.
+pub(super) const SECURITY: &str = "-security";
+
 /// Everything that mmdebstrap has to be told.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Plan {
@@ -20,6 +23,8 @@ pub(super) struct Plan {
     pub(super) suite: String,
     /// Where packages come from; the suite itself first.
     pub(super) lines: Vec<Line>,
+    /// Whether they are of a moment that has passed, and so has the time for which their signatures hold.
+    pub(super) dated: bool,
     /// Files with the keys that sign them.
     pub(super) keyrings: Vec<PathBuf>,
     /// What is installed.
@@ -43,30 +48,28 @@ pub(super) struct Place {
     pub(super) epoch: i64,
 }
 
-/// Lines for a mirror that the user named.
+/// Lines for mirrors that the user named. `updates` is whether the first has the suite's updates.
 pub(super) fn mirror_lines(
     spec: &Bootstrap,
     distribution: Distribution,
     mirror: &str,
     updates: bool,
 ) -> Vec<Line> {
-    let mut uri = mirror.trim_end_matches('/').to_owned();
-    if let Some(snapshot) = &spec.snapshot {
-        uri = format!("{uri}/{snapshot}");
-    }
-    let kinds: &[&str] = match distribution {
-        _ if !updates => &[""],
-        Distribution::Debian => &["", "-updates"],
-        // One archive holds them all.
-        Distribution::Ubuntu => &["", "-updates", "-security"],
+    let archive = |mirror: &str| {
+        let uri = mirror.trim_end_matches('/');
+        spec.snapshot.as_ref().map_or(uri.to_owned(), |snapshot| format!("{uri}/{snapshot}"))
     };
-    let components = distribution.components().to_owned();
-    let line = |kind: &&str| Line {
-        uri: uri.clone(),
+    let line = |mirror: &str, kind: &str| Line {
+        uri: archive(mirror),
         suite: format!("{}{kind}", spec.suite),
-        components: components.clone(),
+        components: distribution.components().to_owned(),
     };
-    kinds.iter().map(line).collect()
+    let mut lines = vec![line(mirror, "")];
+    lines.extend(updates.then(|| line(mirror, "-updates")));
+    // Ubuntu has one archive for all.
+    let beside = (updates && distribution == Distribution::Ubuntu).then_some(mirror);
+    lines.extend(spec.security_mirror.as_deref().or(beside).map(|mirror| line(mirror, SECURITY)));
+    lines
 }
 
 /// Lines and keyrings from the host's own sources.
@@ -104,7 +107,11 @@ pub(super) fn command(plan: &Plan, place: &Place) -> Entry {
     args.extend(plan.keyrings.iter().map(|file| format!("--keyring={}", file.display())));
     args.extend(plan.apt_options.iter().map(|option| format!("--aptopt={option}")));
     args.extend([plan.suite.clone(), format!("{folder}/root")]);
-    args.extend(plan.lines.iter().map(|line| format!("deb {} {} {}", line.uri, line.suite, line.components)));
+    // In the image too, whose sources these become.
+    let deb = if plan.dated { "deb [check-valid-until=no]" } else { "deb" };
+    args.extend(
+        plan.lines.iter().map(|line| format!("{deb} {} {} {}", line.uri, line.suite, line.components)),
+    );
     Entry::new("mmdebstrap").args(args)
 }
 
@@ -158,12 +165,23 @@ pub(super) fn explain(plan: &Plan, tail: &str) -> BuildError {
 mod tests {
     use super::*;
 
+    fn bootstrap(suite: &str, security: Option<&str>, snapshot: Option<&str>) -> Bootstrap {
+        Bootstrap {
+            suite: suite.into(),
+            mirror: None,
+            security_mirror: security.map(str::to_owned),
+            snapshot: snapshot.map(str::to_owned),
+            packages: Vec::new(),
+        }
+    }
+
     fn plan(distribution: Distribution, suite: &str, arch: Arch) -> Plan {
-        let spec = Bootstrap { suite: suite.into(), mirror: None, snapshot: None, packages: Vec::new() };
+        let spec = bootstrap(suite, None, None);
         Plan {
             distribution,
             suite: suite.into(),
             lines: mirror_lines(&spec, distribution, "http://mirror.example/archive/", true),
+            dated: false,
             keyrings: vec!["/keys.gpg".into()],
             packages: distribution.packages(arch).into_iter().map(str::to_owned).collect(),
             arch,
@@ -200,16 +218,38 @@ mod tests {
     #[test]
     fn a_snapshot_and_more_packages() {
         let mut plan = plan(Distribution::Debian, "trixie", Arch::Arm64);
-        let spec = Bootstrap {
-            suite: "trixie".into(),
-            mirror: None,
-            snapshot: Some("20260101T000000Z".into()),
-            packages: Vec::new(),
-        };
+        let spec = bootstrap("trixie", None, Some("20260101T000000Z"));
         plan.lines = mirror_lines(&spec, Distribution::Debian, "http://mirror.example/archive", false);
+        plan.dated = true;
         plan.packages.push("git".into());
         plan.apt_options.clear();
         insta::assert_snapshot!(rendered(&plan));
+    }
+
+    #[test]
+    fn where_security_updates_come_from() {
+        let (m, s) = ("http://m.example/archive/", Some("http://s.example/security/"));
+        let updates = "http://m.example/archive x-updates";
+        for (distribution, security, snapshot, has_updates, expected) in [
+            (Distribution::Debian, None, None, true, vec![updates]),
+            (Distribution::Debian, s, None, true, vec![updates, "http://s.example/security x-security"]),
+            (Distribution::Debian, s, None, false, vec!["http://s.example/security x-security"]),
+            (
+                Distribution::Debian,
+                s,
+                Some("20260101"),
+                false,
+                vec!["http://s.example/security/20260101 x-security"],
+            ),
+            (Distribution::Ubuntu, None, None, true, vec![updates, "http://m.example/archive x-security"]),
+            (Distribution::Ubuntu, s, None, true, vec![updates, "http://s.example/security x-security"]),
+            (Distribution::Ubuntu, None, None, false, vec![]),
+        ] {
+            let lines = mirror_lines(&bootstrap("x", security, snapshot), distribution, m, has_updates);
+            let shown: Vec<_> =
+                lines[1..].iter().map(|line| format!("{} {}", line.uri, line.suite)).collect();
+            assert_eq!(shown, expected, "{distribution:?} {security:?} {snapshot:?}");
+        }
     }
 
     #[test]

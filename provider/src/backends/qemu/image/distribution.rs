@@ -179,6 +179,17 @@ mod tests {
     use super::*;
 
     #[test]
+    fn the_quickstart_knows_the_same_suites() {
+        let script = include_str!("../../../../../scripts/quickstart.sh");
+        let theirs =
+            script.lines().find_map(|line| line.strip_prefix("suites=\"")?.strip_suffix('"')).unwrap();
+        let names = DEBIAN.iter().chain(UBUNTU);
+        let ours: Vec<&str> =
+            names.copied().filter(|name| !["stable", "testing", "unstable"].contains(name)).collect();
+        assert_eq!(theirs.split(' ').collect::<Vec<_>>(), ours);
+    }
+
+    #[test]
     fn suites_and_sources_belong_to_their_distribution() {
         let cases = [
             ("bookworm", Some(Distribution::Debian)),

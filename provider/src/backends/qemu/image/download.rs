@@ -4,14 +4,15 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{Seek, SeekFrom, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use futures::StreamExt;
 use reqwest::header;
 use reqwest::{Response, StatusCode};
 use tokio_util::sync::CancellationToken;
 
-use super::area::{Lock, lock_file};
+use super::area::{Lock, lock_file, try_lock_file};
+use super::layer::FORGET;
 use super::{BuildError, convert};
 use crate::domain::backend::causes;
 use crate::process::BuildLog;
@@ -49,7 +50,8 @@ pub(super) async fn fetch(
         version: folder.join(format!("{sha256}.version")),
     };
     let _lock = lock_file(&folder.join(format!("{sha256}.lock")), Lock::Exclusive, cancel).await?;
-    if place.done.exists() {
+    if let Ok(done) = File::open(&place.done) {
+        let _ = done.set_modified(SystemTime::now());
         return Ok(place.done);
     }
     log.step("Downloading the base image");
@@ -60,7 +62,10 @@ pub(super) async fn fetch(
             return Err(error);
         }
         log.line(&format!("{error}; going on where it stopped"));
-        tokio::time::sleep(Duration::from_secs(1 << tries)).await;
+        tokio::select! {
+            () = cancel.cancelled() => return Err(BuildError::Cancelled),
+            () = tokio::time::sleep(Duration::from_secs(1 << tries)) => {}
+        }
     }
     let found = convert::sha256(&place.partial, cancel).await?;
     let _ = fs::remove_file(&place.version);
@@ -70,6 +75,28 @@ pub(super) async fn fetch(
     }
     fs::rename(&place.partial, &place.done).map_err(BuildError::io("move", &place.partial))?;
     Ok(place.done)
+}
+
+/// Removes what nobody has asked for in a long time, halves included.
+pub(super) fn forget_old(cache_dir: &Path) {
+    let folder = cache_dir.join("downloads");
+    let is_old = |path: &Path| {
+        let used = fs::metadata(path).and_then(|meta| meta.modified());
+        used.is_ok_and(|used| used.elapsed().is_ok_and(|age| age > FORGET))
+    };
+    let names = fs::read_dir(&folder).into_iter().flatten().flatten();
+    for name in names.filter_map(|entry| entry.file_name().into_string().ok()) {
+        let sum = name.split('.').next().unwrap_or_default();
+        if name.ends_with(".lock") || !is_old(&folder.join(&name)) {
+            continue;
+        }
+        // Somebody may take it up in this moment.
+        if let Ok(Some(_lock)) = try_lock_file(&folder.join(format!("{sum}.lock")), Lock::Exclusive)
+            && is_old(&folder.join(&name))
+        {
+            let _ = fs::remove_file(folder.join(&name));
+        }
+    }
 }
 
 async fn transfer(
@@ -165,5 +192,61 @@ fn shown(url: &str) -> String {
             url.to_string()
         }
         Err(_) => "the URL".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use super::*;
+    use crate::process::Redactor;
+
+    #[tokio::test]
+    async fn what_nobody_asks_for_goes() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = dir.path().join("downloads");
+        fs::create_dir(&folder).unwrap();
+        let old = SystemTime::now() - FORGET - Duration::from_secs(60);
+        for (name, age) in [
+            ("a", old),
+            ("b.partial", old),
+            ("b.version", old),
+            ("c", old),
+            ("d", SystemTime::now()),
+            ("e", old),
+        ] {
+            let file = File::create(folder.join(name)).unwrap();
+            file.set_modified(age).unwrap();
+        }
+        let log = BuildLog::create(&dir.path().join("logs"), "x", "1", Redactor::default()).unwrap();
+        fetch(dir.path(), "http://nowhere.invalid/c", "c", &log, &CancellationToken::new()).await.unwrap();
+        let _busy = try_lock_file(&folder.join("e.lock"), Lock::Exclusive).unwrap().unwrap();
+        forget_old(dir.path());
+        let left =
+            fs::read_dir(&folder).unwrap().flatten().filter_map(|it| it.file_name().into_string().ok());
+        let mut left: Vec<_> = left.filter(|name| !name.ends_with(".lock")).collect();
+        left.sort();
+        assert_eq!(left, ["c", "d", "e"]);
+    }
+
+    #[tokio::test]
+    async fn a_pause_between_tries_ends_with_the_build() {
+        let dir = tempfile::tempdir().unwrap();
+        let log = BuildLog::create(&dir.path().join("logs"), "x", "1", Redactor::default()).unwrap();
+        let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let cancel = CancellationToken::new();
+        let start = Instant::now();
+        let (url, sum) = (format!("http://{nobody}/x"), "0".repeat(64));
+        let fetched = fetch(dir.path(), &url, &sum, &log, &cancel);
+        let stop = async {
+            while !log.tail(1).contains("going on") {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            cancel.cancel();
+        };
+        let (fetched, ()) = tokio::join!(fetched, stop);
+        assert!(matches!(fetched, Err(BuildError::Cancelled)), "{fetched:?}");
+        assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
     }
 }

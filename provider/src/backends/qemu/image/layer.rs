@@ -28,8 +28,8 @@ const RECIPE: u32 = 1;
 /// The age at which a layer is made anew.
 pub const MAX_AGE: Duration = Duration::from_secs(7 * 24 * 3600);
 
-/// The age at which a layer that nobody asks for is removed.
-const FORGET: Duration = Duration::from_secs(30 * 24 * 3600);
+/// The age at which a layer, or a download, that nobody asks for is removed.
+pub(super) const FORGET: Duration = Duration::from_secs(30 * 24 * 3600);
 
 const ESSENTIAL: &str = include_str!("../../../../../templates/scripts/bootstrap-essential.sh");
 const CUSTOMIZE: &str = include_str!("../../../../../templates/scripts/bootstrap-customize.sh");
@@ -79,6 +79,7 @@ struct Key<'a> {
     scripts: [&'a str; 2],
     suite: &'a str,
     mirror: Option<&'a str>,
+    security_mirror: Option<&'a str>,
     snapshot: Option<&'a str>,
     packages: Vec<String>,
     arch: &'a str,
@@ -204,15 +205,23 @@ async fn plan(
     let (distribution, lines, keyrings, release) = if let Some(mirror) = &spec.mirror {
         let guess = known.unwrap_or(Distribution::Debian);
         let first = &bootstrap::mirror_lines(spec, guess, mirror, false)[0];
-        let release = release::fetch(&first.uri, &spec.suite, cancel).await?;
+        let release = release::fetch(host, &first.uri, &spec.suite, cancel).await?;
         let release = release.ok_or_else(|| unknown(format!("{} has no such suite", first.uri)))?;
         let distribution = Distribution::of_origin(&release.origin).or(known);
         let distribution = distribution.ok_or_else(|| {
             unknown(format!("{} is neither Debian nor Ubuntu but {:?}", first.uri, release.origin))
         })?;
         let updates = Distribution::has_updates(&spec.suite)
-            && release::fetch(&first.uri, &format!("{}-updates", spec.suite), cancel).await?.is_some();
-        (distribution, bootstrap::mirror_lines(spec, distribution, mirror, updates), Vec::new(), release)
+            && release::fetch(host, &first.uri, &format!("{}-updates", spec.suite), cancel).await?.is_some();
+        let lines = bootstrap::mirror_lines(spec, distribution, mirror, updates);
+        if spec.security_mirror.is_some()
+            && let Some(line) = lines.last()
+            && release::fetch(host, &line.uri, &line.suite, cancel).await?.is_none()
+        {
+            let reason = format!("it has no suite {}", line.suite);
+            return Err(BuildError::Mirror { url: line.uri.clone(), reason });
+        }
+        (distribution, lines, Vec::new(), release)
     } else {
         let distribution = known.ok_or_else(|| {
             unknown(
@@ -223,7 +232,7 @@ async fn plan(
         let sources = apt_sources::read(&host.etc_apt);
         let (lines, keyrings) = bootstrap::host_lines(&sources, distribution, &spec.suite)?;
         let uri = lines[0].uri.clone();
-        let release = release::fetch(&uri, &spec.suite, cancel).await?;
+        let release = release::fetch(host, &uri, &spec.suite, cancel).await?;
         (distribution, lines, keyrings, release.ok_or_else(|| unknown(format!("{uri} has no such suite")))?)
     };
     let (package, keyring) = distribution.keyring();
@@ -236,6 +245,7 @@ async fn plan(
         distribution,
         suite: spec.suite.clone(),
         lines,
+        dated: spec.snapshot.is_some(),
         keyrings,
         packages: packages(distribution, spec, arch),
         arch,
@@ -285,6 +295,7 @@ fn id(spec: &Bootstrap, arch: Arch) -> String {
         scripts: [ESSENTIAL, CUSTOMIZE],
         suite: &spec.suite,
         mirror: spec.mirror.as_deref(),
+        security_mirror: spec.security_mirror.as_deref(),
         snapshot: spec.snapshot.as_deref(),
         packages,
         arch: Platform::of(arch).deb_arch,

@@ -30,11 +30,14 @@ use std::path::{Path, PathBuf};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+pub(super) use area::refused;
 pub use error::BuildError;
 pub use layer::MAX_AGE;
 pub use packer_engine::NEEDED as PACKER_NEEDED;
 pub(super) use preview::template;
-pub(crate) use problems::problems;
+#[cfg(test)]
+pub(in crate::backends::qemu) use problems::tests;
+pub(crate) use problems::{doubts, problems};
 
 use self::area::Area;
 use self::disk::{E2fsprogs, Layout};
@@ -117,6 +120,7 @@ pub struct BuiltImage {
 pub async fn build(build: &Build<'_>) -> Result<BuiltImage, BuildError> {
     let area = Area::open(&build.host.cache_dir)?;
     tree::remove_abandoned(build.host, &area, build.log).await;
+    download::forget_old(&build.host.cache_dir);
     booted::make_dir(build.work_dir)?;
     let made = match &build.qemu.base {
         Base::Bootstrap(bootstrap) => from_bootstrap(build, &area, bootstrap).await,
@@ -195,7 +199,7 @@ async fn from_tree(build: &Build<'_>, layer: &Layer, tree: &Tree<'_>) -> Result<
     }
     build.log.step("Making the disk");
     let layout = layout(build.qemu, layer);
-    let packed = tree.pack(layout.size, &layout.mke2fs(e2fsprogs(build).await?)).await?;
+    let packed = tree.pack(layout.size, &layout.mke2fs(e2fsprogs(build).await?), !build.qemu.boot).await?;
     let (plan, disk, esp) = (layout.clone(), packed.disk.clone(), packed.esp);
     let completed = tokio::task::spawn_blocking(move || plan.complete(&disk, &esp)).await;
     completed.map_err(|error| BuildError::Invalid(format!("the disk's task failed: {error}")))??;

@@ -15,6 +15,10 @@ pub(crate) fn problems(qemu: &QemuImageSpec, spec: &ImageSpec) -> Vec<(String, S
     }
     if let Base::Bootstrap(bootstrap) = &qemu.base {
         problems.extend(suite(bootstrap).map(|text| ("qemu.base.bootstrap.suite".to_owned(), text)));
+        if bootstrap.security_mirror.is_some() && !Distribution::has_updates(&bootstrap.suite) {
+            let text = format!("{} has no security archive: leave `security_mirror` out.", bootstrap.suite);
+            problems.push(("qemu.base.bootstrap.security_mirror".to_owned(), text));
+        }
         if Arch::host() != Some(qemu.arch) {
             let text = "A bootstrap needs a computer of the same architecture: start from `image` instead.";
             problems.push(("qemu.base.bootstrap".to_owned(), text.to_owned()));
@@ -35,6 +39,27 @@ pub(crate) fn problems(qemu: &QemuImageSpec, spec: &ImageSpec) -> Vec<(String, S
         }
     }
     problems
+}
+
+/// What will be as asked for, and perhaps not as meant.
+pub(crate) fn doubts(qemu: &QemuImageSpec, spec: &ImageSpec) -> Vec<(String, String)> {
+    let mut doubts = Vec::new();
+    if let Base::Bootstrap(bootstrap) = &qemu.base
+        && bootstrap.mirror.is_some()
+        && bootstrap.security_mirror.is_none()
+        && bootstrap.snapshot.is_none()
+        && Distribution::has_updates(&bootstrap.suite)
+        && Distribution::of_suite(&bootstrap.suite) != Some(Distribution::Ubuntu)
+    {
+        let text = "Debian's security updates are in an archive of their own, which a `mirror` of the suite is not: this image has none of them, and machines from it will not see any. Set `security_mirror` to the archive's URL.";
+        doubts.push(("qemu.base.bootstrap.security_mirror".to_owned(), text.to_owned()));
+    }
+    let boots = qemu.boot || !spec.checks.is_empty();
+    if spec.on_error == OnError::Keep && !boots {
+        let text = "There is no guest to keep: the steps run in the file tree, which is removed when one fails. Set `qemu.boot = true` to run them in a guest.";
+        doubts.push(("on_error".to_owned(), text.to_owned()));
+    }
+    doubts
 }
 
 /// What Packer cannot do.
@@ -66,12 +91,12 @@ fn suite(bootstrap: &Bootstrap) -> Option<String> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(in crate::backends::qemu) mod tests {
     use super::*;
     use crate::backends::qemu::{DiskFormat, ImageSource, Network};
-    use crate::domain::{Environment, Security, Step};
+    use crate::domain::{Check, Environment, Security, Step};
 
-    fn qemu(base: Base, boot: bool) -> QemuImageSpec {
+    pub(in crate::backends::qemu) fn qemu(base: Base, boot: bool) -> QemuImageSpec {
         QemuImageSpec {
             base,
             arch: Arch::host().unwrap_or(Arch::X86_64),
@@ -86,7 +111,7 @@ mod tests {
         }
     }
 
-    fn spec(actions: &[Action]) -> ImageSpec {
+    pub(in crate::backends::qemu) fn spec(actions: &[Action]) -> ImageSpec {
         let step = |action: &Action| Step {
             action: action.clone(),
             environment: Environment::default(),
@@ -115,11 +140,49 @@ mod tests {
             let base = Bootstrap {
                 suite: name.into(),
                 mirror: mirror.map(str::to_owned),
+                security_mirror: None,
                 snapshot: None,
                 packages: Vec::new(),
             };
             let problems = problems(&qemu(Base::Bootstrap(base), false), &spec(&[]));
             assert_eq!(problems.len(), found, "{name}: {problems:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_perhaps_not_meant_is_said() {
+        let bootstrap = |suite: &str, mirror: bool, security: bool, snapshot: bool| Bootstrap {
+            suite: suite.into(),
+            mirror: mirror.then(|| "http://m.example/debian".into()),
+            security_mirror: security.then(|| "http://m.example/security".into()),
+            snapshot: snapshot.then(|| "20260101".into()),
+            packages: Vec::new(),
+        };
+        let named = |base: Bootstrap, boot: bool, spec: &ImageSpec| -> Vec<String> {
+            let found = doubts(&qemu(Base::Bootstrap(base), boot), spec);
+            found.into_iter().map(|(attribute, _)| attribute).collect()
+        };
+        let at = "qemu.base.bootstrap.security_mirror";
+        for (base, expected) in [
+            (bootstrap("bookworm", true, false, false), &[at][..]),
+            (bootstrap("newer", true, false, false), &[at]),
+            (bootstrap("bookworm", false, false, false), &[]),
+            (bootstrap("bookworm", true, true, false), &[]),
+            (bootstrap("bookworm", true, false, true), &[]),
+            (bootstrap("sid", true, false, false), &[]),
+            (bootstrap("noble", true, false, false), &[]),
+        ] {
+            assert_eq!(named(base.clone(), false, &spec(&[])), expected, "{base:?}");
+        }
+        let check = Check { name: "one".into(), command: "true".into() };
+        for (boot, checks, on_error, expected) in [
+            (false, vec![], OnError::Keep, &["on_error"][..]),
+            (false, vec![], OnError::Cleanup, &[]),
+            (false, vec![check], OnError::Keep, &[]),
+            (true, vec![], OnError::Keep, &[]),
+        ] {
+            let spec = ImageSpec { checks, on_error, ..spec(&[]) };
+            assert_eq!(named(bootstrap("bookworm", false, false, false), boot, &spec), expected, "{spec:?}");
         }
     }
 
@@ -143,7 +206,13 @@ mod tests {
         let image = || Base::Image { source: ImageSource::Path("/base.qcow2".into()), sha256: None };
         let packages = || {
             let suite = "bookworm".to_owned();
-            Base::Bootstrap(Bootstrap { suite, mirror: None, snapshot: None, packages: Vec::new() })
+            Base::Bootstrap(Bootstrap {
+                suite,
+                mirror: None,
+                security_mirror: None,
+                snapshot: None,
+                packages: Vec::new(),
+            })
         };
         let inline = Action::Inline(vec!["true".into()]);
         let cases: [(Base, bool, &[Action], &[&str]); 6] = [

@@ -1,11 +1,12 @@
 //! A mirror's release file: whether it has the suite, whose it is, and from when.
 
+use std::path::Path;
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-use super::BuildError;
-use crate::domain::backend::causes;
+use super::{BuildError, Host};
+use crate::process::{Command, Finished, Limits, ProcessError};
 
 /// What matters of an `InRelease` file.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,39 +22,77 @@ pub(super) struct Release {
 }
 
 /// How long a mirror has to answer.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Asks the mirror for the suite's release file. APT checks its signature later; here it only serves to tell a
-/// wrong suite from a mirror that cannot be reached. None when the mirror has no such suite.
+/// Where distributions keep APT's own downloader.
+const HELPERS: [&str; 2] = ["/usr/lib/apt/apt-helper", "/usr/libexec/apt/apt-helper"];
+
+/// Asks the mirror for the suite's release file, by APT itself: its proxies, certificates and credentials are those of
+/// the host. APT checks its signature later; here it only serves to tell a wrong suite from a mirror that cannot be
+/// reached. None when the mirror has no such suite.
 ///
 /// # Errors
 /// When the mirror does not answer or answers with something else.
 pub(super) async fn fetch(
+    host: &Host,
     uri: &str,
     suite: &str,
     cancel: &CancellationToken,
 ) -> Result<Option<Release>, BuildError> {
-    let url = format!("{uri}/dists/{suite}/InRelease");
     let broken = |reason: String| BuildError::Mirror { url: uri.to_owned(), reason };
-    let client =
-        reqwest::Client::builder().timeout(PATIENCE).connect_timeout(Duration::from_secs(10)).build();
-    let client = client.map_err(|error| broken(causes(&error)))?;
-    let asked = async {
-        let response = client.get(&url).send().await.map_err(|error| broken(causes(&error)))?;
-        let status = response.status();
-        if matches!(status.as_u16(), 404 | 410) {
-            return Ok(None);
+    let folder = tempfile::tempdir().map_err(BuildError::io("create", &std::env::temp_dir()))?;
+    let file = folder.path().join("InRelease");
+    let limits = Limits { cancel: cancel.clone(), timeout: Some(PATIENCE) };
+    let asked = host.runner.run(&command(uri, suite, &file), None, &limits).await;
+    let finished = match asked {
+        Err(ProcessError::Timeout { limit, .. }) => {
+            return Err(broken(format!("it did not answer within {limit:?}")));
         }
-        if !status.is_success() {
-            return Err(broken(format!("it answered {status} for {url}")));
+        other => other.map_err(BuildError::tool("ask the package mirror"))?,
+    };
+    match refusal(&finished) {
+        None => {
+            let text = std::fs::read(&file).map_err(BuildError::io("read", &file))?;
+            let release = parse(&String::from_utf8_lossy(&text));
+            release.map(Some).ok_or_else(|| broken(format!("{} is not a release file", address(uri, suite))))
         }
-        response.text().await.map(Some).map_err(|error| broken(causes(&error)))
-    };
-    let text = tokio::select! {
-        () = cancel.cancelled() => return Err(BuildError::Cancelled),
-        text = asked => text?,
-    };
-    text.map(|text| parse(&text).ok_or_else(|| broken(format!("{url} is not a release file")))).transpose()
+        Some(Refusal::NotThere) => Ok(None),
+        Some(Refusal::Broken(reason)) => Err(broken(reason)),
+    }
+}
+
+fn address(uri: &str, suite: &str) -> String {
+    format!("{uri}/dists/{suite}/InRelease")
+}
+
+fn command(uri: &str, suite: &str, file: &Path) -> Command {
+    let helper = HELPERS.into_iter().find(|helper| Path::new(helper).exists()).unwrap_or("apt-helper");
+    // Its own user could not write into our folder.
+    let options = ["APT::Sandbox::User=root", "Acquire::Retries=0", "Acquire::http::Timeout=20"];
+    let command = options.into_iter().fold(Command::new(helper), |command, it| command.args(["-o", it]));
+    command.args(["download-file", &address(uri, suite)]).arg(file)
+}
+
+/// Why there is no file.
+#[derive(Debug, PartialEq, Eq)]
+enum Refusal {
+    /// The mirror says that it has none.
+    NotThere,
+    /// Anything else.
+    Broken(String),
+}
+
+/// What APT's downloader says: `E: Failed to fetch URL  404  Not Found [IP: …]`.
+fn refusal(finished: &Finished) -> Option<Refusal> {
+    if finished.code == 0 {
+        return None;
+    }
+    let mut errors = finished.output.lines().filter_map(|line| line.strip_prefix("E: "));
+    let first = errors.next().unwrap_or("it ended without a word");
+    let reason = first.strip_prefix("Failed to fetch ").and_then(|rest| rest.split_once("  "));
+    let reason = reason.map_or(first, |(_, reason)| reason).trim();
+    let gone = ["404 ", "410 "].iter().any(|code| reason.starts_with(code));
+    Some(if gone { Refusal::NotThere } else { Refusal::Broken(reason.to_owned()) })
 }
 
 fn parse(text: &str) -> Option<Release> {
@@ -73,7 +112,66 @@ fn parse(text: &str) -> Option<Release> {
 
 #[cfg(test)]
 mod tests {
+    use std::io::{Read, Write};
+
     use super::*;
+
+    #[test]
+    fn what_apt_says_of_a_mirror() {
+        let broken = |reason: &str| Some(Refusal::Broken(reason.to_owned()));
+        for (code, output, expected) in [
+            (0, "Get:1 http://m/dists/x/InRelease [151 kB]\n", None),
+            (
+                100,
+                "Err:1 http://m/dists/x/InRelease\n  404  Not Found [IP: 192.0.2.1 80]\n\
+                 E: Failed to fetch http://m/dists/x/InRelease  404  Not Found [IP: 192.0.2.1 80]\nE: Download Failed\n",
+                Some(Refusal::NotThere),
+            ),
+            (
+                100,
+                "W: odd\nE: Failed to fetch https://m/dists/x/InRelease  Could not connect to m:443 - connect (111: Connection refused)\n",
+                broken("Could not connect to m:443 - connect (111: Connection refused)"),
+            ),
+            (100, "E: Failed to fetch http://m/InRelease  503  no 404 here\n", broken("503  no 404 here")),
+            (
+                100,
+                "E: The method driver /usr/lib/apt/methods/https could not be found.\n",
+                broken("The method driver /usr/lib/apt/methods/https could not be found."),
+            ),
+            (139, "", broken("it ended without a word")),
+        ] {
+            let finished = Finished { code, output: output.to_owned() };
+            assert_eq!(refusal(&finished), expected, "{output}");
+        }
+    }
+
+    /// A proxy that only APT knows of, which is the only way to the mirror.
+    #[test]
+    fn a_mirror_is_asked_by_the_way_that_apt_is_set_to_use() {
+        let proxy = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let config = dir.path().join("apt.conf");
+        let setting = format!("Acquire::http::Proxy \"http://{}\";\n", proxy.local_addr().unwrap());
+        std::fs::write(&config, setting).unwrap();
+        let body = "Origin: Debian\nCodename: x\nDate: Sat, 10 Feb 2024 11:07:25 UTC\n";
+        let served = std::thread::spawn(move || {
+            let (mut client, _) = proxy.accept().unwrap();
+            let mut request = [0; 4096];
+            let got = client.read(&mut request).unwrap();
+            let length = body.len();
+            write!(client, "HTTP/1.1 200 OK\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}")
+                .unwrap();
+            String::from_utf8_lossy(&request[..got]).into_owned()
+        });
+        let file = dir.path().join("InRelease");
+        let command = command("http://mirror.invalid/debian", "x", &file);
+        let mut helper = std::process::Command::new(&command.program);
+        let output = helper.args(&command.args).env("APT_CONFIG", &config).output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        let request = served.join().unwrap();
+        assert!(request.starts_with("GET http://mirror.invalid/debian/dists/x/InRelease "), "{request}");
+        assert_eq!(std::fs::read_to_string(&file).unwrap(), body);
+    }
 
     #[test]
     fn reads_what_matters() {

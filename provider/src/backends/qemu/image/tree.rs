@@ -86,11 +86,12 @@ impl<'a> Tree<'a> {
         self.in_tree(task, script, &name).await
     }
 
-    /// Makes the root file system in a new disk of `size` bytes; `mke2fs` are its options, the size among them.
+    /// Makes the root file system in a new disk of `size` bytes; `mke2fs` are its options, the size among them. `done` is
+    /// whether all steps were: then nothing stays of how they reached mirrors.
     ///
     /// # Errors
     /// [`BuildError::TooSmall`] when the content does not fit.
-    pub(super) async fn pack(&self, size: u64, mke2fs: &Mke2fs) -> Result<Packed, BuildError> {
+    pub(super) async fn pack(&self, size: u64, mke2fs: &Mke2fs, done: bool) -> Result<Packed, BuildError> {
         let disk = self.area.host(&format!("{}/disk.raw", self.folder));
         let file = File::create(&disk).map_err(BuildError::io("create", &disk))?;
         file.set_len(size).map_err(BuildError::io("size", &disk))?;
@@ -106,6 +107,9 @@ impl<'a> Tree<'a> {
         let config = format!("{}/{}/stage/mke2fs.conf", enter::AREA, self.folder);
         for (name, value) in mke2fs.env.iter().chain([&("MKE2FS_CONFIG", config)]) {
             command = command.env(format!("{ENV_PREFIX}{name}"), value);
+        }
+        if done {
+            command = command.env(format!("{ENV_PREFIX}SINDRI_STEPS_DONE"), "1");
         }
         let limits = Limits::cancelled_by(self.cancel);
         match self.host.runner.check(&command, Some(self.log), &limits).await {

@@ -26,15 +26,6 @@ pub struct KeyLock {
     file: File,
 }
 
-/// Whether somebody else held the lock first.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Waited {
-    /// It was free.
-    No,
-    /// Another process built meanwhile: look again before building.
-    Yes,
-}
-
 impl Store {
     /// The lock for changes that take milliseconds: holders, labels, deletes.
     pub(super) fn lock_store(&self) -> Result<File, StoreError> {
@@ -46,26 +37,33 @@ impl Store {
         Ok(file)
     }
 
-    /// Waits for the lock of a key. Those that wait share the failure of the one that they wait for.
+    /// The same lock, if nobody has it.
+    pub(super) fn try_lock_store(&self) -> Result<Option<File>, StoreError> {
+        let path = self.root.join("store.lock");
+        let file = open(&path).map_err(io_error("open", &path))?;
+        match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(Some(file)),
+            Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
+            Err(error) => Err(io_error("lock", &path)(error.into())),
+        }
+    }
+
+    /// Waits for the lock of a key. Whoever gets it looks again before building: another may have built since it looked,
+    /// whether it had to wait or not. Those that wait share the failure of the one that they wait for.
     ///
     /// # Errors
     /// [`StoreError::Cancelled`], [`StoreError::SharedFailure`], and what the file system says.
-    pub async fn lock_key(
-        &self,
-        key: &CacheKey,
-        cancel: &CancellationToken,
-    ) -> Result<(KeyLock, Waited), StoreError> {
+    pub async fn lock_key(&self, key: &CacheKey, cancel: &CancellationToken) -> Result<KeyLock, StoreError> {
         let dir = self.root.join("locks");
         private::create_dir(&dir).map_err(io_error("make", &dir))?;
         let path = dir.join(key.as_str());
-        let mut waited = Waited::No;
         let mut file = open(&path).map_err(io_error("open", &path))?;
         loop {
             match take(&file, &path).map_err(io_error("lock", &path))? {
                 Taken::Ours => {
                     // What a killed process may have left in it.
                     file.set_len(0).map_err(io_error("write", &path))?;
-                    return Ok((KeyLock { path, file }, waited));
+                    return Ok(KeyLock { path, file });
                 }
                 Taken::Ended => {
                     if let Some(message) = failure(&file) {
@@ -74,7 +72,7 @@ impl Store {
                     file = open(&path).map_err(io_error("open", &path))?;
                     continue;
                 }
-                Taken::Busy => waited = Waited::Yes,
+                Taken::Busy => {}
             }
             tokio::select! {
                 () = cancel.cancelled() => return Err(StoreError::Cancelled),

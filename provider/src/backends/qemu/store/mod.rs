@@ -8,6 +8,7 @@ pub(super) mod files;
 mod holders;
 mod identity;
 mod lock;
+mod logs;
 mod metadata;
 mod partial;
 
@@ -18,7 +19,7 @@ use std::path::{Path, PathBuf};
 
 use uuid::Uuid;
 
-pub use lock::{KeyLock, Waited};
+pub use lock::KeyLock;
 pub use metadata::{Fingerprint, Metadata};
 pub use partial::Partial;
 
@@ -183,6 +184,9 @@ impl Store {
             hex::encode(digest)
         };
         let intact = sha256 == metadata.sha256;
+        if intact && now != metadata.fingerprint {
+            self.renew(id, now);
+        }
         let disk = DiskFile { path, format: metadata.format.clone(), sha256, intact };
         Ok(metadata.into_image(id, disk))
     }
@@ -271,6 +275,18 @@ impl Store {
         let mut metadata = self.metadata(id)?;
         change(&mut metadata);
         metadata.write(&self.image_dir(id)?.join(metadata::FILE))
+    }
+
+    /// Keeps how an intact disk looks now, after a restore from a backup for one, so that it is not hashed at every look.
+    /// Whoever changes the store in this moment goes first: the next look does it.
+    fn renew(&self, id: &str, fingerprint: Fingerprint) {
+        let Ok(Some(_guard)) = self.try_lock_store() else { return };
+        let written = self.metadata(id).and_then(|metadata| {
+            Metadata { fingerprint, ..metadata }.write(&self.image_dir(id)?.join(metadata::FILE))
+        });
+        if let Err(error) = written {
+            tracing::debug!(image = id, %error, "an image's new look cannot be kept");
+        }
     }
 
     /// Moves an image that cannot be used out of the way, to `damaged/`, and tells where it is now.

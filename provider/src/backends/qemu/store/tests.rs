@@ -110,7 +110,14 @@ fn a_touched_disk_is_intact_an_altered_one_is_not_found_by_key() {
     let disk = image.disk.clone().unwrap().path;
     let bytes = fs::read(&disk).unwrap();
     fs::write(&disk, &bytes).unwrap();
+    // As after a restore from a backup. Who changes the store meanwhile is not waited for.
+    let guard = store.lock_store().unwrap();
     assert!(store.get(&image.id).unwrap().disk.unwrap().intact);
+    assert_ne!(store.metadata(&image.id).unwrap().fingerprint, Fingerprint::of(&disk).unwrap());
+    drop(guard);
+    assert!(store.get(&image.id).unwrap().disk.unwrap().intact);
+    let kept = store.metadata(&image.id).unwrap();
+    assert_eq!(kept.fingerprint, Fingerprint::of(&disk).unwrap(), "it is hashed at every look");
 
     fs::write(&disk, "altered").unwrap();
     let now = store.get(&image.id).unwrap().disk.unwrap();
@@ -219,19 +226,17 @@ fn the_store_has_one_id() {
 async fn those_that_wait_share_a_failure_and_the_next_one_tries_again() {
     let Fixture { store, _dir } = fixture();
     let cancel = CancellationToken::new();
-    let (lock, waited) = store.lock_key(&key('a'), &cancel).await.unwrap();
-    assert_eq!(waited, Waited::No);
+    let lock = store.lock_key(&key('a'), &cancel).await.unwrap();
     let waiting = tokio::spawn({
         let store = store.clone();
-        async move { store.lock_key(&key('a'), &CancellationToken::new()).await.map(|_| ()) }
+        async move { store.lock_key(&key('a'), &CancellationToken::new()).await.map(drop) }
     });
     tokio::time::sleep(Duration::from_millis(300)).await;
     lock.report_failure("no space left");
     drop(lock);
     let error = waiting.await.unwrap().unwrap_err();
     assert_eq!(error.to_string(), "another apply that was building the same image failed: no space left");
-    let (lock, waited) = store.lock_key(&key('a'), &cancel).await.unwrap();
-    assert_eq!(waited, Waited::No);
+    let lock = store.lock_key(&key('a'), &cancel).await.unwrap();
     drop(lock);
     assert_eq!(fs::read_dir(store.root().join("locks")).unwrap().count(), 0);
 }
@@ -267,7 +272,7 @@ async fn one_at_a_time() {
     for _ in 0..8 {
         let store = store.clone();
         tasks.spawn(async move {
-            let (lock, _) = store.lock_key(&key('a'), &CancellationToken::new()).await.unwrap();
+            let lock = store.lock_key(&key('a'), &CancellationToken::new()).await.unwrap();
             assert_eq!(INSIDE.fetch_add(1, Ordering::SeqCst), 0);
             tokio::time::sleep(Duration::from_millis(5)).await;
             INSIDE.fetch_sub(1, Ordering::SeqCst);
@@ -277,4 +282,34 @@ async fn one_at_a_time() {
     while let Some(done) = tasks.join_next().await {
         done.unwrap();
     }
+}
+
+#[test]
+fn old_logs_go_with_their_images() {
+    let Fixture { store, _dir } = fixture();
+    let image = put(&store, &key('a'), 1);
+    fs::create_dir(store.logs()).unwrap();
+    let old = std::time::SystemTime::now() - Duration::from_secs(91 * 24 * 3600);
+    let gone = Uuid::new_v4().to_string();
+    let logs = [
+        (format!("dev-{}.log", image.id), old, true),
+        (format!("dev-{gone}.log"), old, false),
+        (format!("web-{gone}.log"), std::time::SystemTime::now(), true),
+        ("short.log".to_owned(), old, false),
+        ("notes.txt".to_owned(), old, true),
+    ];
+    for (name, time, _) in &logs {
+        fs::File::create(store.logs().join(name)).unwrap().set_modified(*time).unwrap();
+    }
+    for (link, to) in [("latest-dev.log", &logs[1].0), ("latest-web.log", &logs[2].0)] {
+        std::os::unix::fs::symlink(to, store.logs().join(link)).unwrap();
+    }
+    store.forget_logs();
+    // The link's target goes in no particular order.
+    store.forget_logs();
+    for (name, _, stays) in &logs {
+        assert_eq!(store.logs().join(name).exists(), *stays, "{name}");
+    }
+    let link = |name: &str| store.logs().join(name).is_symlink();
+    assert_eq!((link("latest-dev.log"), link("latest-web.log")), (false, true));
 }

@@ -19,6 +19,9 @@ use crate::domain::{BackendError, Exists, Vm, VmRequest};
 use crate::process::{Command, Limits};
 use crate::ssh;
 
+/// How often another port for SSH is tried.
+const TRIES: usize = 5;
+
 pub(super) async fn create(
     local: &Local,
     request: &VmRequest,
@@ -82,9 +85,6 @@ fn record(
         Some(_) => spec.ssh.private_key_path.clone(),
         None => Some(folder.private_key()),
     };
-    let others = shape.ports.values().map(|port| port.forward());
-    let forwards: Vec<Forward> = std::iter::once(Forward::SSH).chain(others).collect();
-    let chosen = guest::choose(&forwards).map_err(VmError::file("find a free port for", folder.dir()))?;
     Ok(Record {
         id,
         name: spec.name.clone(),
@@ -94,7 +94,7 @@ fn record(
         cpus: shape.cpus,
         memory_mb: shape.memory_mb,
         ports: shape.ports.clone(),
-        ssh_port: chosen[0].host.unwrap_or_default(),
+        ssh_port: free_port(shape, folder)?,
         username: spec.ssh.username.clone(),
         private_key,
         admit: None,
@@ -102,6 +102,14 @@ fn record(
         inputs: request.inputs.clone(),
         known: false,
     })
+}
+
+/// A port for SSH that is free now and none of the user's.
+fn free_port(shape: &QemuVmSpec, folder: &Folder) -> Result<u16, VmError> {
+    let others = shape.ports.values().map(|port| port.forward());
+    let forwards: Vec<Forward> = std::iter::once(Forward::SSH).chain(others).collect();
+    let chosen = guest::choose(&forwards).map_err(VmError::file("find a free port for", folder.dir()))?;
+    Ok(chosen[0].host.unwrap_or_default())
 }
 
 async fn launch(
@@ -119,7 +127,18 @@ async fn launch(
     record.admit = Some(seed(folder, record, spec)?);
     folder.write(record)?;
     match spec.power_state {
-        PowerState::Running => power::start(local, folder, record, spec.wait_for, cancel).await,
+        PowerState::Running => {
+            let mut tries = 1;
+            loop {
+                match power::start(local, folder, record, spec.wait_for, cancel).await {
+                    // Somebody took the port that was free a moment ago; nobody knows it yet.
+                    Err(VmError::PortInUse { name: None, .. }) if tries < TRIES => tries += 1,
+                    other => return other,
+                }
+                record.ssh_port = free_port(shape, folder)?;
+                folder.write(record)?;
+            }
+        }
         PowerState::Stopped => Ok(()),
     }
 }
@@ -174,7 +193,7 @@ pub(super) async fn check_size(
         Command::new("qemu-img").cwd(folder.dir()).args(["info", "--output=json", "--force-share", disk]);
     let output = run(local, &command, "look at the disk", cancel).await?;
     let have = serde_json::from_str::<Info>(&output)
-        .map_err(|source| VmError::Corrupt { path: folder.dir().join(disk), source })?
+        .map_err(|source| VmError::UnknownSize { path: folder.dir().join(disk), source })?
         .virtual_size;
     if u64::from(want_gb) << 30 < have {
         return Err(VmError::DiskTooSmall { have_gb: have.div_ceil(1 << 30), want_gb });

@@ -21,9 +21,20 @@ pub enum VmError {
         id: String,
     },
     /// Its record cannot be read as what we write.
-    #[error("the record of the machine is damaged ({path}); destroy the machine, or remove its folder")]
+    #[error("the record of the machine is damaged ({path}); replace or destroy the machine")]
     Corrupt {
+        /// The machine.
+        id: String,
         /// The damaged file.
+        path: PathBuf,
+        /// What is wrong with it.
+        #[source]
+        source: serde_json::Error,
+    },
+    /// What a program says of its disk cannot be read.
+    #[error("cannot tell the size of {path}")]
+    UnknownSize {
+        /// The disk.
         path: PathBuf,
         /// What is wrong with it.
         #[source]
@@ -138,6 +149,9 @@ impl VmError {
         let problem = self.to_string();
         match self {
             Self::NotFound { id } => BackendError::NotFound { kind: "machine", id },
+            Self::Corrupt { ref id, .. } => {
+                BackendError::Damaged { id: format!("machine {id}"), source: Box::new(self) }
+            }
             Self::Busy | Self::Guest(GuestError::Cancelled) => {
                 BackendError::Cancelled { operation: operation.to_owned() }
             }

@@ -114,7 +114,11 @@ impl Folder {
     pub(super) fn read(&self) -> Result<Record, VmError> {
         let path = self.record();
         match fs::read(&path) {
-            Ok(bytes) => serde_json::from_slice(&bytes).map_err(|source| VmError::Corrupt { path, source }),
+            Ok(bytes) => serde_json::from_slice(&bytes).map_err(|source| VmError::Corrupt {
+                id: self.id.clone(),
+                path,
+                source,
+            }),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 Err(VmError::NotFound { id: self.id.clone() })
             }

@@ -87,3 +87,36 @@ impl VmBackend for Local {
             .map_err(|error| error.into_backend(&format!("destroying machine {id}")))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backends::qemu::ForeignStore;
+    use crate::backends::qemu::host::AcceleratorChoice;
+    use crate::backends::qemu::store::Store;
+    use crate::process::Runner;
+
+    #[tokio::test]
+    async fn a_damaged_machine_can_be_destroyed() {
+        let dir = tempfile::tempdir().unwrap();
+        let local = Local {
+            store: Store::at(dir.path()),
+            cache_dir: dir.path().join("cache"),
+            accelerator: AcceleratorChoice::Auto,
+            foreign_store: ForeignStore::Error,
+            runner: Runner::new("/no/such/program"),
+            packer: crate::packer::Settings::default(),
+        };
+        let id = "00000000-0000-4000-8000-000000000007";
+        let folder = Folder::of(&local.store.vms(), id).unwrap();
+        std::fs::create_dir_all(folder.dir()).unwrap();
+        for damage in ["", "{\"id\":", "null"] {
+            std::fs::write(folder.dir().join("machine.json"), damage).unwrap();
+            let got = VmBackend::get(&local, id).await;
+            assert!(matches!(got, Err(BackendError::Damaged { .. })), "{damage}: {got:?}");
+        }
+        assert!(local.sweep_machines(false).await.is_empty(), "it may be a machine that somebody needs");
+        VmBackend::destroy(&local, id, &CancellationToken::new()).await.unwrap();
+        assert!(!folder.dir().exists());
+    }
+}

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use tfplugin::{Attr, Model, Timeouts};
 
-pub use request::{ImageRequest, Settings, content, impossible};
+pub use request::{ImageRequest, Settings, content, doubtful, impossible};
 pub use state::Origin;
 pub use step::{StepModel, UploadModel};
 
@@ -83,8 +83,9 @@ pub struct ImageModel {
     /// image is made.
     #[attr(optional)]
     pub verify: Attr<Vec<CheckModel>>,
-    /// What a failed build does with its guest: `"cleanup"` removes it, `"keep"` leaves it up for a look and
-    /// tells how to reach it.
+    /// What a failed build does with its guest: `"cleanup"` removes it, `"keep"` leaves it up for a look and tells how to
+    /// reach it. There is a guest where the steps run in one, and while the image is verified; steps in the file tree leave
+    /// nothing.
     #[attr(optional, default = "cleanup", validate = on_error)]
     pub on_error: Attr<String>,
     /// How long the operations may take.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use tfplugin::{Diagnostics, Path};
+use tfplugin::{Diagnostic, Diagnostics, Path};
 
 use super::{ImageModel, step};
 use crate::backends::aws::model::{AwsImageModel, CONTENT as AWS_CONTENT, validate_tags};
@@ -22,6 +22,8 @@ pub struct ImageRequest {
     pub target: Target,
     /// Equal keys, equal images.
     pub key: CacheKey,
+    /// What the key is made of, beside the specification.
+    pub key_inputs: KeyInputs,
 }
 
 /// What concerns an image's management rather than its content.
@@ -93,6 +95,15 @@ pub fn impossible(problems: Vec<(String, String)>) -> Diagnostics {
     let mut diags = Diagnostics::new();
     for (attribute, problem) in problems {
         diags.error(diagnose::attribute_path(&attribute), "Impossible image", problem);
+    }
+    diags
+}
+
+/// What is perhaps not meant, as warnings.
+pub fn doubtful(doubts: Vec<(String, String)>) -> Diagnostics {
+    let mut diags = Diagnostics::new();
+    for (attribute, doubt) in doubts {
+        diags.push(Diagnostic::warning("Doubtful image", doubt).at(diagnose::attribute_path(&attribute)));
     }
     diags
 }
@@ -230,11 +241,16 @@ impl ImageModel {
             diags.extend(problems);
             return None;
         }
-        let key = self.key(&spec, &target, diags)?;
-        Some(ImageRequest { spec, target, key })
+        let (key, key_inputs) = self.key(&spec, &target, diags)?;
+        Some(ImageRequest { spec, target, key, key_inputs })
     }
 
-    fn key(&self, spec: &ImageSpec, target: &Target, diags: &mut Diagnostics) -> Option<CacheKey> {
+    fn key(
+        &self,
+        spec: &ImageSpec,
+        target: &Target,
+        diags: &mut Diagnostics,
+    ) -> Option<(CacheKey, KeyInputs)> {
         let root = Path::root();
         let target = match target.key_inputs() {
             Ok(inputs) => inputs,
@@ -260,7 +276,7 @@ impl ImageModel {
             target,
         };
         match CacheKey::of(spec, &inputs) {
-            Ok(key) => Some(key),
+            Ok(key) => Some((key, inputs)),
             Err(error) => {
                 let path = root.attr("provision").index(error.step).attr("upload").attr("source");
                 diags.error(path, "File to upload cannot be read", diagnose::chain(&error));
