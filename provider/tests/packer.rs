@@ -9,7 +9,8 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use sindri::packer::{
-    Folder, Job, LocateError, Packer, PackerError, Report, Said, Settings, Variables, Version,
+    Folder, Form, Job, LocateError, Packer, PackerError, Plugins, Recipe, Report, Said, Settings, Variables,
+    Version,
 };
 use sindri::process::{BuildLog, Limits, Redactor, Runner, Secret};
 use tokio_util::sync::CancellationToken;
@@ -262,6 +263,33 @@ async fn a_template_that_is_refused_says_by_whom_and_why() {
         let error = packer.validate(&bench.job(&folder, &runner)).await.unwrap_err().to_string();
         assert!(error.contains("Packer 1.10.0") && error.contains("no such option"), "{error}");
     }
+}
+
+/// No validation before: a Packer that does not accept a template begins nothing with it.
+#[tokio::test]
+async fn the_first_form_that_is_accepted_is_built() {
+    let bench = Bench::new();
+    let packer = bench.building(&format!(
+        "echo build >>calls; grep -q new \"$4\"/image.pkr.hcl || {{ echo '1,,ui,error,Error: no such option'; exit 1; }}; {ONE}"
+    ));
+    let form =
+        |hcl: &str| Form { hcl: hcl.to_owned(), plugins: Plugins::Bundled, refused: &["no such option"] };
+    let (variables, lock_dir) = (Variables::default(), bench.path("cache"));
+    let (folder, runner) = (bench.folder(), runner());
+    let job = bench.job(&folder, &runner);
+    let forms = ["# old", "# new", "# newer"].map(form);
+    let recipe = Recipe { forms: &forms, variables: &variables, required: "", lock_dir: &lock_dir };
+    let (taken, report) = packer.build_accepted(&job, &recipe, |_, _| {}).await.unwrap();
+    assert_eq!((taken, report.artifacts().len()), (1, 1));
+    assert_eq!(
+        (bench.logged().as_str(), fs::read_to_string(bench.path("calls")).unwrap().lines().count()),
+        ("", 2)
+    );
+
+    let error = packer.build_accepted(&job, &Recipe { forms: &forms[..1], ..recipe }, |_, _| {}).await;
+    let PackerError::Invalid { output, .. } = error.unwrap_err() else { panic!("it was accepted") };
+    assert_eq!(output, "Error: no such option");
+    assert_eq!(bench.logged(), "Error: no such option\n");
 }
 
 #[tokio::test]

@@ -119,6 +119,21 @@ fn nothing_is_left_of_a_killed_providers_packer_after_the_next_apply() -> Result
     within(Duration::from_secs(10), || host.inventory()?.ensure_empty())
 }
 
+/// Packer keeps QEMU's own words to itself.
+#[test]
+fn why_qemu_does_not_start_is_told() -> Result<()> {
+    let host = Host::new()?;
+    let workspace = host.workspace(Cli::Tofu, "qemu-packer")?;
+    workspace.variables(&json!({ "packer": oldest()?, "token": TOKEN }))?;
+    let base = host.path().join("base.raw");
+    fs::File::create(&base)?.set_len(1 << 20)?;
+    workspace.edit("main.tf", "bootstrap = { suite = var.suite }", &format!("image = {base:?}"))?;
+    workspace.edit("main.tf", "memory_mb = 1024", "memory_mb = 900000000")?;
+    let errors = workspace.apply_with(&[])?.fails()?;
+    ensure!(errors.iter().any(|error| error.mentions("annot allocate memory")), "{errors:?}");
+    host.inventory()?.ensure_empty()
+}
+
 #[test]
 fn what_cannot_be_used_is_said_before_anything_is_built() -> Result<()> {
     let host = Host::new()?;

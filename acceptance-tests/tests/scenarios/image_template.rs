@@ -324,26 +324,56 @@ build {
 }
 "#;
 
-#[test]
-fn amis_of_a_template_are_looked_after() -> Result<()> {
-    let (host, moto) = (Host::new()?, Moto::start()?);
+type Inventory = BTreeMap<String, Vec<String>>;
+
+/// The template for EC2, and what there is before it is built.
+fn on_ec2(host: &Host, moto: &Moto) -> Result<(Workspace, Inventory)> {
     let source = moto.image("a-source")?;
     let before = moto.inventory()?;
-    let mut workspace = with_template(&host, EC2)?;
+    let mut workspace = with_template(host, EC2)?;
     moto.serve(&mut workspace);
     let values = format!(
         "    template = \"it.pkr.hcl\"\n    variables = {{ endpoint = \"{}\", source_ami = \"{source}\" }}\n",
         moto.url()
     );
     workspace.edit("main.tf", "    template = \"it.pkr.hcl\"\n", &values)?;
+    Ok((workspace, before))
+}
+
+fn more(moto: &Moto, before: &Inventory) -> Result<Inventory> {
+    let mut now = moto.inventory()?;
+    now.iter_mut().for_each(|(kind, ids)| ids.retain(|id| !before[kind].contains(id)));
+    now.retain(|_, ids| !ids.is_empty());
+    Ok(now)
+}
+
+/// Packer leaves an AMI that it still waits for when it is interrupted, and names no artifact.
+#[test]
+fn an_ami_that_is_pending_at_an_interrupt_goes() -> Result<()> {
+    let (host, moto) = (Host::new()?, Moto::start()?);
+    let (workspace, before) = on_ec2(&host, &moto)?;
+    moto.images_take(Duration::from_secs(10), None)?;
+    let mut running = workspace.start_apply()?;
+    let deadline = Instant::now() + Duration::from_secs(120);
+    while !log(&host).contains(" AMI: ami-") {
+        let waits = Instant::now() < deadline && !running.has_ended()?;
+        ensure!(waits, "no AMI is begun: {}", log(&host));
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    running.interrupt()?;
+    let errors = running.wait(Duration::from_secs(120))?.fails()?;
+    ensure!(errors.iter().any(|error| error.mentions("is deleted: us-west-2:ami-")), "{errors:?}");
+    ensure!(more(&moto, &before)?.is_empty(), "left: {:?}", more(&moto, &before)?);
+    host.inventory()?.ensure_empty()
+}
+
+#[test]
+fn amis_of_a_template_are_looked_after() -> Result<()> {
+    let (host, moto) = (Host::new()?, Moto::start()?);
+    let (workspace, before) = on_ec2(&host, &moto)?;
+    let more = |moto: &Moto| more(moto, &before);
     workspace.apply()?;
     workspace.converged()?;
-    let more = |moto: &Moto| -> Result<BTreeMap<String, Vec<String>>> {
-        let mut now = moto.inventory()?;
-        now.iter_mut().for_each(|(kind, ids)| ids.retain(|id| !before[kind].contains(id)));
-        now.retain(|_, ids| !ids.is_empty());
-        Ok(now)
-    };
     let made = more(&moto)?;
     let image = workspace.resource(IMAGE)?;
     let ami = image["artifacts"]["us-west-2"]["image_id"].as_str().context("no AMI")?.to_owned();

@@ -233,14 +233,6 @@ impl Backends {
 /// What became of a template's build, in the words of a sweep.
 fn swept(build: &str, settled: Settled) -> Vec<Swept> {
     let remain = |id| Remain { kind: Kind::Image, id, region: template::REGION.into(), build: build.into() };
-    let doubtful = |id| Swept::Left {
-        build: build.to_owned(),
-        region: template::REGION.to_owned(),
-        why: SweepError::Stays {
-            what: format!("{id}, which Packer was about to make,"),
-            why: "Packer told nothing more of it: look whether it has removed it".to_owned(),
-        },
-    };
     let done = settled.completed.map(|id| Swept::Completed(remain(id)));
     let deleted = settled.deleted.into_iter().map(|id| Swept::Removed(remain(id)));
     let unseen = |what| Swept::Left {
@@ -248,8 +240,7 @@ fn swept(build: &str, settled: Settled) -> Vec<Swept> {
         region: template::REGION.to_owned(),
         why: SweepError::Unseen { what },
     };
-    let left = settled.doubtful.into_iter().map(doubtful).chain(settled.unseen.into_iter().map(unseen));
-    done.into_iter().chain(deleted).chain(left).collect()
+    done.into_iter().chain(deleted).chain(settled.unseen.into_iter().map(unseen)).collect()
 }
 
 fn unsettled(build: &str, error: &BackendError) -> SweepError {

@@ -126,7 +126,7 @@ fn step_input(index: usize, step: &Step, secrets_version: Option<i64>) -> Result
         Action::Script { content, .. } => json!({"script": content}),
         Action::Upload { source, destination, mode, owner } => {
             let unreadable = |(path, source)| UnreadableInput { step: index, path, source };
-            let content = tree_digest(source).map_err(unreadable)?;
+            let content = tree_digest(source, mode.is_none()).map_err(unreadable)?;
             json!({"upload": content, "destination": destination, "mode": mode, "owner": owner})
         }
         Action::Reboot => json!("reboot"),
@@ -139,17 +139,17 @@ fn step_input(index: usize, step: &Step, secrets_version: Option<i64>) -> Result
     }))
 }
 
-/// A digest of a file, or of a folder's names, permission bits, links and contents. Not of times, owners or
-/// the path itself.
-fn tree_digest(path: &Path) -> Result<String, (PathBuf, io::Error)> {
+/// A digest of a file, or of a folder's names, links and contents; where `modes` count, of whether a file may be run, which
+/// is all that an upload keeps of them. Not of times, owners or the path itself.
+fn tree_digest(path: &Path, modes: bool) -> Result<String, (PathBuf, io::Error)> {
     let mut hasher = Context::new(&SHA256);
     // What the user names may be a link; links below it are copied as links.
     let target = fs::canonicalize(path).map_err(|error| (path.to_owned(), error))?;
-    add_entry(&mut hasher, &target)?;
+    add_entry(&mut hasher, &target, modes)?;
     Ok(hex::encode(hasher.finish()))
 }
 
-fn add_entry(hasher: &mut Context, path: &Path) -> Result<(), (PathBuf, io::Error)> {
+fn add_entry(hasher: &mut Context, path: &Path, modes: bool) -> Result<(), (PathBuf, io::Error)> {
     let at = |error| (path.to_owned(), error);
     let meta = fs::symlink_metadata(path).map_err(at)?;
     let mut field = |bytes: &[u8]| {
@@ -161,7 +161,8 @@ fn add_entry(hasher: &mut Context, path: &Path) -> Result<(), (PathBuf, io::Erro
         field(fs::read_link(path).map_err(at)?.as_os_str().as_bytes());
         return Ok(());
     }
-    field(format!("{:o}", meta.permissions().mode() & 0o7777).as_bytes());
+    let is_run = meta.is_dir() || (modes && meta.permissions().mode() & 0o111 != 0);
+    field(if is_run { b"755" } else { b"644" });
     if meta.is_dir() {
         field(b"folder");
         let mut names = Vec::new();
@@ -172,7 +173,7 @@ fn add_entry(hasher: &mut Context, path: &Path) -> Result<(), (PathBuf, io::Erro
         for name in names {
             hasher.update(&(name.len() as u64).to_le_bytes());
             hasher.update(name.as_bytes());
-            add_entry(hasher, &path.join(name))?;
+            add_entry(hasher, &path.join(name), modes)?;
         }
         hasher.update(&u64::MAX.to_le_bytes());
         return Ok(());

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use async_trait::async_trait;
+use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
@@ -30,6 +31,15 @@ pub struct Seen {
     pub size_bytes: u64,
 }
 
+/// What a line of a builder's says of things that it makes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Heard {
+    /// It has begun to make this.
+    Begins(Made),
+    /// It removes what it had begun.
+    Removes,
+}
+
 /// Looks after what builders of certain kinds make.
 #[async_trait]
 pub trait Keeper: std::fmt::Debug + Send + Sync {
@@ -44,6 +54,16 @@ pub trait Keeper: std::fmt::Debug + Send + Sync {
     /// The account in whose name it looks. A thing of another account is not seen, and that does not say that it is gone.
     /// `None` where what is not seen is gone.
     async fn account(&self) -> Result<Option<String>, BackendError> {
+        Ok(None)
+    }
+
+    /// What a line that a builder printed says, or a script that ran in it.
+    fn hear(&self, _line: &str) -> Option<Heard> {
+        None
+    }
+
+    /// The thing that was heard of, when it is ours and has come up since then: words alone prove nothing.
+    async fn trace(&self, _heard: &Made, _since: DateTime<Utc>) -> Result<Option<Made>, BackendError> {
         Ok(None)
     }
 

@@ -24,6 +24,6 @@ pub use cache_key::CacheKey;
 pub use distribution::{Copies, Distribution, Share, ShareChange, Undistributed};
 pub use image::{Artifact, Holder, Image, LabelChange, Labels};
 pub use image_spec::{Action, Check, Environment, ImageSpec, OnError, Security, Step};
-pub use made::{Keeper, Made, Seen};
+pub use made::{Heard, Keeper, Made, Seen};
 pub use template::{Origin, Template, TemplateRequest};
 pub use vm::{Surroundings, Vm, VmLogin, VmRequest};

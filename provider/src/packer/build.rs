@@ -12,6 +12,8 @@ use crate::process::{BuildLog, Command, Ending, Following, HandOver, Limits, Pro
 
 /// How long a validation may take.
 const VALIDATION: Duration = Duration::from_secs(60);
+/// How many lines are kept back at most.
+const MOST_HELD: usize = 256;
 /// What Packer prints, in the job's folder.
 pub const OUTPUT: &str = "output";
 
@@ -39,12 +41,21 @@ pub struct Job<'a> {
     pub then: Option<HandOver<'a>>,
 }
 
+impl Job<'_> {
+    /// Writes into the log what Packer has against the template.
+    pub(super) fn tell(&self, failure: &PackerError) {
+        if let PackerError::Invalid { output, .. } = failure {
+            output.lines().for_each(|line| self.log.line(line));
+        }
+    }
+}
+
 /// A run that came to its end.
 #[derive(Debug)]
 pub struct Ran {
     /// What it told. Where one of several builds failed, the others have made something.
     pub report: Report,
-    /// [`PackerError::Build`] when it failed; or that it was cancelled or took too long, which it may have noticed only after
+    /// [`PackerError::Invalid`] when Packer began nothing, [`PackerError::Build`] when it failed; or that it was cancelled or took too long, which it may have noticed only after
     /// it had made all.
     pub failure: Option<PackerError>,
 }
@@ -80,7 +91,8 @@ impl Packer {
     /// Builds. What Packer says goes into the log, and to `said` as it comes.
     ///
     /// # Errors
-    /// [`PackerError::Build`] when it fails, with the failing step's lines; when it is cancelled, after its clean-up.
+    /// [`PackerError::Invalid`] when Packer does not accept the template; [`PackerError::Build`] when it fails, with the
+    /// failing step's lines; when it is cancelled, after its clean-up.
     pub async fn build(
         &self,
         job: &Job<'_>,
@@ -104,7 +116,9 @@ impl Packer {
         own: &Own<'_>,
     ) -> Result<Ran, PackerError> {
         let call = Call { template, tmp, cwd: job.cwd };
-        self.run(job, &command::build_own(self, &call, own), |_, _| {}).await
+        let ran = self.run(job, &command::build_own(self, &call, own), |_, _| {}).await?;
+        ran.failure.iter().for_each(|failure| job.tell(failure));
+        Ok(ran)
     }
 
     /// Gets the plugins that a template of the user's own requires; `required` is different for different ones.
@@ -133,10 +147,15 @@ impl Packer {
         let ending = Ending { grace: job.grace, alone: true };
         let following = Following { output: &output, keep: job.keep_output, ending, then: job.then };
         let mut report = Report::default();
+        // What it says before it has accepted the template: one of another form may be next.
+        let mut held: Vec<String> = Vec::new();
         let line = |line: &str| match Record::parse(line) {
             Some(record) => {
                 if let Some((voice, text)) = report.take(&record) {
-                    text.lines().filter(|line| !line.trim().is_empty()).for_each(|line| job.log.line(line));
+                    held.extend(text.lines().filter(|line| !line.trim().is_empty()).map(str::to_owned));
+                    if report.has_begun() || held.len() > MOST_HELD {
+                        held.drain(..).for_each(|line| job.log.line(&line));
+                    }
                     said(voice, text);
                 }
             }
@@ -144,7 +163,16 @@ impl Packer {
             None => job.log.line(line),
         };
         let limits = Limits::cancelled_by(job.cancel);
-        let code = match job.runner.follow(command, &following, &limits, line).await {
+        let followed = job.runner.follow(command, &following, &limits, line).await;
+        let redact = |text: String| job.log.redact(&text);
+        if followed.is_ok()
+            && let Some(output) = report.objections().map(redact)
+        {
+            let (program, version) = (self.program.clone(), self.version);
+            return Ok(Ran { report, failure: Some(PackerError::Invalid { program, version, output }) });
+        }
+        held.iter().for_each(|line| job.log.line(line));
+        let code = match followed {
             Ok(code) => code,
             Err(error @ ProcessError::Start { .. }) => return Err(error.into()),
             Err(early) => return Ok(Ran { report, failure: Some(early.into()) }),
@@ -152,7 +180,6 @@ impl Packer {
         if code == 0 && !report.has_failed() {
             return Ok(Ran { report, failure: None });
         }
-        let redact = |text: String| job.log.redact(&text);
         let (reason, tail) = (redact(report.reason(code)), redact(report.step_tail()));
         let failure = PackerError::Build { reason, tail, late: report.is_late() };
         Ok(Ran { report, failure: Some(failure) })

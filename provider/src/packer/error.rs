@@ -158,6 +158,11 @@ impl PackerError {
         move |source| Self::Io { operation, path, source }
     }
 
+    /// Whether it is not known what Packer told.
+    pub fn is_unread(&self) -> bool {
+        matches!(self, Self::Process(ProcessError::Unread { .. }))
+    }
+
     /// Whether the user asked to stop.
     pub fn is_cancelled(&self) -> bool {
         let cancelled = |error: &ProcessError| matches!(error, ProcessError::Cancelled { .. });

@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::known::Known;
 use super::{LocateError, Version, command};
 use crate::process::{Limits, ProcessError, Runner, search_path};
 
@@ -32,6 +33,8 @@ pub struct Settings {
     pub plugin_dir: Option<PathBuf>,
     /// Whether `packer init` is left out: all plugins are there.
     pub skip_init: bool,
+    /// Where versions are remembered, if they are.
+    pub cache_dir: Option<PathBuf>,
 }
 
 /// A Packer that can be used.
@@ -62,7 +65,7 @@ impl Settings {
         let candidates = self.candidates(variable, &search_path());
         let mut stranger = None;
         for program in &candidates {
-            match ask(program.clone(), runner, limits).await {
+            match self.version(program, runner, limits).await {
                 Ok(version) => {
                     return Ok(Packer {
                         program: program.clone(),
@@ -76,6 +79,24 @@ impl Settings {
             }
         }
         Err(stranger.unwrap_or(LocateError::Missing { looked_for: "packer".to_owned() }))
+    }
+
+    /// The version, from memory as long as the program is the same.
+    async fn version(
+        &self,
+        program: &Path,
+        runner: &Runner,
+        limits: &Limits,
+    ) -> Result<Version, LocateError> {
+        let known = self.cache_dir.as_deref().and_then(|dir| Known::of(dir, program));
+        if let Some(version) = known.as_ref().and_then(Known::version) {
+            return Ok(version);
+        }
+        let version = ask(program.to_owned(), runner, limits).await?;
+        if let Some(known) = known {
+            known.remember(version);
+        }
+        Ok(version)
     }
 
     /// What may be Packer, the likeliest first.
@@ -158,6 +179,27 @@ mod tests {
         assert_eq!(none.candidates(variable(), &path), [PathBuf::from("/env/packer")]);
         assert_eq!(none.candidates(None, &path), [one.join("packer"), two.join("packer")]);
         assert_eq!(none.candidates(None, OsStr::new("")), Vec::<PathBuf>::new());
+    }
+
+    /// A program that answers nothing of Packer's counts as what is remembered of it, as long as it is the same.
+    #[tokio::test]
+    async fn a_program_that_is_known_is_not_asked() {
+        let dir = tempfile::tempdir().unwrap();
+        let program = dir.path().join("packer");
+        std::fs::copy("/bin/true", &program).unwrap();
+        let cache = dir.path().join("cache");
+        let settings =
+            Settings { binary: Some(program.clone()), cache_dir: Some(cache.clone()), ..Settings::default() };
+        // The supervisor is none, so that nothing can be asked.
+        let (runner, limits) = (Runner::new("/bin/false"), Limits::cancelled_by(&Default::default()));
+        let locate = async || settings.locate(&runner, &limits).await.map(|packer| packer.version).ok();
+        assert_eq!(locate().await, None);
+        Known::of(&cache, &program).unwrap().remember(Version::new(1, 8, 3));
+        assert_eq!(locate().await, Some(Version::new(1, 8, 3)));
+        let file = std::fs::File::options().write(true).open(&program).unwrap();
+        file.set_modified(std::time::SystemTime::UNIX_EPOCH).unwrap();
+        drop(file);
+        assert_eq!(locate().await, None, "another program");
     }
 
     #[test]

@@ -12,6 +12,7 @@ mod folder;
 pub(crate) mod formatted;
 mod go_template;
 mod init;
+mod known;
 mod locate;
 pub mod output;
 mod recipe;

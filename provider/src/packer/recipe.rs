@@ -1,9 +1,10 @@
 //! A template in the forms in which versions of Packer take it, the best first: rendered, written, its plugins fetched,
-//! validated.
+//! validated or built. Packer itself looks at a template before it begins anything with it, so that a build needs no
+//! validation before it.
 
 use std::path::Path;
 
-use super::{Job, Packer, PackerError, Plugins, Variables};
+use super::{Job, Packer, PackerError, Plugins, Report, Said, Variables};
 
 /// One form of a template.
 #[derive(Debug, Clone)]
@@ -35,19 +36,54 @@ impl Packer {
     /// # Errors
     /// When plugins cannot be had; [`PackerError::Invalid`] when no form is accepted.
     pub async fn accept(&self, job: &Job<'_>, recipe: &Recipe<'_>) -> Result<usize, PackerError> {
-        let mut forms = recipe.forms.iter().enumerate().peekable();
-        while let Some((number, form)) = forms.next() {
-            job.folder.write(&form.hcl, recipe.variables)?;
-            if form.plugins == Plugins::Required {
-                self.init(job, recipe.required, recipe.lock_dir).await?;
-            }
+        for (number, form) in recipe.forms.iter().enumerate() {
+            self.lay_out(job, recipe, form).await?;
             match self.validate(job).await {
                 Ok(()) => return Ok(number),
-                Err(PackerError::Invalid { output, .. })
-                    if forms.peek().is_some() && form.refused.iter().any(|words| output.contains(words)) => {}
+                Err(error) if recipe.goes_on(number, &error) => {}
                 Err(error) => return Err(error),
             }
         }
         Err(PackerError::NoForm)
+    }
+
+    /// Builds the first form that this Packer accepts; of the others nothing is begun. Returns the form's number, too.
+    ///
+    /// # Errors
+    /// Those of [`Packer::accept`] and of [`Packer::build`].
+    pub async fn build_accepted(
+        &self,
+        job: &Job<'_>,
+        recipe: &Recipe<'_>,
+        mut said: impl FnMut(Said, &str) + Send,
+    ) -> Result<(usize, Report), PackerError> {
+        for (number, form) in recipe.forms.iter().enumerate() {
+            self.lay_out(job, recipe, form).await?;
+            match self.build(job, &mut said).await {
+                Ok(report) => return Ok((number, report)),
+                Err(error) if recipe.goes_on(number, &error) => {}
+                Err(error) => {
+                    job.tell(&error);
+                    return Err(error);
+                }
+            }
+        }
+        Err(PackerError::NoForm)
+    }
+
+    async fn lay_out(&self, job: &Job<'_>, recipe: &Recipe<'_>, form: &Form) -> Result<(), PackerError> {
+        job.folder.write(&form.hcl, recipe.variables)?;
+        match form.plugins {
+            Plugins::Bundled => Ok(()),
+            Plugins::Required => self.init(job, recipe.required, recipe.lock_dir).await,
+        }
+    }
+}
+
+impl Recipe<'_> {
+    /// Whether this form is only not for this Packer, and there is another one.
+    fn goes_on(&self, number: usize, error: &PackerError) -> bool {
+        let PackerError::Invalid { output, .. } = error else { return false };
+        number + 1 < self.forms.len() && self.forms[number].refused.iter().any(|words| output.contains(words))
     }
 }

@@ -69,6 +69,10 @@ pub struct Report {
     /// There is more than is kept.
     cut: bool,
     errors: Vec<String>,
+    /// A build has said something: Packer has accepted the template.
+    begun: bool,
+    /// What Packer has against the template.
+    objections: Vec<String>,
     step: VecDeque<String>,
     failed: bool,
     /// The step's lines are complete: what follows is Packer's clean-up.
@@ -79,6 +83,7 @@ pub struct Report {
 impl Report {
     /// Takes one record. What Packer says to people is returned.
     pub fn take<'a>(&mut self, record: &'a Record) -> Option<(Said, &'a str)> {
+        self.begun |= !record.target.is_empty();
         match record.kind.as_str() {
             "ui" => return self.said(record),
             "error" => self.error(record.field(0)),
@@ -98,6 +103,10 @@ impl Report {
             "error" => Said::Error,
             _ => return None,
         };
+        self.begun |= text.lines().any(|line| without_target(line) != line);
+        if !self.begun && said == Said::Error && self.objections.len() < MOST {
+            self.objections.push(shorten(text.trim()));
+        }
         if said == Said::Say
             && let Some(target) = finished(text)
             && !self.announced.contains_key(target)
@@ -159,6 +168,17 @@ impl Report {
             "file" if artifact.files.len() < MOST => artifact.files.push(record.field(3).into()),
             _ => {}
         }
+    }
+
+    /// Whether a build has said something. Packer looks at the whole template before it begins anything with it.
+    pub fn has_begun(&self) -> bool {
+        self.begun
+    }
+
+    /// What Packer has against the template, when that is why nothing has begun.
+    pub fn objections(&self) -> Option<String> {
+        let is_refused = !self.begun && self.objections.iter().any(|text| text.starts_with("Error: "));
+        is_refused.then(|| self.objections.join("\n\n"))
     }
 
     /// Whether Packer told of a failure. Its exit code alone is not to be relied on.
@@ -328,6 +348,23 @@ mod tests {
         );
         assert!(late.is_late() && !late.has_failed(), "a script's words are no proof");
         assert_eq!(late.step_tail(), "Provisioning step had errors");
+    }
+
+    /// As Packer 1.6.6 says it.
+    #[test]
+    fn what_is_said_before_anything_begins_is_about_the_template() {
+        let refused = "1,,ui,error,Error: Unknown source type none\\n\\n  on it.pkr.hcl line 1:\\n\\nknown builders: [a%!(PACKER_COMMA) b]\\n\\n
+1,,ui,say,\\n==> Wait completed after 3 microseconds
+1,,ui,say,\\n==> Builds finished but no artifacts were created.";
+        let objections =
+            "Error: Unknown source type none\n\n  on it.pkr.hcl line 1:\n\nknown builders: [a, b]";
+        assert_eq!(report(refused).objections().as_deref(), Some(objections));
+        for begun in ["1,,ui,say,==> q.i: Waiting", "1,,ui,message,    q.i: fine", "1,q.i,artifact-count,0"] {
+            let begun = report(&format!("{begun}\n{refused}"));
+            assert!(begun.has_begun() && begun.objections().is_none());
+        }
+        assert_eq!(report("1,,ui,error,Warning: deprecated").objections(), None);
+        assert_eq!(report("").objections(), None);
     }
 
     #[test]

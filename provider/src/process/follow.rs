@@ -10,6 +10,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use rustix::fs::FallocateFlags;
+use tokio::process::Child;
 
 use super::hand_over::HandOver;
 use super::run::{code, find};
@@ -38,10 +39,11 @@ pub struct Following<'a> {
 
 impl Runner {
     /// Runs the command to its end and hands on each line as it is printed. Returns the exit code. When cancelled
-    /// the lines of its clean-up are handed on, too.
+    /// the lines of its clean-up are handed on, too. Once it has started, this returns when it has ended.
     ///
     /// # Errors
-    /// When it cannot be started, takes too long or is cancelled. An exit code other than 0 is *not* an error.
+    /// When it cannot be started, takes too long or is cancelled, or its output cannot be read. An exit code other than 0
+    /// is *not* an error.
     pub async fn follow(
         &self,
         command: &Command,
@@ -52,37 +54,53 @@ impl Runner {
         let program = command.name();
         find(command)?;
         let start = |source| ProcessError::Start { program: program.clone(), source };
-        let mut tail = Tail::open(following.output, following.keep).map_err(start)?;
+        let tail = Tail::open(following.output, following.keep).map_err(start)?;
         let mut supervised = self.supervised(command, following.ending, following.then);
         let output = tail.writer().map_err(start)?;
         supervised.stdout(output.try_clone().map_err(start)?).stderr(output);
-        let mut child = supervised.spawn().map_err(start)?;
-        // Closing this pipe is what tells the supervisor to end the program, so even a dropped future does.
-        let mut lifeline = child.stdin.take();
-        let limit = limits.timeout.unwrap_or(Duration::MAX);
-        let timeout = tokio::time::sleep(limit);
-        tokio::pin!(timeout);
-        let mut early = None;
-        let status = loop {
-            tokio::select! {
-                status = child.wait() => break status.map_err(start)?,
-                () = limits.cancel.cancelled(), if early.is_none() => {
-                    early = Some(ProcessError::Cancelled { program: program.clone() });
-                }
-                () = &mut timeout, if early.is_none() => {
-                    early = Some(ProcessError::Timeout { program: program.clone(), limit });
-                }
-                () = tokio::time::sleep(LOOK) => tail.read(&mut line).map_err(start)?,
-            }
-            if early.is_some() {
-                lifeline = None;
-            }
-        };
-        drop(lifeline);
-        tail.read(&mut line).map_err(start)?;
-        tail.finish(&mut line);
-        early.map_or(Ok(code(status)), Err)
+        let child = supervised.spawn().map_err(start)?;
+        attend(&program, child, tail, limits, &mut line).await
     }
+}
+
+/// Waits for the program's end, whatever else fails: what it still cleans up is not to be taken for abandoned.
+async fn attend(
+    program: &str,
+    mut child: Child,
+    mut tail: Tail,
+    limits: &Limits,
+    line: &mut (impl FnMut(&str) + Send),
+) -> Result<i32, ProcessError> {
+    let program = program.to_owned();
+    // Closing this pipe is what tells the supervisor to end the program, so even a dropped future does.
+    let mut lifeline = child.stdin.take();
+    let limit = limits.timeout.unwrap_or(Duration::MAX);
+    let timeout = tokio::time::sleep(limit);
+    tokio::pin!(timeout);
+    let mut early = None;
+    // More than being cancelled: what the program told is not known.
+    let unread = |source| Some(ProcessError::Unread { program: program.clone(), source });
+    let status = loop {
+        tokio::select! {
+            status = child.wait() => {
+                break status.map_err(|source| ProcessError::Start { program: program.clone(), source })?;
+            }
+            () = limits.cancel.cancelled(), if early.is_none() => {
+                early = Some(ProcessError::Cancelled { program: program.clone() });
+            }
+            () = &mut timeout, if early.is_none() => {
+                early = Some(ProcessError::Timeout { program: program.clone(), limit });
+            }
+            () = tokio::time::sleep(LOOK) => early = tail.read(line).err().and_then(unread).or(early),
+        }
+        if early.is_some() {
+            lifeline = None;
+        }
+    };
+    drop(lifeline);
+    early = tail.read(line).err().and_then(unread).or(early);
+    tail.finish(line);
+    early.map_or(Ok(code(status)), Err)
 }
 
 /// The file, read up to some place.
@@ -147,5 +165,30 @@ impl Tail {
         }
         let bytes = std::mem::take(&mut self.partial);
         line(String::from_utf8_lossy(&bytes).trim_end_matches('\r'));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Stdio;
+
+    use tokio_util::sync::CancellationToken;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_program_whose_output_cannot_be_read_is_ended_and_awaited() {
+        let dir = tempfile::tempdir().unwrap();
+        let ended = dir.path().join("ended");
+        // Ends as a supervisor does, when its standard input closes; its clean-up takes a while.
+        let script = format!("cat >/dev/null; sleep 0.3; : >'{}'", ended.display());
+        let mut command = tokio::process::Command::new("sh");
+        let child = command.args(["-c", &script]).stdin(Stdio::piped()).spawn().unwrap();
+        let write_only = File::create(dir.path().join("output")).unwrap();
+        let tail = Tail { file: write_only, keep: true, read: 0, partial: Vec::new() };
+        let limits = Limits::cancelled_by(&CancellationToken::new());
+        let error = attend("sh", child, tail, &limits, &mut |_: &str| {}).await.unwrap_err();
+        assert!(matches!(error, ProcessError::Unread { .. }), "{error}");
+        assert!(ended.exists(), "it was left alone");
     }
 }

@@ -66,6 +66,15 @@ pub enum ProcessError {
         #[source]
         source: io::Error,
     },
+    /// What it printed cannot be read. It was ended.
+    #[error("could not read what {program} printed, and stopped it")]
+    Unread {
+        /// The program's name.
+        program: String,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
     /// It ended with an exit code other than 0.
     #[error("{program} failed with exit code {code}")]
     Failed {

@@ -87,6 +87,7 @@ impl ProviderModel {
         let aws = Aws::new(self.aws.clone().unwrap_or_default().settings(), data_dir.clone());
         let local = Local {
             store: Store::at(data_dir),
+            packer: self.packer_settings(cache_dir.clone()),
             cache_dir,
             accelerator: AcceleratorChoice::parse(qemu.accelerator.known_deref().unwrap_or("auto"))
                 .unwrap_or_default(),
@@ -95,19 +96,19 @@ impl ProviderModel {
                 _ => ForeignStore::Error,
             },
             runner,
-            packer: self.packer_settings(),
         };
         Ok(Some(Backends::new(self.default_tags.clone().unwrap_or_default(), local, aws)))
     }
 }
 
 impl ProviderModel {
-    fn packer_settings(&self) -> packer::Settings {
+    fn packer_settings(&self, cache_dir: PathBuf) -> packer::Settings {
         let packer = self.packer.clone().unwrap_or_default();
         packer::Settings {
             binary: packer.binary.known().map(PathBuf::from),
             plugin_dir: packer.plugin_dir.known().map(PathBuf::from),
             skip_init: packer.skip_init.unwrap_or(false),
+            cache_dir: Some(cache_dir),
         }
     }
 }

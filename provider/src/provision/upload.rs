@@ -1,5 +1,6 @@
 //! Packs what a step uploads into an archive, the same for trees, guests and Packer.
 
+use std::ffi::OsStr;
 use std::fs::{self, OpenOptions};
 use std::io;
 use std::os::unix::fs::OpenOptionsExt;
@@ -45,6 +46,9 @@ pub(super) fn archived_name(source: &Path) -> Result<String, UploadError> {
     name.ok_or_else(|| UploadError::Absent(source.to_owned()))
 }
 
+/// What an upload keeps of its source's modes: whether a file may be run. The cache key counts no more of them.
+const MODE: &str = "--mode=u=rwX,go=rX,a-st";
+
 /// Packs a file or folder into `archive` (0600). Returns its name in the archive.
 ///
 /// # Errors
@@ -63,14 +67,47 @@ pub async fn pack(
     let _ = fs::remove_file(archive);
     let made = OpenOptions::new().write(true).create_new(true).mode(0o600).open(archive);
     made.map_err(|source| UploadError::Archive { path: archive.to_owned(), source })?;
-    let command = Command::new("tar")
-        .args(["--create", "--owner=0", "--group=0", "--sort=name", "--format=posix", "--file"])
+    let packed = runner.check(&tar(archive, parent, name), Some(log), &Limits::cancelled_by(cancel)).await;
+    packed.map_err(|error| UploadError::Tar { path: source.clone(), source: error })?;
+    Ok(name.to_string_lossy().into_owned())
+}
+
+fn tar(archive: &Path, parent: &Path, name: &OsStr) -> Command {
+    Command::new("tar")
+        .args(["--create", "--owner=0", "--group=0", "--sort=name", "--format=posix", MODE, "--file"])
         .arg(archive)
         .arg("--directory")
         .arg(parent)
         .arg("--")
-        .arg(name);
-    let packed = runner.check(&command, Some(log), &Limits::cancelled_by(cancel)).await;
-    packed.map_err(|error| UploadError::Tar { path: source.clone(), source: error })?;
-    Ok(name.to_string_lossy().into_owned())
+        .arg(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::Permissions;
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[test]
+    fn modes_are_the_same_whatever_the_umask_was() {
+        let dir = tempfile::tempdir().unwrap();
+        let source = dir.path().join("it");
+        fs::create_dir_all(source.join("sub")).unwrap();
+        for (name, mode) in [("a", 0o600), ("b", 0o664), ("run", 0o4700), ("sub", 0o2700), ("", 0o1777)] {
+            let path = source.join(name);
+            if !path.exists() {
+                fs::write(&path, "x").unwrap();
+            }
+            fs::set_permissions(&path, Permissions::from_mode(mode)).unwrap();
+        }
+        let archive = dir.path().join("it.tar");
+        let tar = tar(&archive, dir.path(), OsStr::new("it"));
+        assert!(std::process::Command::new(tar.program).args(tar.args).status().unwrap().success());
+        let listed =
+            std::process::Command::new("tar").args(["--list", "-vf"]).arg(&archive).output().unwrap();
+        let listed = String::from_utf8(listed.stdout).unwrap();
+        let modes: Vec<&str> = listed.lines().map(|line| &line[..10]).collect();
+        assert_eq!(modes, ["drwxr-xr-x", "-rw-r--r--", "-rw-r--r--", "-rwxr-xr-x", "drwxr-xr-x"], "{listed}");
+    }
 }

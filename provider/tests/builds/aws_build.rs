@@ -202,7 +202,7 @@ fn with_plugin(account: &Account) -> Settings {
     fs::write(&path, text).unwrap();
     fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
     let folder = tool("packer-plugin-amazon").parent().unwrap().join("plugins");
-    Settings { binary: Some(path), plugin_dir: Some(folder), skip_init: true }
+    Settings { binary: Some(path), plugin_dir: Some(folder), skip_init: true, ..Settings::default() }
 }
 
 /// A script that says that it is a Packer, and made this.

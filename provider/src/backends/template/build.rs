@@ -18,7 +18,8 @@ use uuid::Uuid;
 
 use super::error::BuildError;
 use super::inputs::{self, Inputs};
-use super::settle::{self, Left, MADE, Told, named, within};
+use super::settle::{self, Left, MADE, Told, within};
+use super::trace::Traced;
 use super::turn::Turn;
 use super::{CLOUD, REGION, TemplateSpec, Templates, environment, images, records, told, values};
 use crate::domain::backend::causes;
@@ -216,8 +217,9 @@ impl Build<'_> {
         let made = self.templates.made(&ran.report, &spec.directory);
         // Before anything is asked about it.
         let told = Told { made: made.clone(), whole: ran.failure.is_none(), ..Told::default() };
-        let written = self.note(&told);
-        if written.is_err() {
+        let unread = ran.failure.as_ref().is_some_and(PackerError::is_unread);
+        let written = if unread { Ok(()) } else { self.note(&told) };
+        if unread || written.is_err() {
             // What Packer told stands in its output, and nowhere else.
             std::mem::forget(folder);
         }
@@ -282,14 +284,20 @@ impl Build<'_> {
 
     /// Deletes what was made all the same. What cannot be deleted stays in the journal.
     async fn give_up(&self, record: Record, made: &[Made], failure: BuildError) -> BuildError {
+        if matches!(&failure, BuildError::Packer(error) if error.is_unread()) {
+            remove_dir(&self.tmp);
+            let told = "What Packer made is not known yet: the build stays in the journal. The next build of a template looks again, or `terraform-provider-sindri sweep`".to_owned();
+            return BuildError::Left { source: Box::new(failure), told };
+        }
         // Not the request's own: cancelled or late, it is to clean up all the same.
         let stop = CancellationToken::new();
-        let told = match within(CLEANING, &stop, self.clean_up(made, &stop)).await {
-            Ok((left, unseen)) => {
-                let is_cut_off = matches!(failure, BuildError::Cancelled);
-                let doubtful = if is_cut_off { named(self.log.path(), made) } else { Vec::new() };
+        // A failed build of `abort` is left as it is.
+        let traces = matches!(failure, BuildError::Cancelled) || self.spec.on_error != "abort";
+        let cleaned = self.clean_up(record.entry(), made, traces, &stop);
+        let told = match within(CLEANING, &stop, cleaned).await {
+            Ok(Cleaned { made, left, unseen }) => {
                 let deleted = made.iter().filter(|one| unseen.iter().all(|(other, _)| other != *one));
-                let mut lines = in_words(deleted, &left, &doubtful);
+                let mut lines = in_words(deleted, &left);
                 lines.extend(settle::in_words(&unseen, record.path()));
                 // What is not seen may be in another account, and cost money there: the entry stays.
                 let ended = if unseen.is_empty() { self.end(record) } else { Ok(()) };
@@ -305,17 +313,23 @@ impl Build<'_> {
         BuildError::Left { source: Box::new(failure), told: told.join("\n") }
     }
 
-    /// Deletes what was made. Returns what stays, and what we do not see, with the account that we look in.
+    /// Deletes what was made, and with `traces` what was begun.
     async fn clean_up(
         &self,
+        entry: &Entry,
         made: &[Made],
+        traces: bool,
         cancel: &CancellationToken,
-    ) -> Result<(Vec<String>, Vec<(Made, String)>), BackendError> {
-        let mut told = Told { made: made.to_vec(), ..Told::default() };
-        let there = self.templates.look(made).await?;
-        let unseen = self.templates.unseen(&mut told, &there).await?;
+    ) -> Result<Cleaned, BackendError> {
+        let mut told = Told { made: made.to_vec(), doubtful: (!traces).then(Vec::new), ..Told::default() };
+        let Traced { lost, outcome } =
+            self.templates.trace(&mut told, self.log.path(), entry.started_at).await;
+        let there = self.templates.look(&told.made).await?;
+        let mut unseen = self.templates.unseen(&mut told, &there).await?;
+        unseen.extend(lost);
         told.note(&self.dir, &unseen);
-        Ok((self.templates.delete(self.id, made, cancel).await?, unseen))
+        let left = self.templates.delete(self.id, &told.made, cancel).await?;
+        outcome.map(|()| Cleaned { made: told.made, left, unseen })
     }
 
     /// Nothing of the build can be lost any more.
@@ -326,30 +340,34 @@ impl Build<'_> {
     }
 }
 
-/// What became of things that a failed build had made.
-fn in_words<'a>(made: impl Iterator<Item = &'a Made>, left: &[String], doubtful: &[String]) -> Vec<String> {
+/// What became of what a failed build had made.
+struct Cleaned {
+    /// All of it.
+    made: Vec<Made>,
+    /// What stays, and why.
+    left: Vec<String>,
+    /// What we do not see, with the account that we look in.
+    unseen: Vec<(Made, String)>,
+}
+
+/// What became of things that a failed build had made, in words.
+fn in_words<'a>(made: impl Iterator<Item = &'a Made>, left: &[String]) -> Vec<String> {
     let deleted: Vec<String> = made.filter(|one| one.managed).map(told).collect();
     let mut lines = Vec::new();
     if !deleted.is_empty() {
-        lines.push(format!("What other builds of the template had made is deleted: {}", deleted.join(", ")));
+        lines.push(format!("What the template had made all the same is deleted: {}", deleted.join(", ")));
     }
     if !left.is_empty() {
         lines.push(format!("This was made and stays: {}", left.join(", ")));
-    }
-    if !doubtful.is_empty() {
-        lines.push(format!(
-            "Packer was about to make this, look whether it has removed it: {}",
-            doubtful.join(", ")
-        ));
     }
     lines
 }
 
 fn undeleted(made: &[Made], why: &str) -> Vec<String> {
     let all: Vec<String> = made.iter().map(told).collect();
+    let all = if all.is_empty() { "what it had begun".to_owned() } else { all.join(", ") };
     vec![format!(
-        "These were made and cannot be deleted yet: {}: {why}\nThe next build of a template tries again, or `terraform-provider-sindri sweep`",
-        all.join(", ")
+        "This was made and cannot be deleted yet: {all}: {why}\nThe next build of a template tries again, or `terraform-provider-sindri sweep`"
     )]
 }
 

@@ -14,6 +14,7 @@ mod read;
 mod records;
 mod settle;
 mod spec;
+mod trace;
 mod turn;
 mod values;
 

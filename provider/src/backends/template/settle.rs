@@ -1,5 +1,6 @@
 //! What becomes of builds that were killed. Packer's own clean-up has run by then, or never will; what it told of before it
-//! ended is finished or deleted. What it never told of cannot be found: a template's builders mark nothing as ours.
+//! ended is finished or deleted, and what can be traced of what it had begun is deleted. The rest cannot be found: a
+//! template's builders mark nothing as ours.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -14,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::build::{FOLDER, remove_dir};
+use super::trace::{Doubtful, Traced};
 use super::{CLOUD, Templates, records, told};
 use crate::domain::backend::causes;
 use crate::domain::{BackendError, Made, Seen};
@@ -27,8 +29,6 @@ pub(super) const MADE: &str = "made.json";
 const RECOVERING: Duration = Duration::from_secs(60);
 /// How long what is told to stop may go on: requests that are under way are tried again.
 const STOPPING: Duration = Duration::from_secs(5 * 60);
-/// The most of a log that is looked through.
-const LONGEST_LOG: u64 = 64 << 20;
 
 /// How a killed build is ended, as the journal has it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -53,6 +53,9 @@ pub(super) struct Told {
     /// Those that were seen in an account, and are about to be deleted: the account by the thing's id.
     #[serde(default)]
     pub(super) seen: BTreeMap<String, String>,
+    /// What builders said that they make, and what is not found yet. `None` as long as nobody has looked for it.
+    #[serde(default)]
+    pub(super) doubtful: Option<Vec<Doubtful>>,
 }
 
 impl Told {
@@ -66,7 +69,7 @@ impl Told {
     /// Writes down what was seen, for what is deleted is not seen any more, before it is deleted. What cannot be written
     /// down stays in the journal then, as something that was never seen.
     pub(super) fn note(&self, dir: &Path, unseen: &[(Made, String)]) {
-        if self.seen.is_empty() && unseen.is_empty() {
+        if self.seen.is_empty() && unseen.is_empty() && self.doubtful.iter().all(Vec::is_empty) {
             return;
         }
         match self.write(dir) {
@@ -86,8 +89,6 @@ pub struct Settled {
     pub deleted: Vec<String>,
     /// The image, when it is whole and there now.
     pub completed: Option<String>,
-    /// What Packer was about to make, for a person to look after.
-    pub doubtful: Vec<String>,
     /// What is not seen, and may be in another account than ours: the build's entry stays.
     pub unseen: Vec<String>,
 }
@@ -99,11 +100,8 @@ impl Settled {
             self.deleted.iter().map(|one| format!("Deleted what the killed build {build} had made: {one}"));
         let completed =
             self.completed.iter().map(|one| format!("The killed build {build} had made image {one}"));
-        let doubtful = self.doubtful.iter().map(|one| {
-            format!("The killed build {build} was about to make {one}: look whether Packer has removed it")
-        });
         let unseen = self.unseen.iter().map(|one| format!("Build {build} stays in the journal: {one}"));
-        deleted.chain(completed).chain(doubtful).chain(unseen).collect()
+        deleted.chain(completed).chain(unseen).collect()
     }
 }
 
@@ -152,24 +150,29 @@ impl Templates {
             return Err(BackendError::failed(format!("ending build {}", entry.build), problem));
         };
         let dir = self.build_dir(entry.build);
-        if !dir.exists() && self.records().get(&entry.build.to_string()).map_err(unwritable)?.is_some() {
-            // Its image was handed on, and only the entry could not be removed.
+        if !dir.exists() {
+            // It had not come to Packer, or was at its end: only the entry could not be removed.
             return end(record, dry_run).map(|()| Settled::default());
         }
-        let mut told_of = self.told_of(&dir, &left);
+        let mut told_of = self.told_of(&dir, &left)?;
+        let is_image = entry.share && told_of.whole;
+        let traced = match is_image {
+            true => Traced::nothing(),
+            false => self.trace(&mut told_of, &left.log, entry.started_at).await,
+        };
         let there = self.look(&told_of.made).await?;
-        let unseen = self.unseen(&mut told_of, &there).await?;
+        let mut unseen = self.unseen(&mut told_of, &there).await?;
+        unseen.extend(traced.lost);
         let mut settled = Settled { unseen: in_words(&unseen, record.path()), ..Settled::default() };
         if !dry_run {
             told_of.note(&dir, &unseen);
         }
-        if !unseen.is_empty() && entry.share && told_of.whole {
+        if !unseen.is_empty() && is_image {
             // It may be whole in its own account: whoever has the credentials finishes it.
             return Ok(settled);
         }
-        let Told { made, whole, .. } = told_of;
-        let is_whole = whole && !made.is_empty() && there.len() == made.len();
-        if entry.share && is_whole {
+        let made = told_of.made;
+        if is_image && !made.is_empty() && there.len() == made.len() {
             settled.completed = Some(entry.name.clone());
             if !dry_run {
                 self.keep(&of_entry(&entry, &left, made)).map_err(unwritable)?;
@@ -177,10 +180,12 @@ impl Templates {
         } else {
             settled.deleted = there.iter().map(|(one, _)| told(one)).collect();
             if !dry_run {
+                // Killed after it was written down: nobody is to find an image that is half gone.
+                self.records().remove(entry.build).map_err(unwritable)?;
                 self.delete(entry.build, &made, cancel).await?;
             }
-            settled.doubtful = named(&left.log, &made);
         }
+        traced.outcome?;
         if !dry_run && unseen.is_empty() {
             remove_dir(&left.tmp);
             remove_dir(&dir);
@@ -227,13 +232,16 @@ impl Templates {
     }
 
     /// What Packer told of before it or we ended, and whether that is all.
-    fn told_of(&self, dir: &Path, left: &Left) -> Told {
+    fn told_of(&self, dir: &Path, left: &Left) -> Result<Told, BackendError> {
         let written = fs::read(dir.join(MADE)).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
-        written.unwrap_or_else(|| {
-            let (report, ended) = read_output(&dir.join(FOLDER).join(OUTPUT));
-            let whole = ended && report.is_complete() && !report.has_failed();
-            Told { made: self.made(&report, &left.directory), whole, seen: BTreeMap::new() }
-        })
+        if let Some(told) = written {
+            return Ok(told);
+        }
+        let path = dir.join(FOLDER).join(OUTPUT);
+        let unread = |error| BackendError::failed(format!("reading {}", path.display()), error);
+        let (report, ended) = read_output(&path).map_err(unread)?;
+        let whole = ended && report.is_complete() && !report.has_failed();
+        Ok(Told { made: self.made(&report, &left.directory), whole, ..Told::default() })
     }
 }
 
@@ -259,17 +267,21 @@ pub(super) async fn within<T>(
 }
 
 /// Reads Packer's output, and whether it said that it was at its end.
-fn read_output(path: &Path) -> (Report, bool) {
+fn read_output(path: &Path) -> io::Result<(Report, bool)> {
     let (mut report, mut ended) = (Report::default(), false);
-    let Ok(file) = fs::File::open(path) else { return (report, false) };
-    for line in io::BufReader::new(file).split(b'\n').map_while(Result::ok) {
+    let file = match fs::File::open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok((report, false)),
+        file => file?,
+    };
+    for line in io::BufReader::new(file).split(b'\n') {
+        let line = line?;
         let line = String::from_utf8_lossy(&line);
         if let Some(record) = output::Record::parse(line.trim_end_matches('\r')) {
             ended |= record.field(1).contains("Builds finished.");
             report.take(&record);
         }
     }
-    (report, ended)
+    Ok((report, ended))
 }
 
 fn end(record: Record, dry_run: bool) -> Result<(), BackendError> {
@@ -292,22 +304,6 @@ fn of_entry(entry: &Entry, left: &Left, made: Vec<Made>) -> records::Record {
         holders: BTreeSet::new(),
         inputs: left.inputs.clone(),
     }
-}
-
-/// AMIs that Packer's builder said in its log that it makes, and that no artifact names: a person has to look for them.
-pub(super) fn named(log: &Path, made: &[Made]) -> Vec<String> {
-    let Ok(file) = fs::File::open(log) else { return Vec::new() };
-    let mut found = BTreeSet::new();
-    for line in io::BufReader::new(io::Read::take(file, LONGEST_LOG)).split(b'\n').map_while(Result::ok) {
-        let line = String::from_utf8_lossy(&line);
-        if let Some((_, id)) = line.rsplit_once(" AMI: ")
-            && id.trim().starts_with("ami-")
-        {
-            found.insert(id.trim().to_owned());
-        }
-    }
-    found.retain(|id| !made.iter().any(|one| one.id.contains(id.as_str())));
-    found.into_iter().collect()
 }
 
 /// What a person does about things that are not seen; `entry` is the file of the build's entry in the journal.
@@ -334,8 +330,10 @@ mod tests {
     use chrono::TimeDelta;
     use serde_json::json;
 
+    use chrono::DateTime;
+
     use super::*;
-    use crate::domain::{CacheKey, Holder, ImageBackend, Keeper};
+    use crate::domain::{CacheKey, Heard, Holder, ImageBackend, Keeper};
     use crate::journal::Phase;
     use crate::process::Runner;
 
@@ -360,7 +358,7 @@ mod tests {
         fs::create_dir_all(dir.join("tmp")).unwrap();
         fs::write(dir.join("a.txt"), "made").unwrap();
         fs::write(folder.join(OUTPUT), output).unwrap();
-        fs::write(dir.join("log"), "==> amazon-ebs.it: AMI: ami-0123abcd\n").unwrap();
+        fs::write(dir.join("log"), "").unwrap();
         let (tmp, log) = (dir.join("tmp"), dir.join("log"));
         let left = Left { directory: dir.to_owned(), tmp, log, inputs: json!({}) };
         let now = Utc::now();
@@ -408,7 +406,6 @@ mod tests {
             assert_eq!(dry.completed.is_some(), completed, "{output}");
             assert_eq!(dir.path().join("a.txt").exists(), completed, "{output}");
             assert_eq!(told.iter().any(|line| line.contains("a.txt")), !completed, "{told:?}");
-            assert_eq!(told.iter().any(|line| line.contains("ami-0123abcd")), !completed, "{told:?}");
             let found = templates.images(None).find(&key).await.unwrap();
             assert_eq!(found.len(), usize::from(completed));
             assert!(!templates.build_dir(build).exists() && !dir.path().join("tmp").exists());
@@ -442,6 +439,19 @@ mod tests {
 
         async fn look(&self, made: &Made) -> Result<Option<Seen>, BackendError> {
             Ok(self.things.lock().unwrap().contains(&self.place(made)).then(Seen::default))
+        }
+
+        fn hear(&self, line: &str) -> Option<Heard> {
+            if line == "removing" {
+                return Some(Heard::Removes);
+            }
+            let id = line.strip_prefix("making ")?.to_owned();
+            Some(Heard::Begins(Made { builder_id: "cloud".into(), id, managed: true, ..Made::default() }))
+        }
+
+        async fn trace(&self, heard: &Made, _: DateTime<Utc>) -> Result<Option<Made>, BackendError> {
+            let here = self.things.lock().unwrap().contains(&self.place(heard));
+            Ok(here.then(|| heard.clone()))
         }
 
         async fn delete(&self, made: &Made, cancel: &CancellationToken) -> Result<Vec<String>, BackendError> {
@@ -506,6 +516,62 @@ mod tests {
         assert!(templates.unseen(&mut told, &[]).await.unwrap().is_empty());
         *cloud.here.lock().unwrap() = "a".into();
         assert_eq!(templates.unseen(&mut told, &[]).await.unwrap().len(), 1);
+    }
+
+    /// Interrupted when `one` is still being made, after `two` was an artifact, and `three` was removed.
+    #[tokio::test]
+    async fn what_packer_had_begun_is_looked_for_and_deleted() {
+        let told = "1,c.b,artifact-count,1\n1,c.b,artifact,0,builder-id,cloud\n1,c.b,artifact,0,id,two\n\
+            1,c.b,artifact,0,end\n1,,error-count,1\n";
+        let dir = tempfile::tempdir().unwrap();
+        let (templates, record) = killed(dir.path(), told, true);
+        drop(record);
+        let things = ["one", "two"].map(|id| ("b".to_owned(), id.to_owned()));
+        let cloud = Cloud { here: Mutex::new("a".into()), things: Mutex::new(things.into()), is_slow: false };
+        let (cloud, mut templates) = (Arc::new(cloud), Arc::into_inner(templates).unwrap());
+        templates.keepers.push(Arc::clone(&cloud) as Arc<dyn Keeper>);
+        let log = "    c.a: making one\n    c.b: making two\n==> c.c: making three\n==> c.c: removing\n\
+            making four\n==> c.e: making five\n==> Builds finished. The artifacts of successful builds are:\n\
+            --> c.e: all of it\n";
+        fs::write(dir.path().join("log"), log).unwrap();
+        let cancel = CancellationToken::new();
+        for _ in 0..2 {
+            let told = templates.recover(&cancel).await;
+            let of = |id: &str| told.iter().any(|it| it.contains(id) && it.contains("account a"));
+            assert!(of("one") && of("two") && told.len() == 2, "{told:?}");
+            assert_eq!(templates.abandoned().unwrap().len(), 1);
+        }
+        *cloud.here.lock().unwrap() = "b".into();
+        let told = templates.recover(&cancel).await;
+        assert!(told.len() == 2 && told.iter().all(|it| it.contains("Deleted")), "{told:?}");
+        assert!(cloud.things.lock().unwrap().is_empty() && templates.abandoned().unwrap().is_empty());
+    }
+
+    /// With `cache = false` nobody may have the image of a build that nobody waits for any more.
+    #[tokio::test]
+    async fn a_record_goes_with_what_it_is_of() {
+        let dir = tempfile::tempdir().unwrap();
+        let (templates, record) = killed(dir.path(), &format!("{FINISHED}\n{ARTIFACT}"), false);
+        let left = serde_json::from_value(record.entry().access.clone()).unwrap();
+        let made = vec![Made { files: vec![dir.path().join("a.txt")], ..Made::default() }];
+        templates.keep(&of_entry(record.entry(), &left, made)).unwrap();
+        drop(record);
+        templates.recover(&CancellationToken::new()).await;
+        assert!(!dir.path().join("a.txt").exists() && templates.abandoned().unwrap().is_empty());
+        assert_eq!(templates.records().all().unwrap(), []);
+    }
+
+    #[tokio::test]
+    async fn an_output_that_cannot_be_read_is_not_taken_for_empty() {
+        let dir = tempfile::tempdir().unwrap();
+        let (templates, record) = killed(dir.path(), "", true);
+        let output = templates.build_dir(record.entry().build).join(FOLDER).join(OUTPUT);
+        fs::remove_file(&output).unwrap();
+        fs::create_dir(&output).unwrap();
+        drop(record);
+        let told = templates.recover(&CancellationToken::new()).await;
+        assert!(told.len() == 1 && told[0].contains("output"), "{told:?}");
+        assert_eq!(templates.abandoned().unwrap().len(), 1);
     }
 
     #[tokio::test]

@@ -111,8 +111,27 @@ fn an_uploads_content_names_and_modes_matter() {
     assert_eq!(of(&two), same);
     fs::set_permissions(two.path().join("sub/file"), fs::Permissions::from_mode(0o755)).unwrap();
     assert_ne!(of(&two), same, "mode");
+    fs::set_permissions(two.path().join("sub/file"), fs::Permissions::from_mode(0o600)).unwrap();
+    fs::set_permissions(two.path().join("sub"), fs::Permissions::from_mode(0o2700)).unwrap();
+    assert_eq!(of(&two), same, "another umask");
     fs::rename(one.path().join("sub/file"), one.path().join("sub/renamed")).unwrap();
     assert_ne!(of(&one), same, "name");
+}
+
+#[test]
+fn an_uploads_own_mode_counts_in_its_sources_place() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("file");
+    fs::write(&file, "same").unwrap();
+    let with = |mode| {
+        let action =
+            Action::Upload { source: file.clone(), destination: "/x".into(), mode: Some(mode), owner: None };
+        key(&ImageSpec { steps: vec![step(action)], ..spec() }, &KeyInputs::default())
+    };
+    let before = with(0o600);
+    assert_ne!(with(0o640), before);
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o755)).unwrap();
+    assert_eq!(with(0o600), before);
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::Part;
 use crate::domain::Origin;
-use crate::packer::{Job, Packer, PackerError, Report, Said};
+use crate::packer::{Job, Packer, PackerError, Recipe, Report, Said};
 
 /// Why the parts did not come to their end.
 #[derive(Debug, thiserror::Error)]
@@ -49,13 +49,18 @@ pub enum Failure {
     Packer(#[source] PackerError),
 }
 
-/// Builds what stands in the job's folder, and tells the log which step begins.
+/// Builds, and tells the log which step begins. Returns the number of the form that Packer took, too.
 ///
 /// # Errors
 /// What fails, as its step's failure when it is one.
-pub async fn run(packer: &Packer, job: &Job<'_>, parts: &[Part]) -> Result<Report, Failure> {
+pub async fn run(
+    packer: &Packer,
+    job: &Job<'_>,
+    recipe: &Recipe<'_>,
+    parts: &[Part],
+) -> Result<(usize, Report), Failure> {
     let mut at: Option<&Part> = None;
-    let built = packer.build(job, |said, text| {
+    let built = packer.build_accepted(job, recipe, |said, text| {
         if let Some(part) = parts.iter().find(|part| said == Said::Say && begins(part, text)) {
             if at.is_none_or(|at| at.name != part.name) {
                 job.log.step(&match part.of {

@@ -4,12 +4,14 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use chrono::{DateTime, TimeDelta, Utc};
+use futures::future::try_join_all;
 use tokio_util::sync::CancellationToken;
 
 use super::{delete, read};
-use crate::backends::aws::Aws;
-use crate::backends::aws::model::region;
-use crate::domain::{BackendError, Keeper, Made, Seen};
+use crate::backends::aws::region::{self, Region, filter};
+use crate::backends::aws::{Aws, AwsError, model};
+use crate::domain::{BackendError, Heard, Keeper, Made, Seen};
 
 /// Builders and post-processors that make AMIs. Source: the constants `BuilderId` in packer-plugin-amazon 1.2.1. The id of
 /// what they make is `REGION:AMI`, with commas between several.
@@ -20,6 +22,9 @@ const BUILDERS: [&str; 5] = [
     "mitchellh.amazon.instance",
     "packer.post-processor.amazon-import",
 ];
+
+/// How far this computer's clock may be behind Amazon's.
+const SKEW: TimeDelta = TimeDelta::minutes(5);
 
 /// Looks after AMIs.
 #[derive(Debug)]
@@ -49,6 +54,21 @@ impl Keeper for AmiKeeper {
         account.map(|it| Some(it.to_owned())).map_err(|error| error.into_backend("asking for the account"))
     }
 
+    fn hear(&self, line: &str) -> Option<Heard> {
+        if line.starts_with("Deregistering the AMI") {
+            return Some(Heard::Removes);
+        }
+        let id = line.strip_prefix("AMI: ").filter(|id| is_ami(id))?.to_owned();
+        Some(Heard::Begins(Made { builder_id: BUILDERS[0].to_owned(), id, files: Vec::new(), managed: true }))
+    }
+
+    /// A builder does not say in which region it works.
+    async fn trace(&self, heard: &Made, since: DateTime<Utc>) -> Result<Option<Made>, BackendError> {
+        let doing = format!("looking for image {}", heard.id);
+        let found = self.find(&heard.id, since - SKEW).await.map_err(|error| error.into_backend(&doing))?;
+        Ok(found.map(|region| Made { id: format!("{region}:{}", heard.id), ..heard.clone() }))
+    }
+
     async fn look(&self, made: &Made) -> Result<Option<Seen>, BackendError> {
         let Some((name, id)) = place(&made.id) else { return Ok(None) };
         let doing = format!("reading image {id}");
@@ -75,17 +95,60 @@ impl Keeper for AmiKeeper {
     }
 }
 
+impl AmiKeeper {
+    /// The region of the account's that has this AMI, made since then.
+    async fn find(&self, id: &str, since: DateTime<Utc>) -> Result<Option<String>, AwsError> {
+        let home = self.aws.region(None).await?;
+        let all = home.ec2.describe_regions().send().await;
+        let all = all.map_err(|error| AwsError::of("DescribeRegions", error))?.regions.unwrap_or_default();
+        let names = all.into_iter().filter_map(|region| region.region_name);
+        let regions = try_join_all(names.map(async |name| self.aws.region(Some(&name)).await)).await?;
+        let found = try_join_all(regions.iter().map(|region| own_image(region, id, since))).await?;
+        Ok(regions.iter().zip(found).find_map(|(region, found)| found.then(|| region.name.clone())))
+    }
+}
+
+async fn own_image(region: &Region, id: &str, since: DateTime<Utc>) -> Result<bool, AwsError> {
+    let asked = region.ec2.describe_images().owners("self").filters(filter("image-id", [id]));
+    let found = region::images(asked.max_results(region::PAGE)).await?;
+    Ok(found.iter().any(|(_, ami)| read::is_there(ami) && read::created_at(ami) >= since))
+}
+
 /// Region and AMI; none when it is no such thing.
 fn place(id: &str) -> Option<(&str, &str)> {
     let (name, id) = id.split_once(':')?;
-    region(name).ok()?;
-    let digits = id.strip_prefix("ami-")?;
-    (!digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_alphanumeric())).then_some((name, id))
+    model::region(name).ok()?;
+    is_ami(id).then_some((name, id))
+}
+
+fn is_ami(id: &str) -> bool {
+    let digits = id.strip_prefix("ami-").unwrap_or_default();
+    !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_alphanumeric())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::backends::aws::AwsSettings;
+
+    #[test]
+    fn what_builders_say() {
+        let keeper = AmiKeeper::new(Arc::new(Aws::new(AwsSettings::default(), "/d".into())));
+        let begins = |id: &str| {
+            let builder_id = "mitchellh.amazonebs".to_owned();
+            Some(Heard::Begins(Made { builder_id, id: id.to_owned(), files: Vec::new(), managed: true }))
+        };
+        for (line, expected) in [
+            ("AMI: ami-0123abcd", begins("ami-0123abcd")),
+            ("Deregistering the AMI because cancellation or error...", Some(Heard::Removes)),
+            ("Found Image ID: ami-0123abcd", None),
+            ("Source AMI: ami-0123abcd", None),
+            ("AMI: none", None),
+            ("AMI: ami-0123abcd, and more", None),
+        ] {
+            assert_eq!(keeper.hear(line), expected, "{line}");
+        }
+    }
 
     #[test]
     fn an_ami_says_where_it_is() {

@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 pub use error::GuestError;
-pub use ports::{check_ports, choose};
+pub use ports::{check_ports, choose, is_refused};
 pub use process::kill;
 pub use seed::Seed;
 pub use spec::{Boot, Disk, DiskAccess, Forward, GuestSpec, Lifetime, Protocol};
@@ -260,14 +260,7 @@ impl Guest {
 
     /// Returns when QEMU has stopped the machine because this computer's disk is full.
     pub async fn disk_is_full(&self) {
-        loop {
-            tokio::time::sleep(LOOK).await;
-            if let Ok(mut qmp) = Qmp::connect(&self.dir, ANSWER).await
-                && qmp.status().await.is_ok_and(|status| status == qmp::IO_ERROR)
-            {
-                return;
-            }
-        }
+        disk_is_full(&self.dir).await;
     }
 
     async fn bounded<T>(
@@ -294,6 +287,18 @@ impl Guest {
     fn last_words(&self) -> String {
         let qemu = self.supervised.as_ref().map_or("", Supervised::output).trim();
         format!("{}\n{qemu}", console::tail(&self.dir)).trim().to_owned()
+    }
+}
+
+/// Returns when the guest of this folder is stopped because this computer's disk is full, whoever has started it.
+pub async fn disk_is_full(dir: &Path) {
+    loop {
+        tokio::time::sleep(LOOK).await;
+        if let Ok(mut qmp) = Qmp::connect(dir, ANSWER).await
+            && qmp.status().await.is_ok_and(|status| status == qmp::IO_ERROR)
+        {
+            return;
+        }
     }
 }
 

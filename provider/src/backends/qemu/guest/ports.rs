@@ -52,6 +52,11 @@ fn bind(protocol: Protocol, port: u16) -> io::Result<u16> {
     .map(|address| address.port())
 }
 
+/// Whether QEMU says that it could not make a forward: somebody has its port.
+pub fn is_refused(output: &str) -> bool {
+    refused(output).is_some()
+}
+
 /// The forward that QEMU could not make, from what it printed:
 /// `Could not set up host forwarding rule 'tcp:127.0.0.1:8080-:80'`.
 pub(super) fn refused(output: &str) -> Option<(Protocol, u16)> {

@@ -52,7 +52,8 @@ pub struct UploadModel {
     /// An absolute path in the image.
     #[attr(required, validate = names::guest_path)]
     pub destination: Attr<String>,
-    /// Permission bits in octal, such as `"0644"`, of the file or of the folder's files; the source's when not set.
+    /// Permission bits in octal, such as `"0600"`, of the file or of the folder's files. When not set, `0644`, or `0755` for
+    /// what may be run here: set it for what not everybody in the image may read. Folders have `0755`.
     #[attr(optional, validate = mode)]
     pub mode: Attr<String>,
     /// `"user"` or `"user:group"`; root when not set.

@@ -122,14 +122,13 @@ async fn hand_over(
     let forms = template::forms(packer.version, own_plugins, spec.builder.spot, &parts)?;
     let (required, lock_dir) = (required(), &tools.cache_dir);
     let recipe = Recipe { forms: &forms, variables: &variables, required: &required, lock_dir };
-    let taken = packer.accept(&job, &recipe).await?;
+    let (taken, report) = parts::run(packer, &job, &recipe, &parts).await?;
     if spec.imdsv2_required && !template::asks_for_tokens(&forms[taken]) {
         log.line(&format!(
-            "Packer {} cannot have the builder give metadata to session tokens only: it does so where the source image says so. The finished image says so in any case",
+            "Packer {} cannot have the builder give metadata to session tokens only: it did so where the source image says so. The finished image says so in any case",
             packer.version
         ));
     }
-    let report = parts::run(packer, &job, &parts).await?;
     artifact::id(&report, &build.region.name)
 }
 

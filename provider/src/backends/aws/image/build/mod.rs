@@ -238,11 +238,15 @@ impl Build<'_> {
     async fn run(&self) -> Result<Image, BuildError> {
         self.log.step(&format!("Building image {} in {}", self.name, self.region.name));
         // What can be refused is refused before anything is made.
-        let base = source::resolve(self.region, self.spec).await?;
+        let (base, networks, packer) = tokio::join!(
+            source::resolve(self.region, self.spec),
+            access::networks(&self.spec.builder, &self.request.cancel),
+            engine::find(self),
+        );
+        let base = base?;
         let base_id = base.image_id().unwrap_or_default();
         self.log.step(&format!("Starting from {base_id} ({})", base.name().unwrap_or("without a name")));
-        let networks = access::networks(&self.spec.builder, &self.request.cancel).await?;
-        let packer = engine::find(self).await?;
+        let (networks, packer) = (networks?, packer?);
         // Begun: from here on there may be objects with the build's tag.
         let mut record = self.aws.journal().begin(self.entry().await?)?;
         match self.make(&mut record, &packer, &base, networks).await {

@@ -6,6 +6,7 @@
 
 mod preview;
 mod template;
+mod words;
 
 pub(in crate::backends::qemu) use preview::template as preview;
 
@@ -20,7 +21,7 @@ use crate::backends::qemu::guest::GuestSpec;
 use crate::backends::qemu::guest::{self, GuestError, console};
 use crate::backends::qemu::{DiskFormat, QemuImageSpec};
 use crate::domain::{ImageSpec, Origin};
-use crate::packer::{Folder, Job, Packer, PackerError, Recipe, Report, Version};
+use crate::packer::{Folder, Job, Packer, PackerError, Recipe, Report, Variables, Version};
 use crate::process::Limits;
 use crate::provision;
 use crate::provision::parts::{self, Draft, Drafts, Failure, Part, PartError, Site, shell_line};
@@ -32,6 +33,8 @@ use self::template::{BASE, DISK, OUTPUT, PLUGIN, Values};
 pub const NEEDED: Version = Version::new(1, 6, 6);
 /// What Packer has to end the guest and remove its disk when it is cancelled.
 const GRACE: Duration = Duration::from_secs(30);
+/// How often another port is tried.
+const TRIES: usize = 5;
 /// The folder of what Packer is given, and of the parts' files, in the guest's folder.
 const FOLDER: &str = "packer";
 const PARTS: &str = "parts";
@@ -53,23 +56,11 @@ pub(super) async fn provision(build: &Build<'_>, dir: &Path, disk: &Path) -> Res
         first_boot: FirstBoot::Brief,
     };
     let prepared = booted::prepare(build, &start)?;
-    let (spec, port) = with_port(prepared.spec, dir)?;
-    let qemu =
-        guest::command_line(&spec, &prepared.emulator, dir).map_err(guest_error("prepare the guest"))?;
     let Build { host, log, cancel, .. } = build;
     let site = Site { cwd: dir, runner: &host.runner, log, cancel };
     let parts = parts::write(&site, drafts(build.spec, build.qemu)?).await?;
-    let values = Values {
-        qemu: &qemu,
-        accelerator: prepared.emulator.accelerator.name(),
-        size,
-        port,
-        key: Path::new(prepared.key_file.file_name().unwrap_or_default()),
-        boot_seconds: BOOT.as_secs(),
-        leave: &leave_command(&prepared.public_key)?,
-        leave_seconds: OFF.as_secs(),
-    };
-    let report = run(build, &packer, dir, &values, &parts).await;
+    let machine = Machine { dir, size, prepared: &prepared, leave: leave_command(&prepared.public_key)? };
+    let report = run(build, &packer, &machine, &parts).await;
     // Packer ends its guest; a Packer that was killed, with its supervisor perhaps, does not.
     let killed = guest::kill(dir, build.id).await.map_err(guest_error("stop the guest"));
     let report = report?;
@@ -102,40 +93,94 @@ fn with_port(mut spec: GuestSpec, dir: &Path) -> Result<(GuestSpec, u16), BuildE
     Ok((spec, port))
 }
 
-/// Validates and builds.
+/// Builds. Another port is tried where somebody took the one that we had chosen.
 async fn run(
     build: &Build<'_>,
     packer: &Packer,
-    dir: &Path,
-    values: &Values<'_>,
+    machine: &Machine<'_>,
     parts: &[Part],
 ) -> Result<Report, BuildError> {
-    let not_text = || BuildError::Invalid(format!("the folder {} has no name in UTF-8", dir.display()));
-    let variables = template::variables(values, parts).ok_or_else(not_text)?;
-    let folder = Folder::create(&dir.join(FOLDER)).map_err(BuildError::packer)?;
     let Build { host, log, cancel, .. } = build;
+    let dir = machine.dir;
+    let folder = Folder::create(&dir.join(FOLDER)).map_err(BuildError::packer)?;
+    let own_plugins = host.packer.own_plugins();
+    let forms = template::forms(packer.version, own_plugins, parts).map_err(BuildError::packer)?;
+    let (required, lock_dir) = (required(), &host.cache_dir);
+    // Ends with the build, and when this computer's disk is full.
+    let stop = cancel.child_token();
     let job = Job {
         folder: &folder,
         cwd: dir,
         runner: &host.runner,
         log,
-        cancel,
+        cancel: &stop,
         grace: GRACE,
         keep: false,
         keep_output: false,
         then: None,
     };
-    let own_plugins = host.packer.own_plugins();
-    let forms = template::forms(packer.version, own_plugins, parts).map_err(BuildError::packer)?;
-    let (required, lock_dir) = (required(), &host.cache_dir);
-    let recipe = Recipe { forms: &forms, variables: &variables, required: &required, lock_dir };
-    packer.accept(&job, &recipe).await.map_err(BuildError::packer)?;
-    match provision::parts::run(packer, &job, parts).await {
-        Err(Failure::Start(PackerError::Build { reason, tail, late })) => {
-            let tail = format!("{tail}\n{}", console::tail(dir)).trim().to_owned();
-            Err(BuildError::packer(PackerError::Build { reason, tail, late }))
+    let mut tries = 1;
+    loop {
+        let variables = machine.variables(&folder, parts)?;
+        let recipe = Recipe { forms: &forms, variables: &variables, required: &required, lock_dir };
+        let ran = parts::run(packer, &job, &recipe, parts);
+        tokio::pin!(ran);
+        let ran = tokio::select! {
+            ran = &mut ran => ran,
+            () = guest::disk_is_full(dir) => {
+                stop.cancel();
+                let _ = ran.await;
+                return Err(BuildError::NoSpace { operation: "run the steps".to_owned() });
+            }
+        };
+        match ran {
+            Err(Failure::Start(PackerError::Build { reason, tail, late })) => {
+                let qemu = words::of(&folder);
+                if tries < TRIES && guest::is_refused(&qemu) {
+                    tries += 1;
+                    continue;
+                }
+                let tail = [tail, qemu, console::tail(dir)];
+                let tail = tail.iter().map(|it| it.trim()).filter(|it| !it.is_empty()).collect::<Vec<_>>();
+                let tail = tail.join("\n");
+                return Err(BuildError::packer(PackerError::Build { reason, tail, late }));
+            }
+            other => return Ok(other?.1),
         }
-        other => Ok(other?),
+    }
+}
+
+/// The machine that Packer runs.
+struct Machine<'a> {
+    dir: &'a Path,
+    /// The disk's size in bytes.
+    size: u64,
+    prepared: &'a booted::Prepared,
+    leave: String,
+}
+
+impl Machine<'_> {
+    /// What Packer is told, with a port that is free now.
+    fn variables(&self, folder: &Folder, parts: &[Part]) -> Result<Variables, BuildError> {
+        let Self { dir, prepared, .. } = self;
+        let (spec, port) = with_port(prepared.spec.clone(), dir)?;
+        let qemu = guest::command_line(&spec, &prepared.emulator, dir);
+        let mut qemu = qemu.map_err(guest_error("prepare the guest"))?;
+        if let Some(program) = words::kept(folder, &qemu.program)? {
+            qemu.program = program;
+        }
+        let values = Values {
+            qemu: &qemu,
+            accelerator: prepared.emulator.accelerator.name(),
+            size: self.size,
+            port,
+            key: Path::new(prepared.key_file.file_name().unwrap_or_default()),
+            boot_seconds: BOOT.as_secs(),
+            leave: &self.leave,
+            leave_seconds: OFF.as_secs(),
+        };
+        let not_text = || BuildError::Invalid(format!("the folder {} has no name in UTF-8", dir.display()));
+        template::variables(&values, parts).ok_or_else(not_text)
     }
 }
 
