@@ -19,6 +19,7 @@ use aws_sdk_ec2::config::retry::{RetryPartition, TokenBucket};
 use aws_sdk_ec2::config::{Region as SdkRegion, SharedCredentialsProvider};
 use tokio::sync::OnceCell;
 
+use super::claims::Claims;
 use super::error::ATTEMPTS;
 use super::region::Region;
 use super::settings::DEFAULT_REGION;
@@ -36,6 +37,7 @@ pub struct Aws {
     pub(super) settings: AwsSettings,
     /// Where keys and consoles of machines are kept.
     pub(super) data_dir: PathBuf,
+    pub(super) claims: Claims,
     config: OnceCell<SdkConfig>,
     account: OnceCell<String>,
     regions: Mutex<BTreeMap<String, Arc<Region>>>,
@@ -47,6 +49,7 @@ impl Aws {
         Self {
             settings,
             data_dir,
+            claims: Claims::default(),
             config: OnceCell::new(),
             account: OnceCell::new(),
             regions: Mutex::default(),

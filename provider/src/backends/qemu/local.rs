@@ -118,7 +118,7 @@ impl ImageBackend for Local {
         self.in_store(&format!("reading image {id}"), move |store| store.inputs(&wanted)).await
     }
 
-    async fn hold(&self, id: &str, holder: &Holder) -> Result<(), BackendError> {
+    async fn hold(&self, id: &str, holder: &Holder, _cancel: &CancellationToken) -> Result<(), BackendError> {
         let (wanted, holder) = (id.to_owned(), holder.clone());
         self.in_store(&format!("claiming image {id}"), move |store| store.hold(&wanted, &holder)).await
     }

@@ -25,11 +25,29 @@ pub(super) struct Create<'a> {
     /// Where the image is to be.
     pub(super) place: Place,
     pub(super) began: Instant,
+    /// Who holds it.
+    pub(super) holder: Holder,
 }
 
 impl Create<'_> {
     pub(super) async fn run(
         self,
+        state: &mut StateSink<ImageModel>,
+        diags: &mut Diagnostics,
+    ) -> Result<(), Diagnostics> {
+        let done = self.bring(state, diags).await;
+        let mut is_known = false;
+        state.change(|_| is_known = true);
+        if is_known {
+            // Last: killed before this, we leave the host without state, and the claim has to go.
+            let known = self.images()?.is_known(&self.holder);
+            known.map_err(|error| diagnose::backend("Image not held", &error))?;
+        }
+        done
+    }
+
+    async fn bring(
+        &self,
         state: &mut StateSink<ImageModel>,
         diags: &mut Diagnostics,
     ) -> Result<(), Diagnostics> {
@@ -174,22 +192,20 @@ impl Create<'_> {
         settings: &Settings,
         state: &mut StateSink<ImageModel>,
     ) -> Result<Image, BackendError> {
-        let holder = Holder::random();
-        images.hold(id, &holder).await?;
+        let (holder, cancel) = (&self.holder, &self.request.cancel);
+        images.hold(id, holder, cancel).await?;
         let image = match images.get(id).await {
             Ok(image) => image,
             Err(error) => {
                 // A claim that no state knows would keep the image for ever.
-                if let Err(error) =
-                    images.release(id, Some(&holder), true, &Copies::new(), &self.request.cancel).await
-                {
+                if let Err(error) = images.release(id, Some(holder), true, &Copies::new(), cancel).await {
                     tracing::warn!(image = id, %error, "a claim cannot be given up");
                 }
                 return Err(error);
             }
         };
         // The claim is in state before anything else can fail.
-        self.store(&image, Origin::Cached, &Private::held_by(&holder), state).ok();
+        self.store(&image, Origin::Cached, &Private::held_by(holder), state).ok();
         label(images.as_ref(), id, &settings.labels).await?;
         Ok(image)
     }
@@ -200,7 +216,7 @@ impl Create<'_> {
         settings: Settings,
         state: &mut StateSink<ImageModel>,
     ) -> Result<String, Diagnostics> {
-        let (holder, labels) = (Holder::random(), settings.labels.clone());
+        let (holder, labels) = (&self.holder, settings.labels.clone());
         let builder = self.backends.builder(&wanted.target);
         let mut request = BuildRequest {
             spec: wanted.spec,
@@ -219,11 +235,11 @@ impl Create<'_> {
         });
         match built.await {
             Ok(Built::Fresh(image)) => {
-                self.store(&image, Origin::Built, &Private::held_by(&holder), state)?;
+                self.store(&image, Origin::Built, &Private::held_by(holder), state)?;
                 Ok(image.id)
             }
             Ok(Built::Shared(image)) => {
-                self.store(&image, Origin::Cached, &Private::held_by(&holder), state)?;
+                self.store(&image, Origin::Cached, &Private::held_by(holder), state)?;
                 let labelled = label(self.images()?.as_ref(), &image.id, &labels).await;
                 labelled.map_err(|error| diagnose::backend("Image not labelled", &error))?;
                 Ok(image.id)

@@ -26,7 +26,7 @@ use super::inputs::{self, restore};
 use super::{deadline, diagnose};
 use crate::backends::template::{self, Known};
 use crate::backends::{Backends, ImportId, qemu};
-use crate::domain::{BackendError, Image, ImageBackend, LabelChange, Released, Undistributed};
+use crate::domain::{BackendError, Holder, Image, ImageBackend, LabelChange, Released, Undistributed};
 use crate::provider::Configured;
 
 /// How long a build may take when the user does not say.
@@ -155,7 +155,8 @@ impl Resource for ImageResource {
         let backends = self.provider.require()?;
         let limit = Timeouts::of(&request.planned.timeouts, Operation::Create, CREATE);
         let place = place::Place::of_new(&backends, &request.planned).await;
-        let create = create::Create { backends: &backends, request, limit, place, began: Instant::now() };
+        let (began, holder) = (Instant::now(), Holder::random());
+        let create = create::Create { backends: &backends, request, limit, place, began, holder };
         create.run(state, diags).await
     }
 

@@ -9,7 +9,7 @@ use crate::backends::aws::tags;
 use crate::domain::{Artifact, CacheKey, Holder, Image, Labels};
 
 /// Whether the image can still be worked with: AWS lists deleted and failed ones for a while.
-pub(super) fn is_there(ami: &Ami) -> bool {
+pub(in crate::backends::aws) fn is_there(ami: &Ami) -> bool {
     !matches!(
         ami.state(),
         Some(ImageState::Deregistered | ImageState::Invalid | ImageState::Failed | ImageState::Error)
@@ -34,11 +34,7 @@ pub(super) fn image(region: &str, ami: &Ami) -> Image {
         name: ami.name().unwrap_or_default().to_owned(),
         key: all.get(tags::KEY).and_then(|key| CacheKey::try_from(key.clone()).ok()),
         artifacts,
-        unfinished: all
-            .keys()
-            .filter_map(|key| key.strip_prefix(tags::UNFINISHED))
-            .map(str::to_owned)
-            .collect(),
+        unfinished: unfinished(&all).map(str::to_owned).collect(),
         labels: Labels {
             description: ami.description().filter(|text| !text.is_empty()).map(str::to_owned),
             channels: all
@@ -90,6 +86,11 @@ fn time(text: Option<&str>) -> Option<DateTime<Utc>> {
 pub(super) fn copies(tags: &BTreeMap<String, String>) -> impl Iterator<Item = (&str, &str)> {
     let copies = tags.iter().filter(|(key, _)| key.as_str() != tags::COPY_OF);
     copies.filter_map(|(key, id)| Some((key.strip_prefix(tags::COPY)?, id.as_str())))
+}
+
+/// Regions in which a copy was begun that is not ready yet.
+pub(super) fn unfinished(all: &BTreeMap<String, String>) -> impl Iterator<Item = &str> {
+    all.keys().filter_map(|key| key.strip_prefix(tags::UNFINISHED))
 }
 
 /// Whether it is a copy, whose image is elsewhere.
