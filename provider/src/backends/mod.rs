@@ -146,6 +146,22 @@ impl Backends {
         }
     }
 
+    /// The account of a cloud whose credentials are in use, asked once a process; none where a cloud has no accounts.
+    ///
+    /// # Errors
+    /// When the cloud does not tell.
+    pub async fn account(&self, cloud: &str) -> Result<Option<String>, BackendError> {
+        match cloud {
+            aws::CLOUD => {
+                let account = self.aws.account().await;
+                account
+                    .map(|id| Some(id.to_owned()))
+                    .map_err(|error| BackendError::failed("asking for the account", error))
+            }
+            _ => Ok(None),
+        }
+    }
+
     /// What working with a cloud needs, and whether it is there.
     pub async fn prerequisites(
         &self,

@@ -120,7 +120,7 @@ impl Aws {
     ///
     /// # Errors
     /// When AWS does not say.
-    pub(super) async fn account(&self) -> Result<&str, AwsError> {
+    pub async fn account(&self) -> Result<&str, AwsError> {
         let ask = || async {
             let identity = self.caller().await?;
             let account = identity.account;
