@@ -103,6 +103,14 @@ async fn an_image_on_aws_may_have_unknown_parts() {
         config["aws"]["deprecate_after"] = after.into();
         assert_eq!(told(&config).await, Vec::<String>::new(), "{key}");
     }
+    for (verify_boot, security) in [
+        (true, serde_json::json!(null)),
+        (false, serde_json::json!({ "clean_sensitive_data": true, "remove_ssh_host_keys": true })),
+    ] {
+        let aws = serde_json::json!({ "encrypt_boot": false, "share": { "public": true }, "verify_boot": verify_boot });
+        let public = serde_json::json!({ "name_prefix": "dev", "security": security, "aws": aws });
+        assert_eq!(told(&public).await, Vec::<String>::new(), "{verify_boot}");
+    }
     let adopted = serde_json::json!({ "existing_image_id": "ami-1", "aws": { "region": "us-west-2" } });
     assert_eq!(told(&adopted).await, Vec::<String>::new());
 }
@@ -128,6 +136,7 @@ async fn every_mistake_about_aws_is_told_on_its_attribute() {
         (both, "Two backends"),
         (dirty, "aws.share.public: Public image is not cleaned"),
         (known, "aws.share.public: Public image is not cleaned"),
+        (aws(public), "aws.share.public: Nobody looks whether the public image is clean"),
         (aws(r#"{"share": {"public": true}}"#), "aws.share.public: Encrypted image cannot be public"),
         (aws(r#"{"share": {"account_ids": ["123456789012"]}}"#), "aws.kms_key_id: Key cannot be shared"),
         (
