@@ -356,6 +356,27 @@ fn a_killed_apply_keeps_no_image_for_ever() -> Result<()> {
 }
 
 #[test]
+fn other_credentials_do_not_make_an_image_vanish() -> Result<()> {
+    let host = Host::new()?;
+    let (moto, workspace) = scenario(&host, Cli::Tofu)?;
+    let id = built(&moto, &workspace)?;
+    workspace.apply()?;
+    workspace.variables(&json!({ "role": "arn:aws:iam::222222222222:role/other" }))?;
+    let errors = workspace.plan_fails()?;
+    ensure!(
+        errors.iter().any(|one| one.mentions("222222222222") && one.mentions("123456789012")),
+        "{errors:?}"
+    );
+    let errors = workspace.run(&["destroy", "-json", "-auto-approve", "-refresh=false"])?.fails()?;
+    ensure!(errors.iter().any(|one| one.mentions("222222222222")), "{errors:?}");
+    workspace.variables(&json!({}))?;
+    workspace.converged()?;
+    assert_eq!(moto.inventory()?["images"], [id.as_str()]);
+    workspace.destroy()?;
+    nothing_left(&moto)
+}
+
+#[test]
 fn a_copy_without_a_record_is_found_and_none_is_begun_too_late() -> Result<()> {
     let host = Host::new()?;
     let (moto, workspace) = scenario(&host, Cli::Tofu)?;
@@ -364,7 +385,7 @@ fn a_copy_without_a_record_is_found_and_none_is_begun_too_late() -> Result<()> {
     variables["timeouts"] = json!({ "create": "1ms" });
     workspace.variables(&variables)?;
     let told = workspace.apply()?.warnings();
-    ensure!(told.iter().any(|one| one.mentions("timeouts.create")), "{told:?}");
+    ensure!(told.iter().any(|one| one.mentions("longer than 1ms")), "{told:?}");
     ensure!(!moto.requests()?.contains_key("CopyImage"), "a copy was begun when the time was over");
 
     // The request after the one for the copy is to write its id down.

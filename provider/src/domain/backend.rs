@@ -185,13 +185,19 @@ pub trait ImageBackend: Send + Sync {
     async fn inputs(&self, id: &str) -> Result<Value, BackendError>;
 
     /// Claims an image, so that nobody else's delete removes it. Claiming twice is the same as once. When it fails, the claim
-    /// is not made, or goes by itself.
-    async fn hold(&self, id: &str, holder: &Holder, cancel: &CancellationToken) -> Result<(), BackendError>;
+    /// is not made, or goes by itself. `until` is when state knows the claim at the latest.
+    async fn hold(
+        &self,
+        id: &str,
+        holder: &Holder,
+        until: DateTime<Utc>,
+        cancel: &CancellationToken,
+    ) -> Result<(), BackendError>;
 
-    /// State knows this holder: what it holds is not taken for abandoned from here on. Until then, a claim goes with the
-    /// process that made it, where a backend can see to that.
-    fn is_known(&self, holder: &Holder) -> Result<(), BackendError> {
-        let _ = holder;
+    /// State knows who holds the image: the claim is not taken for abandoned from here on. Until then, it goes with the
+    /// process that made it, and with its time, where a backend can see to that.
+    async fn is_known(&self, id: &str, holder: &Holder) -> Result<(), BackendError> {
+        let _ = (id, holder);
         Ok(())
     }
 

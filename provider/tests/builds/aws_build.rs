@@ -164,7 +164,7 @@ impl Account {
             Built::Shared(_) => panic!("nobody else builds here"),
         };
         // It is in state.
-        aws.images(Some(REGION)).is_known(&request.holder).unwrap();
+        aws.images(Some(REGION)).is_known(&image.id, &request.holder).await.unwrap();
         Ok(image)
     }
 

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use aws_sdk_ec2::Client;
 use aws_sdk_ec2::config::Region;
 use aws_sdk_ec2::types::{ResourceType, Tag, TagSpecification};
+use chrono::Utc;
 use sindri::backends::aws::image::AmiKeeper;
 use sindri::backends::aws::{Aws, AwsSettings};
 use sindri::domain::backend::Released;
@@ -34,8 +35,8 @@ fn images() -> impl ImageBackend {
 
 /// A claim that is in state.
 async fn hold(images: &impl ImageBackend, id: &str, holder: &Holder) {
-    images.hold(id, holder, &go()).await.unwrap();
-    images.is_known(holder).unwrap();
+    images.hold(id, holder, Utc::now(), &go()).await.unwrap();
+    images.is_known(id, holder).await.unwrap();
 }
 
 /// Nobody stops it.

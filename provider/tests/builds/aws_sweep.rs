@@ -169,12 +169,19 @@ fn the_claim_of_a_killed_apply_goes_and_an_image_of_its_own_with_it() {
         let image = images.find_now(&key).await.unwrap().remove(0).id;
         let before = images.holders(&image).await.unwrap();
         let holder = Holder::random();
-        images.hold(&image, &holder, &never).await.unwrap();
+        images.hold(&image, &holder, Utc::now(), &never).await.unwrap();
         assert!(aws(dir.path()).recover(None, How::Really, &never).await.unwrap().is_empty(), "it lives");
         drop((images, lost));
         let images = Arc::new(aws(dir.path())).images(Some(HOME));
         assert_eq!(images.holders(&image).await.unwrap().len(), before.len() + 1);
         aws(dir.path()).recover(None, How::Really, &never).await.unwrap();
+        assert_eq!(images.holders(&image).await.unwrap(), before);
+        // Where the journal is lost, too, it ends with its time.
+        let other = tempfile::tempdir().unwrap();
+        let elsewhere = Arc::new(aws(other.path())).images(Some(HOME));
+        let long_ago = Utc::now() - TimeDelta::hours(1);
+        elsewhere.hold(&image, &Holder::random(), long_ago, &never).await.unwrap();
+        drop(elsewhere);
         assert_eq!(images.holders(&image).await.unwrap(), before);
     });
 }
@@ -195,8 +202,8 @@ fn the_claim_of_a_killed_build_goes_when_its_image_is_claimed() {
         drop(aws.journal().begin(dead).unwrap());
 
         let (mine, images) = (Holder::random(), aws.images(Some(HOME)));
-        images.hold(&image, &mine, &CancellationToken::new()).await.unwrap();
-        images.is_known(&mine).unwrap();
+        images.hold(&image, &mine, Utc::now(), &CancellationToken::new()).await.unwrap();
+        images.is_known(&image, &mine).await.unwrap();
         assert_eq!(images.holders(&image).await.unwrap(), std::slice::from_ref(&mine));
         assert!(aws.journal().abandoned().unwrap().is_empty());
         // Or nobody would delete it.

@@ -19,8 +19,8 @@ use aws_sdk_ec2::config::retry::{RetryPartition, TokenBucket};
 use aws_sdk_ec2::config::{Region as SdkRegion, SharedCredentialsProvider};
 use tokio::sync::OnceCell;
 
-use super::claims::Claims;
 use super::error::ATTEMPTS;
+use super::image::Claims;
 use super::region::Region;
 use super::settings::DEFAULT_REGION;
 use super::{AwsError, AwsSettings};

@@ -2,7 +2,6 @@
 //!
 //! Nothing is loaded or asked before the first use. Knows no other backend and no resource.
 
-mod claims;
 mod client;
 mod error;
 mod identity;

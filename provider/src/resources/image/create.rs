@@ -15,7 +15,8 @@ use crate::domain::{
     BackendError, BuildRequest, Built, Copies, Distribution, Holder, Image, ImageBackend, LabelChange,
     Labels, Made,
 };
-use crate::resources::{deadline, diagnose, inputs};
+use crate::resources::deadline::{self, Failure};
+use crate::resources::{diagnose, inputs};
 
 /// One creation.
 pub(super) struct Create<'a> {
@@ -27,6 +28,8 @@ pub(super) struct Create<'a> {
     pub(super) began: Instant,
     /// Who holds it.
     pub(super) holder: Holder,
+    /// In which account it will be.
+    pub(super) account: Option<String>,
 }
 
 impl Create<'_> {
@@ -36,11 +39,11 @@ impl Create<'_> {
         diags: &mut Diagnostics,
     ) -> Result<(), Diagnostics> {
         let done = self.bring(state, diags).await;
-        let mut is_known = false;
-        state.change(|_| is_known = true);
-        if is_known {
+        let mut image = None;
+        state.change(|model| image = model.image_id.known().cloned());
+        if let Some(id) = image {
             // Last: killed before this, we leave the host without state, and the claim has to go.
-            let known = self.images()?.is_known(&self.holder);
+            let known = self.images()?.is_known(&id, &self.holder).await;
             known.map_err(|error| diagnose::backend("Image not held", &error))?;
         }
         done
@@ -119,6 +122,8 @@ impl Create<'_> {
                 diags.extend(problems.into_iter().map(|one| undistributed(one, Diagnostic::warning)));
             }
             Err(failure) => {
+                // What was left of the time is not what the user wrote.
+                let failure = Failure { expired: failure.expired.map(|_| self.limit), ..failure };
                 let error = failure.diagnostic("Image not distributed as asked", "create");
                 diags.push(Diagnostic {
                     path: error.path,
@@ -193,7 +198,7 @@ impl Create<'_> {
         state: &mut StateSink<ImageModel>,
     ) -> Result<Image, BackendError> {
         let (holder, cancel) = (&self.holder, &self.request.cancel);
-        images.hold(id, holder, cancel).await?;
+        images.hold(id, holder, Utc::now() + self.limit, cancel).await?;
         let image = match images.get(id).await {
             Ok(image) => image,
             Err(error) => {
@@ -279,7 +284,8 @@ impl Create<'_> {
         model.store_id = store_id.into();
         let sha256 = image.disk.as_ref().map(|disk| disk.sha256.clone());
         let made = (self.place.cloud == template::CLOUD).then_some(image.made.len());
-        state.set_private(Private { sha256, made, files_store, ..private.clone() }.write());
+        let account = self.account.clone();
+        state.set_private(Private { sha256, made, files_store, account, ..private.clone() }.write());
         state.set(model);
         store
             .map(drop)

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -11,7 +12,7 @@ use crate::backends::aws::region::Region;
 use crate::backends::aws::sweep::How;
 use crate::backends::aws::{AwsError, tags};
 use crate::domain::backend::causes;
-use crate::domain::{BackendError, Copies, Holder, ImageBackend, Released};
+use crate::domain::{BackendError, Copies, Holder, Released};
 use crate::journal::JournalError;
 
 /// How long a claim waits for what killed builds left to go.
@@ -55,17 +56,21 @@ impl AwsImages {
         &self,
         id: &str,
         holder: &Holder,
+        until: DateTime<Utc>,
         doing: &str,
         cancel: &CancellationToken,
     ) -> Result<(), BackendError> {
         let failed = |error: AwsError| error.into_backend(doing);
         let (region, ami) = self.fresh(id, doing).await?;
-        let entry = self.aws.claim(&region.name, &read::image(&region.name, &ami), holder).await;
+        let entry = self.aws.claim(&region.name, &read::image(&region.name, &ami), holder, until).await;
         // Without a key it is no hit.
         let entry = entry.map_err(failed)?.ok_or_else(|| not_found(id))?;
         let journal = |error: JournalError| BackendError::failed(doing, error);
         let record = self.aws.journal().begin(entry).map_err(journal)?;
-        region.tag([id], [tags::held_by(holder)]).await.map_err(failed)?;
+        let held = tags::held_until(holder, record.entry().deadline);
+        region.tag([id], [held]).await.map_err(failed)?;
+        let lapsed = read::lapsed(&ami);
+        region.untag([id], lapsed.iter().map(|holder| tags::held_by(holder).0)).await.map_err(failed)?;
         self.settle_abandoned(&region, cancel).await;
         // It may have been deleted in between.
         match self.fresh(id, doing).await {
@@ -77,6 +82,17 @@ impl AwsImages {
             Err(error) => return Err(error),
         }
         Ok(())
+    }
+
+    /// From here on the claim has no end.
+    pub(super) async fn confirm(&self, id: &str, holder: &Holder, doing: &str) -> Result<(), BackendError> {
+        if !self.aws.claims.has(holder) {
+            return Ok(());
+        }
+        let region = self.aws.region_for(self.region.as_deref(), doing).await?;
+        let held = region.tag([id], [tags::held_by(holder)]).await;
+        held.map_err(|error| error.into_backend(doing))?;
+        self.aws.claims.settle(holder).map_err(|error| BackendError::failed(doing, error))
     }
 
     /// Gives up a claim, and deletes what nobody holds any more.
@@ -104,7 +120,7 @@ impl AwsImages {
         };
         if let Some(holder) = holder {
             region.untag([id], [tags::held_by(holder).0]).await.map_err(failed)?;
-            self.is_known(holder)?;
+            self.aws.claims.settle(holder).map_err(|error| BackendError::failed(doing, error))?;
         }
         if retain {
             return Ok(Released::Retained);

@@ -3,6 +3,7 @@
 
 mod build;
 mod claim;
+mod claims;
 mod copy;
 mod delete;
 mod distribute;
@@ -16,6 +17,7 @@ pub use build::{AwsBuilder, Tools};
 pub use made::AmiKeeper;
 pub use spec::{AwsImageSpec, Bastion, Builder, Interface, Login, Source, Volume};
 
+pub(super) use claims::Claims;
 pub(super) use delete::{DeleteError, copies_of as delete_copies_of};
 pub(crate) use problems::{build_problems, label_problems, problems};
 pub(super) use read::{holders as holders_of, is_there, snapshots as snapshots_of};
@@ -24,6 +26,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use aws_sdk_ec2::types::{AttributeValue, Image as Ami, ImageState};
+use chrono::{DateTime, Utc};
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
@@ -125,15 +128,20 @@ impl ImageBackend for AwsImages {
         Ok(Value::Null)
     }
 
-    async fn hold(&self, id: &str, holder: &Holder, cancel: &CancellationToken) -> Result<(), BackendError> {
+    async fn hold(
+        &self,
+        id: &str,
+        holder: &Holder,
+        until: DateTime<Utc>,
+        cancel: &CancellationToken,
+    ) -> Result<(), BackendError> {
         let doing = format!("claiming image {id}");
-        let held = cancel.run_until_cancelled(self.claim(id, holder, &doing, cancel)).await;
+        let held = cancel.run_until_cancelled(self.claim(id, holder, until, &doing, cancel)).await;
         held.unwrap_or_else(|| Err(BackendError::Cancelled { operation: doing.clone() }))
     }
 
-    fn is_known(&self, holder: &Holder) -> Result<(), BackendError> {
-        let settled = self.aws.claims.settle(holder);
-        settled.map_err(|error| BackendError::failed("keeping the claim on the image", error))
+    async fn is_known(&self, id: &str, holder: &Holder) -> Result<(), BackendError> {
+        self.confirm(id, holder, &format!("keeping the claim on image {id}")).await
     }
 
     async fn holders(&self, id: &str) -> Result<Vec<Holder>, BackendError> {

@@ -106,8 +106,20 @@ pub(in crate::backends::aws) fn snapshots(ami: &Ami) -> Vec<String> {
 
 /// Who claims an AMI.
 pub(in crate::backends::aws) fn holders(ami: &Ami) -> Vec<Holder> {
-    let keys = ami.tags().iter().filter_map(|tag| tag.key());
-    keys.filter_map(|key| Holder::parse(key.strip_prefix(tags::HOLDER)?)).collect()
+    claims(ami, Utc::now()).filter(|(_, is_lapsed)| !is_lapsed).map(|(holder, _)| holder).collect()
+}
+
+/// Claims that no state came to know of in time.
+pub(super) fn lapsed(ami: &Ami) -> Vec<Holder> {
+    claims(ami, Utc::now()).filter(|(_, is_lapsed)| *is_lapsed).map(|(holder, _)| holder).collect()
+}
+
+/// All claims, and whether their time is over.
+fn claims(ami: &Ami, now: DateTime<Utc>) -> impl Iterator<Item = (Holder, bool)> {
+    ami.tags().iter().filter_map(move |tag| {
+        let holder = Holder::parse(tag.key()?.strip_prefix(tags::HOLDER)?)?;
+        Some((holder, time(tag.value()).is_some_and(|until| until < now)))
+    })
 }
 
 #[cfg(test)]
@@ -158,6 +170,19 @@ mod tests {
         assert_eq!(image.artifacts["eu-central-1"].image_id, "ami-2");
         assert_eq!(image.artifacts.len(), 2);
         assert_eq!(image.unfinished.into_iter().collect::<Vec<_>>(), ["eu-central-1"]);
+    }
+
+    #[test]
+    fn a_claim_that_state_did_not_come_to_know_of_lapses() {
+        let claimed = ami(&[
+            ("sindri_holder_00000001", "held"),
+            ("sindri_holder_00000002", "2026-01-02T03:00:00Z"),
+            ("sindri_holder_00000003", "2026-01-02T03:00:01Z"),
+            ("sindri_holder_00000004", "soon"),
+        ]);
+        let now = time(Some("2026-01-02T03:00:01Z")).unwrap();
+        let lapsed: Vec<bool> = claims(&claimed, now).map(|(_, is_lapsed)| is_lapsed).collect();
+        assert_eq!(lapsed, [false, true, false, false]);
     }
 
     #[test]

@@ -198,7 +198,7 @@ impl AwsBuilder {
         let images = self.aws.images(Some(&self.spec.region));
         let young = |image: &Image| request.not_before.is_none_or(|limit| image.created_at >= limit);
         for image in images.find_now(&request.key).await?.into_iter().filter(young) {
-            match images.hold(&image.id, &request.holder, &request.cancel).await {
+            match images.hold(&image.id, &request.holder, request.deadline, &request.cancel).await {
                 Ok(()) => return Ok(Some(image)),
                 Err(error) if error.is_not_found() => {}
                 Err(error) => return Err(error),

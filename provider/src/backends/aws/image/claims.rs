@@ -1,25 +1,32 @@
 //! Claims on images that only this process knows of. A claim is a tag, and one whose holder no state knows would keep its
-//! image for ever: until it is in state it is in the journal, where it counts as abandoned when this process ends.
+//! image for ever: until it is in state it is in the journal, where it counts as abandoned when this process ends. Where the
+//! journal is lost, too, the claim's time ends it, which is its tag's value until then.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
-use chrono::Utc;
+use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
-use super::{Aws, AwsError, CLOUD};
+use crate::backends::aws::sweep::over_by;
+use crate::backends::aws::{Aws, AwsError, CLOUD};
 use crate::domain::{Holder, Image};
 use crate::journal::{Entry, JournalError, Phase, Record};
 
 /// Their entries, by holder.
 #[derive(Debug, Default)]
-pub(super) struct Claims(Mutex<BTreeMap<Holder, Record>>);
+pub(in crate::backends::aws) struct Claims(Mutex<BTreeMap<Holder, Record>>);
 
 impl Claims {
     /// The claim is made, and stays when state knows it.
     pub(super) fn add(&self, record: Record) {
         let holder = record.entry().holder.clone();
         self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(holder, record);
+    }
+
+    /// Whether there is one of this holder.
+    pub(super) fn has(&self, holder: &Holder) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).contains_key(holder)
     }
 
     /// State knows the holder, or it holds nothing any more.
@@ -47,9 +54,9 @@ impl Aws {
         region: &str,
         image: &Image,
         holder: &Holder,
+        until: DateTime<Utc>,
     ) -> Result<Option<Entry>, AwsError> {
         let Some(key) = image.key.clone() else { return Ok(None) };
-        let now = Utc::now();
         Ok(Some(Entry {
             build: Uuid::new_v4(),
             cloud: CLOUD.to_owned(),
@@ -60,8 +67,8 @@ impl Aws {
             holder: holder.clone(),
             tags: BTreeMap::new(),
             access: self.access().await?,
-            started_at: now,
-            deadline: now,
+            started_at: Utc::now(),
+            deadline: over_by(until),
             phase: Phase::Claimed { image_id: image.id.clone(), alone: true },
         }))
     }
