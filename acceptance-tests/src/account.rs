@@ -8,6 +8,7 @@ use anyhow::{Result, ensure};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
+use crate::moto::element;
 use crate::{Cli, Guest, Host, Moto, Running, Workspace, within};
 
 /// The image of the configuration `aws-build`.
@@ -147,6 +148,25 @@ impl Account {
         host.inventory()?.ensure_empty()?;
         workspace.destroy()?;
         self.ensure_as_before()
+    }
+
+    /// Claims that no state knows have run out of time.
+    ///
+    /// # Errors
+    /// When it is refused.
+    pub fn lapse(&self) -> Result<()> {
+        let images = self.moto.ec2("DescribeImages", &[("Owner.1", "self")])?;
+        for image in images.split("<imageId>").skip(1) {
+            let id = image.split('<').next().unwrap_or_default();
+            for claim in image.split("<key>").skip(1).filter(|tag| tag.starts_with("sindri_holder_")) {
+                let key = claim.split('<').next().unwrap_or_default();
+                if element(claim, "value") != Some("held") {
+                    let past = [("Tag.1.Key", key), ("Tag.1.Value", "2026-01-01T00:00:00Z")];
+                    self.moto.ec2("CreateTags", &[&[("ResourceId.1", id)], &past[..]].concat())?;
+                }
+            }
+        }
+        Ok(())
     }
 
     /// What a build on another computer has, and has until the end of time. Returns how many of each kind.

@@ -35,6 +35,7 @@ variable "verify" {
 variable "verify_boot" { default = null }
 variable "ssh_bastion_host" { default = null }
 variable "vpc_id" { default = null }
+variable "ami_regions" { default = null }
 variable "create_timeout" { default = null }
 
 resource "sindri_image" "it" {
@@ -53,6 +54,7 @@ resource "sindri_image" "it" {
     ssh_private_key_path = var.guest.key
     ssh_bastion_host     = var.ssh_bastion_host
     vpc_id               = var.vpc_id
+    ami_regions          = var.ami_regions
     verify_boot          = var.verify_boot
   }
 

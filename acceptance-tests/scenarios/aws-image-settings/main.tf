@@ -13,6 +13,7 @@ variable "default_tags" {
   type    = map(string)
   default = {}
 }
+variable "role" { default = null }
 variable "description" { default = null }
 variable "max_age" { default = null }
 variable "retain_on_destroy" { default = false }
@@ -50,6 +51,7 @@ variable "aws" {
 
 provider "sindri" {
   default_tags = var.default_tags
+  aws          = var.role == null ? null : { assume_role = { role_arn = var.role } }
 }
 
 resource "sindri_image" "it" {
@@ -62,5 +64,6 @@ resource "sindri_image" "it" {
   retain_on_destroy = var.retain_on_destroy
   aws               = var.aws
   timeouts          = var.timeouts
+  security          = { clean_sensitive_data = true, remove_ssh_host_keys = true }
   provision         = [{ inline = ["echo ${var.marker} > /etc/marker"] }]
 }

@@ -3,7 +3,8 @@
 
 use std::time::Duration;
 
-use acceptance_tests::{Cli, Diagnostic, Fault, Host, Moto, Severity, Workspace, each_cli};
+use acceptance_tests::account::PATIENCE;
+use acceptance_tests::{Cli, Diagnostic, Fault, Host, Moto, Severity, Workspace, each_cli, within};
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
@@ -328,6 +329,78 @@ fn copies_take_their_time_and_some_fail() -> Result<()> {
     let late = workspace.apply_with(&[])?.fails()?;
     ensure!(late.iter().any(|one| one.mentions("was not ready in time")), "{late:?}");
     workspace.destroy()?;
+    nothing_left(&moto)
+}
+
+/// Killed while a copy is made: no state knows who holds the image.
+#[test]
+fn a_killed_apply_keeps_no_image_for_ever() -> Result<()> {
+    let host = Host::new()?;
+    let (moto, workspace) = scenario(&host, Cli::Tofu)?;
+    built(&moto, &workspace)?;
+    set_aws(&workspace, json!({ "ami_regions": [THERE] }))?;
+    moto.images_take(Duration::from_secs(5), None)?;
+    let running = workspace.start_apply()?;
+    within(PATIENCE, || {
+        ensure!(moto.requests()?.contains_key("CopyImage"), "no copy is made");
+        Ok(())
+    })?;
+    running.kill_provider()?;
+    running.wait(PATIENCE)?.fails()?;
+    workspace.apply()?;
+    workspace.converged()?;
+    let destroyed = workspace.destroy()?;
+    ensure!(destroyed.warnings().is_empty(), "{destroyed}");
+    nothing_left(&moto)?;
+    host.inventory()?.ensure_empty()
+}
+
+#[test]
+fn other_credentials_do_not_make_an_image_vanish() -> Result<()> {
+    let host = Host::new()?;
+    let (moto, workspace) = scenario(&host, Cli::Tofu)?;
+    let id = built(&moto, &workspace)?;
+    workspace.apply()?;
+    workspace.variables(&json!({ "role": "arn:aws:iam::222222222222:role/other" }))?;
+    let errors = workspace.plan_fails()?;
+    ensure!(
+        errors.iter().any(|one| one.mentions("222222222222") && one.mentions("123456789012")),
+        "{errors:?}"
+    );
+    let errors = workspace.run(&["destroy", "-json", "-auto-approve", "-refresh=false"])?.fails()?;
+    ensure!(errors.iter().any(|one| one.mentions("222222222222")), "{errors:?}");
+    workspace.variables(&json!({}))?;
+    workspace.converged()?;
+    assert_eq!(moto.inventory()?["images"], [id.as_str()]);
+    workspace.destroy()?;
+    nothing_left(&moto)
+}
+
+#[test]
+fn a_copy_without_a_record_is_found_and_none_is_begun_too_late() -> Result<()> {
+    let host = Host::new()?;
+    let (moto, workspace) = scenario(&host, Cli::Tofu)?;
+    built(&moto, &workspace)?;
+    let mut variables = aws(json!({ "ami_regions": [THERE] }));
+    variables["timeouts"] = json!({ "create": "1ms" });
+    workspace.variables(&variables)?;
+    let told = workspace.apply()?.warnings();
+    ensure!(told.iter().any(|one| one.mentions("longer than 1ms")), "{told:?}");
+    ensure!(!moto.requests()?.contains_key("CopyImage"), "a copy was begun when the time was over");
+
+    // The request after the one for the copy is to write its id down.
+    set_aws(&workspace, json!({ "ami_regions": [THERE] }))?;
+    moto.fault_after("CreateTags", 1, 1, DENIED)?;
+    workspace.apply_with(&[])?.fails()?;
+    assert_eq!(moto.inventory()?["images"].len(), 2);
+    workspace.apply()?;
+    workspace.converged()?;
+    set_aws(&workspace, json!({ "ami_regions": [THERE, FAR] }))?;
+    moto.fault_after("CreateTags", 1, 1, DENIED)?;
+    workspace.apply_with(&[])?.fails()?;
+    assert_eq!(moto.inventory()?["images"].len(), 3);
+    let destroyed = workspace.destroy()?;
+    ensure!(destroyed.warnings().is_empty(), "{destroyed}");
     nothing_left(&moto)
 }
 

@@ -5,7 +5,7 @@ use std::fs;
 use std::time::Instant;
 
 use acceptance_tests::account::{Account, HOLD, IMAGE, PATIENCE, images, kill_with_supervisor, log, sweep};
-use acceptance_tests::{Cli, Fault, Host, Running, Workspace};
+use acceptance_tests::{Cli, Fault, Host, Running, Workspace, repository};
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
@@ -14,7 +14,8 @@ type Case = (&'static str, fn(&Account) -> Result<()>);
 #[test]
 fn finished_images_are_checked_in_machines_of_their_own() -> Result<()> {
     let account = Account::new()?;
-    let cases: [Case; 13] = [
+    let cases: [Case; 14] = [
+        ("a machine from a clean image is looked through", looked_through),
         ("refused at plan", refused),
         ("the check passes", passes),
         ("there is nothing to check but the boot", boots),
@@ -56,6 +57,18 @@ fn refused(account: &Account) -> Result<()> {
     let is_told = |words: &str| errors.iter().any(|error| error.mentions(words));
     ensure!(is_told("not reached through a bastion") && is_told("verify_boot"), "{errors:?}");
     account.ensure_as_before()
+}
+
+/// The machine is one from an image that was cleaned. What it is run for here, `verify_boot` does where the image is cleaned.
+fn looked_through(account: &Account) -> Result<()> {
+    let script = fs::read_to_string(repository().join("templates/scripts/look-clean.sh"))?;
+    let look = "sudo SINDRI_LOOK_FOR='data keys' sh /tmp/look";
+    // The first look is to find nothing, the second what is older than the boot.
+    let told = account.guest.run(&format!(
+        "cat >/tmp/look <<'END' && {look} && sudo touch -d 2020-01-01 /etc/machine-id && ! {look} && sudo touch /etc/machine-id\n{script}END"
+    ))?;
+    assert_eq!(told, "the image is not clean:\n/etc/machine-id: the id of all machines from the image");
+    Ok(())
 }
 
 fn passes(account: &Account) -> Result<()> {

@@ -59,10 +59,11 @@ fn undisturbed(account: &Account) -> Result<Duration> {
     Ok(length)
 }
 
-/// With a check in a machine of its own: the moments are spread over both.
+/// With a check in a machine of its own, and a copy in another region: the moments are spread over all of it.
 fn workspace(account: &Account, host: &Host, marker: &str) -> Result<Workspace> {
     let check = json!({ "name": "the marker", "command": format!("grep -qx {marker} /srv/marker") });
-    let variables = json!({ "marker": marker, "verify": [check], "verify_boot": true });
+    let variables =
+        json!({ "marker": marker, "verify": [check], "verify_boot": true, "ami_regions": ["eu-central-1"] });
     account.workspace(host, Cli::Tofu, variables)
 }
 
@@ -122,13 +123,14 @@ fn round(
         }
         // Nobody waits for hours here.
         account.run_out(&elsewhere.inventory)?;
+        account.lapse()?;
     }
     workspace.apply().context("the next apply")?;
     workspace.converged()?;
     // A killed provider's supervisor may still be at work.
     within(PATIENCE, || {
         let one = account.more_than(&elsewhere.inventory)?;
-        ensure!(one == images(1), "the next apply left {one:?}");
+        ensure!(one == images(2), "the next apply left {one:?}");
         host.inventory()?.ensure_empty()
     })?;
     workspace.destroy()?;

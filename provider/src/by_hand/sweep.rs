@@ -112,6 +112,10 @@ impl Done {
                 (Swept::Removed(it), _) => self.lines.push(format!("removed {it}")),
                 (Swept::Completed(it), How::DryRun) => self.lines.push(format!("would complete {it}")),
                 (Swept::Completed(it), _) => self.lines.push(format!("completed {it}")),
+                (Swept::Unclaimed(it), How::DryRun) => {
+                    self.lines.push(format!("would take a claim off {it}"));
+                }
+                (Swept::Unclaimed(it), _) => self.lines.push(format!("took a claim off {it}")),
                 (Swept::Left { build, region, why }, _) => {
                     self.failures.push(format!("{} in {region}: {}", whose(&build), causes(&why)));
                 }

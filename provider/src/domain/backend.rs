@@ -195,8 +195,22 @@ pub trait ImageBackend: Send + Sync {
     /// The configuration that the image was built from, as [`BuildRequest::inputs`] had it.
     async fn inputs(&self, id: &str) -> Result<Value, BackendError>;
 
-    /// Claims an image, so that nobody else's delete removes it. Claiming twice is the same as once.
-    async fn hold(&self, id: &str, holder: &Holder) -> Result<(), BackendError>;
+    /// Claims an image, so that nobody else's delete removes it. Claiming twice is the same as once. When it fails, the claim
+    /// is not made, or goes by itself. `until` is when state knows the claim at the latest.
+    async fn hold(
+        &self,
+        id: &str,
+        holder: &Holder,
+        until: DateTime<Utc>,
+        cancel: &CancellationToken,
+    ) -> Result<(), BackendError>;
+
+    /// State knows who holds the image: the claim is not taken for abandoned from here on. Until then, it goes with the
+    /// process that made it, and with its time, where a backend can see to that.
+    async fn is_known(&self, id: &str, holder: &Holder) -> Result<(), BackendError> {
+        let _ = (id, holder);
+        Ok(())
+    }
 
     /// Who claims an image.
     async fn holders(&self, id: &str) -> Result<Vec<Holder>, BackendError>;
@@ -212,6 +226,12 @@ pub trait ImageBackend: Send + Sync {
         copies: &Copies,
         cancel: &CancellationToken,
     ) -> Result<Released, BackendError>;
+
+    /// What is left of an image that is gone itself, beside copies, in words: it costs, and [`Self::release`] deletes it.
+    async fn remains(&self, id: &str) -> Result<Vec<String>, BackendError> {
+        let _ = id;
+        Ok(Vec::new())
+    }
 
     /// Changes what can change without a rebuild.
     async fn relabel(&self, id: &str, change: &LabelChange) -> Result<(), BackendError>;
@@ -242,7 +262,7 @@ pub trait ImageBackend: Send + Sync {
 /// Makes images for one target.
 #[async_trait]
 pub trait ImageBuilder: Send + Sync {
-    /// Builds an image and holds it. When this returns an error nothing is left of the build, or what is left
+    /// Builds an image and holds it, until [`ImageBackend::is_known`] for this process only. When this returns an error nothing is left of the build, or what is left
     /// is in the journal.
     async fn build(&self, request: &BuildRequest) -> Result<Built, BackendError>;
 

@@ -10,7 +10,7 @@ use uuid::Uuid;
 use super::Begun;
 use crate::domain::{CacheKey, Holder};
 
-/// A build in a cloud, as somebody else needs to know it to finish it or to remove what it made. Has no secrets.
+/// A build in a cloud, or a claim on an image there, as somebody else needs to know it to finish it or to remove what it made. Has no secrets.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Entry {
     /// Its id, which all that it makes carries.
@@ -73,6 +73,13 @@ pub enum Phase {
         /// Its id.
         image_id: String,
     },
+    /// The image is complete, and its holder is not known to anybody yet: state has it when an apply ends.
+    Claimed {
+        /// Its id.
+        image_id: String,
+        /// Whether there is nothing else of the build that is still to be removed.
+        alone: bool,
+    },
     /// It failed, and its builder stays for a look until somebody sweeps.
     Kept,
 }
@@ -82,9 +89,10 @@ impl Phase {
     pub fn image_id(&self) -> Option<&str> {
         match self {
             Self::Begun | Self::Building | Self::Kept => None,
-            Self::Built { image_id } | Self::Accepted { image_id } | Self::Complete { image_id } => {
-                Some(image_id)
-            }
+            Self::Built { image_id }
+            | Self::Accepted { image_id }
+            | Self::Complete { image_id }
+            | Self::Claimed { image_id, .. } => Some(image_id),
         }
     }
 }

@@ -60,6 +60,7 @@ fn an_entry_is_there_until_it_is_ended() {
         Phase::Building,
         Phase::Built { image_id: ami() },
         Phase::Accepted { image_id: ami() },
+        Phase::Claimed { image_id: ami(), alone: true },
         Phase::Complete { image_id: ami() },
     ];
     for phase in phases {

@@ -161,10 +161,13 @@ impl Account {
         let left = fs::read_dir(self.dir.path().join("builds")).map_or(0, Iterator::count);
         let kept = request.spec.on_error == OnError::Keep;
         assert_eq!(left, usize::from(kept), "a build's folder stays");
-        built.map(|built| match built {
+        let image = match built? {
             Built::Fresh(image) => image,
             Built::Shared(_) => panic!("nobody else builds here"),
-        })
+        };
+        // It is in state.
+        aws.images(Some(REGION)).is_known(&image.id, &request.holder).await.unwrap();
+        Ok(image)
     }
 
     fn log(&self) -> String {

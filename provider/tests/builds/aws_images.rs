@@ -2,11 +2,13 @@
 //! another client fills.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use aws_sdk_ec2::Client;
 use aws_sdk_ec2::config::Region;
 use aws_sdk_ec2::types::{ResourceType, Tag, TagSpecification};
+use chrono::Utc;
 use sindri::backends::aws::image::AmiKeeper;
 use sindri::backends::aws::{Aws, AwsSettings};
 use sindri::domain::backend::Released;
@@ -21,9 +23,20 @@ fn key(digit: &str) -> CacheKey {
     CacheKey::try_from(digit.repeat(63)).unwrap()
 }
 
+/// Claims are written down there until they are known.
+fn data_dir() -> PathBuf {
+    Path::new(env!("CARGO_TARGET_TMPDIR")).join("aws-images")
+}
+
 /// Each is a process of its own, as far as what it remembers goes.
 fn images() -> impl ImageBackend {
-    Arc::new(Aws::new(AwsSettings::default(), "/nonexistent".into())).images(Some(HOME))
+    Arc::new(Aws::new(AwsSettings::default(), data_dir())).images(Some(HOME))
+}
+
+/// A claim that is in state.
+async fn hold(images: &impl ImageBackend, id: &str, holder: &Holder) {
+    images.hold(id, holder, Utc::now(), &go()).await.unwrap();
+    images.is_known(id, holder).await.unwrap();
 }
 
 /// Nobody stops it.
@@ -87,7 +100,7 @@ fn the_last_holder_deletes_an_image_with_its_copies() {
         let backend = images();
         let (one, other) = (Holder::random(), Holder::random());
         for holder in [&one, &other, &one] {
-            backend.hold(&id, holder).await.unwrap();
+            hold(&backend, &id, holder).await;
         }
         let mut holders = backend.holders(&id).await.unwrap();
         holders.sort();
@@ -132,7 +145,7 @@ fn of_two_that_let_go_at_once_one_deletes_the_image() {
             let id = register(&client, &format!("held-{number}"), &[("sindri_key", key("1").as_str())]).await;
             let (one, other) = (Holder::random(), Holder::random());
             for holder in [&one, &other] {
-                images().hold(&id, holder).await.unwrap();
+                hold(&images(), &id, holder).await;
             }
             let (here, there, none, go) = (images(), images(), Copies::new(), go());
             let released = tokio::join!(
@@ -179,9 +192,12 @@ fn what_a_lost_image_left_goes_with_it() {
             let asked = client.create_snapshot().volume_id(&volume).description(text);
             asked.set_tag_specifications(tags.then(|| vec![ours.clone()])).send().await.unwrap();
         }
+        let remains = images().remains(id).await.unwrap();
+        assert!(remains.len() == 1 && remains[0].starts_with("snapshot snap-"), "{remains:?}");
         let gone = images().release(id, None, false, &Copies::new(), &go()).await.unwrap_err();
         assert!(gone.is_not_found(), "{gone:?}");
         assert_eq!(snapshots(&client).await, 2);
+        assert!(images().remains(id).await.unwrap().is_empty());
         // A template's AMI has no tags of ours: the second try finds what the first one had not come to.
         let keeper = AmiKeeper::new(Arc::new(Aws::new(AwsSettings::default(), "/nonexistent".into())));
         let (builder_id, id) = ("mitchellh.amazonebs".to_owned(), format!("{HOME}:{id}"));
@@ -198,7 +214,7 @@ fn what_is_not_ours_or_is_to_stay_is_not_deleted() {
         let id = register(&client, "ours", &[("sindri_key", key("1").as_str())]).await;
         let backend = images();
         let holder = Holder::random();
-        backend.hold(&id, &holder).await.unwrap();
+        hold(&backend, &id, &holder).await;
         assert_eq!(
             backend.release(&id, Some(&holder), true, &Copies::new(), &go()).await.unwrap(),
             Released::Retained

@@ -116,6 +116,76 @@ fn by_hand(data_dir: &Path, args: &[&str]) -> (bool, String) {
     (done.status.success(), said)
 }
 
+/// It was killed before its holder was in state.
+#[test]
+fn the_claim_of_a_killed_apply_goes_and_an_image_of_its_own_with_it() {
+    under_moto("the_claim_of_a_killed_apply_goes_and_an_image_of_its_own_with_it", async || {
+        let (dir, client, never) = (tempfile::tempdir().unwrap(), ec2().await, CancellationToken::new());
+        let there = aws_config::from_env().region(Region::new("eu-central-1")).load().await;
+        let there = Client::new(&there);
+        for (share, is_held, stays) in [(true, false, true), (false, true, true), (false, false, false)] {
+            let before = inventory().await;
+            let aws = aws(dir.path());
+            let image = client.register_image().name(format!("{share}-{is_held}")).send().await.unwrap();
+            let image = image.image_id.unwrap();
+            let begun = entry(&aws, Phase::Claimed { image_id: image.clone(), alone: true }).await;
+            let held = format!("sindri_holder_{}", begun.holder);
+            let other = format!("sindri_holder_{}", Holder::random());
+            let ours = [
+                ("sindri_key", begun.key.as_str()),
+                (held.as_str(), "held"),
+                ("sindri_unfinished_eu-central-1", "copying"),
+                (other.as_str(), "held"),
+            ];
+            for (key, value) in &ours[..if is_held { 4 } else { 3 }] {
+                let tag = Tag::builder().key(*key).value(*value).build();
+                client.create_tags().resources(&image).tags(tag).send().await.unwrap();
+            }
+            // Its record was lost.
+            let origin = format!("{HOME}/{image}");
+            let copy = there.register_image().name("copy");
+            let copy = copy.tag_specifications(tags(ResourceType::Image, &[("sindri_copy_of", &origin)]));
+            let copy = copy.send().await.unwrap().image_id.unwrap();
+            let with_it = inventory().await;
+            drop(aws.journal().begin(Entry { share, ..begun }).unwrap());
+            let swept = aws.recover(Some(HOME), How::DryRun, &never).await.unwrap();
+            assert_eq!(matches!(swept.as_slice(), [Swept::Unclaimed(_)]), stays, "{swept:?}");
+            assert_eq!(inventory().await, with_it);
+            let swept = aws.recover(Some(HOME), How::Really, &never).await.unwrap();
+            assert!(!swept.iter().any(|it| matches!(it, Swept::Left { .. })), "{swept:?}");
+            assert_eq!(inventory().await, if stays { with_it } else { before }, "{share} {is_held}");
+            assert!(aws.journal().abandoned().unwrap().is_empty());
+            if stays {
+                let images = Arc::new(aws).images(Some(HOME));
+                let holders = images.holders(&image).await.unwrap();
+                assert_eq!(holders.len(), usize::from(is_held), "{holders:?}");
+                there.deregister_image().image_id(&copy).send().await.unwrap();
+            }
+        }
+        // One that is made, and is never known.
+        let lost = Arc::new(aws(dir.path()));
+        let images = lost.images(Some(HOME));
+        let key = CacheKey::try_from("a".repeat(63)).unwrap();
+        let image = images.find_now(&key).await.unwrap().remove(0).id;
+        let before = images.holders(&image).await.unwrap();
+        let holder = Holder::random();
+        images.hold(&image, &holder, Utc::now(), &never).await.unwrap();
+        assert!(aws(dir.path()).recover(None, How::Really, &never).await.unwrap().is_empty(), "it lives");
+        drop((images, lost));
+        let images = Arc::new(aws(dir.path())).images(Some(HOME));
+        assert_eq!(images.holders(&image).await.unwrap().len(), before.len() + 1);
+        aws(dir.path()).recover(None, How::Really, &never).await.unwrap();
+        assert_eq!(images.holders(&image).await.unwrap(), before);
+        // Where the journal is lost, too, it ends with its time.
+        let other = tempfile::tempdir().unwrap();
+        let elsewhere = Arc::new(aws(other.path())).images(Some(HOME));
+        let long_ago = Utc::now() - TimeDelta::hours(1);
+        elsewhere.hold(&image, &Holder::random(), long_ago, &never).await.unwrap();
+        drop(elsewhere);
+        assert_eq!(images.holders(&image).await.unwrap(), before);
+    });
+}
+
 /// It was killed between the image's key and the end of its entry: the next plan finds the image, and nothing is built.
 #[test]
 fn the_claim_of_a_killed_build_goes_when_its_image_is_claimed() {
@@ -132,7 +202,8 @@ fn the_claim_of_a_killed_build_goes_when_its_image_is_claimed() {
         drop(aws.journal().begin(dead).unwrap());
 
         let (mine, images) = (Holder::random(), aws.images(Some(HOME)));
-        images.hold(&image, &mine).await.unwrap();
+        images.hold(&image, &mine, Utc::now(), &CancellationToken::new()).await.unwrap();
+        images.is_known(&image, &mine).await.unwrap();
         assert_eq!(images.holders(&image).await.unwrap(), std::slice::from_ref(&mine));
         assert!(aws.journal().abandoned().unwrap().is_empty());
         // Or nobody would delete it.

@@ -21,6 +21,7 @@ use tokio::sync::OnceCell;
 
 use super::capacity::NoCapacity;
 use super::error::ATTEMPTS;
+use super::image::Claims;
 use super::region::Region;
 use super::settings::DEFAULT_REGION;
 use super::{AwsError, AwsSettings};
@@ -37,6 +38,7 @@ pub struct Aws {
     pub(super) settings: AwsSettings,
     /// Where keys and consoles of machines are kept.
     pub(super) data_dir: PathBuf,
+    pub(super) claims: Claims,
     config: OnceCell<SdkConfig>,
     account: OnceCell<String>,
     regions: Mutex<BTreeMap<String, Arc<Region>>>,
@@ -48,6 +50,7 @@ impl Aws {
         Self {
             settings,
             data_dir,
+            claims: Claims::default(),
             config: OnceCell::new(),
             account: OnceCell::new(),
             regions: Mutex::default(),

@@ -180,12 +180,25 @@ impl Source for Images<'_> {
     async fn some(&self, ids: &[String]) -> Result<Vec<(String, Image)>, AwsError> {
         let mut found = Vec::new();
         for ids in ids.chunks(MOST_VALUES) {
-            // By filter: by id, one that is gone would refuse them all. Disabled and deprecated ones count as there.
-            let asked = self.0.describe_images().include_disabled(true).include_deprecated(true);
-            found.extend(images(asked.filters(filter("image-id", ids)).max_results(PAGE)).await?);
+            // Disabled and deprecated ones count as there.
+            let asked = || self.0.describe_images().include_disabled(true).include_deprecated(true);
+            // By id, as EC2 recommends: a filter without an owner goes through all that is public.
+            found.extend(match images(asked().set_image_ids(Some(ids.to_vec()))).await {
+                Err(error) if is_no_image(&error) && ids.len() == 1 => Vec::new(),
+                // One that is gone has refused them all.
+                Err(error) if is_no_image(&error) => {
+                    images(asked().filters(filter("image-id", ids)).max_results(PAGE)).await?
+                }
+                other => other?,
+            });
         }
         Ok(found)
     }
+}
+
+/// Whether EC2 knows no image of this id, or takes it for none.
+fn is_no_image(error: &AwsError) -> bool {
+    error.is_gone() || error.code() == Some("InvalidAMIID.Malformed")
 }
 
 /// What a request for images finds, by id.

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use aws_sdk_ec2::types::{ResourceType, Tag, TagSpecification};
+use chrono::{DateTime, SecondsFormat, Utc};
 
 use crate::domain::Holder;
 
@@ -36,6 +37,11 @@ pub(super) const NAME: &str = "Name";
 /// The tag of a holder.
 pub(super) fn held_by(holder: &Holder) -> (String, String) {
     (format!("{HOLDER}{holder}"), "held".to_owned())
+}
+
+/// The tag of a holder that no state knows yet: it counts until then.
+pub(super) fn held_until(holder: &Holder, deadline: DateTime<Utc>) -> (String, String) {
+    (held_by(holder).0, deadline.to_rfc3339_opts(SecondsFormat::Secs, true))
 }
 
 /// The tag of a channel.

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use async_trait::async_trait;
+use chrono::{DateTime, Utc};
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
@@ -119,7 +120,13 @@ impl ImageBackend for Local {
         self.in_store(&format!("reading image {id}"), move |store| store.inputs(&wanted)).await
     }
 
-    async fn hold(&self, id: &str, holder: &Holder) -> Result<(), BackendError> {
+    async fn hold(
+        &self,
+        id: &str,
+        holder: &Holder,
+        _until: DateTime<Utc>,
+        _cancel: &CancellationToken,
+    ) -> Result<(), BackendError> {
         let (wanted, holder) = (id.to_owned(), holder.clone());
         self.in_store(&format!("claiming image {id}"), move |store| store.hold(&wanted, &holder)).await
     }

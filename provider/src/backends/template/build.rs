@@ -101,7 +101,7 @@ impl TemplateBuilder {
         let images = self.templates.images(None);
         let young = |image: &Image| request.not_before.is_none_or(|limit| image.created_at >= limit);
         for image in images.find(&request.key).await?.into_iter().filter(young) {
-            match images.hold(&image.id, &request.holder).await {
+            match images.hold(&image.id, &request.holder, request.deadline, &request.cancel).await {
                 Ok(()) => return Ok(Some(image)),
                 Err(error) if error.is_not_found() => {}
                 Err(error) => return Err(error),

@@ -182,7 +182,13 @@ impl ImageBackend for TemplateImages {
         Ok(self.record(id)?.map_or(Value::Null, |record| record.inputs))
     }
 
-    async fn hold(&self, id: &str, holder: &Holder) -> Result<(), BackendError> {
+    async fn hold(
+        &self,
+        id: &str,
+        holder: &Holder,
+        _until: DateTime<Utc>,
+        _cancel: &CancellationToken,
+    ) -> Result<(), BackendError> {
         let held = self.change(id, |record| record.holders.extend([holder.clone()])).await?;
         held.map(drop).ok_or_else(|| not_found(id))
     }

@@ -15,7 +15,8 @@ use crate::domain::{
     BackendError, BuildRequest, Built, Copies, Distribution, Holder, Image, ImageBackend, LabelChange,
     Labels, Made,
 };
-use crate::resources::{deadline, diagnose, inputs};
+use crate::resources::deadline::{self, Failure};
+use crate::resources::{diagnose, inputs};
 
 /// One creation.
 pub(super) struct Create<'a> {
@@ -25,11 +26,31 @@ pub(super) struct Create<'a> {
     /// Where the image is to be.
     pub(super) place: Place,
     pub(super) began: Instant,
+    /// Who holds it.
+    pub(super) holder: Holder,
+    /// In which account it will be.
+    pub(super) account: Option<String>,
 }
 
 impl Create<'_> {
     pub(super) async fn run(
         self,
+        state: &mut StateSink<ImageModel>,
+        diags: &mut Diagnostics,
+    ) -> Result<(), Diagnostics> {
+        let done = self.bring(state, diags).await;
+        let mut image = None;
+        state.change(|model| image = model.image_id.known().cloned());
+        if let Some(id) = image {
+            // Last: killed before this, we leave the host without state, and the claim has to go.
+            let known = self.images()?.is_known(&id, &self.holder).await;
+            known.map_err(|error| diagnose::backend("Image not held", &error))?;
+        }
+        done
+    }
+
+    async fn bring(
+        &self,
         state: &mut StateSink<ImageModel>,
         diags: &mut Diagnostics,
     ) -> Result<(), Diagnostics> {
@@ -101,6 +122,8 @@ impl Create<'_> {
                 diags.extend(problems.into_iter().map(|one| undistributed(one, Diagnostic::warning)));
             }
             Err(failure) => {
+                // What was left of the time is not what the user wrote.
+                let failure = Failure { expired: failure.expired.map(|_| self.limit), ..failure };
                 let error = failure.diagnostic("Image not distributed as asked", "create");
                 diags.push(Diagnostic {
                     path: error.path,
@@ -176,22 +199,20 @@ impl Create<'_> {
         settings: &Settings,
         state: &mut StateSink<ImageModel>,
     ) -> Result<Image, BackendError> {
-        let holder = Holder::random();
-        images.hold(id, &holder).await?;
+        let (holder, cancel) = (&self.holder, &self.request.cancel);
+        images.hold(id, holder, Utc::now() + self.limit, cancel).await?;
         let image = match images.get(id).await {
             Ok(image) => image,
             Err(error) => {
                 // A claim that no state knows would keep the image for ever.
-                if let Err(error) =
-                    images.release(id, Some(&holder), true, &Copies::new(), &self.request.cancel).await
-                {
+                if let Err(error) = images.release(id, Some(holder), true, &Copies::new(), cancel).await {
                     tracing::warn!(image = id, %error, "a claim cannot be given up");
                 }
                 return Err(error);
             }
         };
         // The claim is in state before anything else can fail.
-        self.store(&image, Origin::Cached, &Private::held_by(&holder), state).ok();
+        self.store(&image, Origin::Cached, &Private::held_by(holder), state).ok();
         label(images.as_ref(), id, &settings.labels).await?;
         Ok(image)
     }
@@ -202,7 +223,7 @@ impl Create<'_> {
         settings: Settings,
         state: &mut StateSink<ImageModel>,
     ) -> Result<String, Diagnostics> {
-        let (holder, labels) = (Holder::random(), settings.labels.clone());
+        let (holder, labels) = (&self.holder, settings.labels.clone());
         let builder = self.backends.builder(&wanted.target);
         let mut request = BuildRequest {
             spec: wanted.spec,
@@ -222,11 +243,11 @@ impl Create<'_> {
         });
         match built.await {
             Ok(Built::Fresh(image)) => {
-                self.store(&image, Origin::Built, &Private::held_by(&holder), state)?;
+                self.store(&image, Origin::Built, &Private::held_by(holder), state)?;
                 Ok(image.id)
             }
             Ok(Built::Shared(image)) => {
-                self.store(&image, Origin::Cached, &Private::held_by(&holder), state)?;
+                self.store(&image, Origin::Cached, &Private::held_by(holder), state)?;
                 let labelled = label(self.images()?.as_ref(), &image.id, &labels).await;
                 labelled.map_err(|error| diagnose::backend("Image not labelled", &error))?;
                 Ok(image.id)
@@ -266,7 +287,8 @@ impl Create<'_> {
         model.store_id = store_id.into();
         let sha256 = image.disk.as_ref().map(|disk| disk.sha256.clone());
         let made = (self.place.cloud == template::CLOUD).then_some(image.made.len());
-        state.set_private(Private { sha256, made, files_store, ..private.clone() }.write());
+        let account = self.account.clone();
+        state.set_private(Private { sha256, made, files_store, account, ..private.clone() }.write());
         state.set(model);
         store
             .map(drop)

@@ -1,12 +1,12 @@
-//! An image that is gone while copies of it in other regions are not. They stay in state, and the plan replaces the
-//! object: deleting it removes them. Forgotten, they would cost money for ever.
+//! An image that is gone while copies of it in other regions, or its snapshots, are not. The object stays in state, and the
+//! plan replaces it: deleting it removes them. Forgotten, they would cost money for ever.
 
 use std::collections::BTreeMap;
 
 use tfplugin::{Attr, Diagnostic, Diagnostics};
 
 use super::model::ImageModel;
-use crate::backends::{Backends, qemu, template};
+use crate::backends::{Backends, aws, qemu};
 use crate::resources::diagnose;
 
 /// The object with what is left of it; none when nothing is.
@@ -25,29 +25,30 @@ pub(super) async fn keep_copies(
             Err(error) => return Err(diagnose::backend("Copy of an image not readable", &error).into()),
         };
     }
-    if left.is_empty() {
+    let id = model.image_id.known_deref().unwrap_or_default();
+    let mut list: Vec<_> = left.iter().map(|(region, id)| format!("copy {id} in {region}")).collect();
+    if let Some(images) = backends.images(&cloud, model.region.known_deref()) {
+        let remains = images.remains(id).await;
+        list.extend(remains.map_err(|error| diagnose::backend("Image not readable", &error))?);
+    }
+    if list.is_empty() {
         return Ok(None);
     }
-    let list: Vec<_> = left.iter().map(|(region, id)| format!("{id} in {region}")).collect();
-    let id = model.image_id.known_deref().unwrap_or_default();
     let text = format!(
-        "Image {id} is gone. Its copies are not: {}. The plan replaces the image, and its copies with it.",
+        "Image {id} is gone. This is not: {}. The plan replaces the image, and what is left goes with it.",
         list.join(", ")
     );
-    diags.push(Diagnostic::warning("Image is gone, copies are left", text));
+    diags.push(Diagnostic::warning("Image is gone, something is left", text));
     if let Attr::Known(artifacts) = &mut model.artifacts {
         artifacts.retain(|region, _| left.contains_key(region));
     }
     Ok(Some(model))
 }
 
-/// Whether only copies of the image are left.
+/// Whether the image itself is not there any more.
 pub(super) fn is_lost(model: &ImageModel) -> bool {
-    if model.cloud.known_deref() == Some(template::CLOUD) {
-        return false;
-    }
     let (Some(artifacts), Some(region)) = (model.artifacts.known(), model.region.known()) else {
         return false;
     };
-    !artifacts.is_empty() && !artifacts.contains_key(region)
+    model.cloud.known_deref() == Some(aws::CLOUD) && !artifacts.contains_key(region)
 }

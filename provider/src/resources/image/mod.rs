@@ -23,10 +23,10 @@ use tfplugin::{
 };
 
 use super::inputs::{self, restore};
-use super::{deadline, diagnose};
+use super::{account, deadline, diagnose};
 use crate::backends::template::{self, Known};
 use crate::backends::{Backends, ImportId, qemu};
-use crate::domain::{BackendError, Image, ImageBackend, LabelChange, Released, Undistributed};
+use crate::domain::{BackendError, Holder, Image, ImageBackend, LabelChange, Released, Undistributed};
 use crate::provider::Configured;
 
 /// How long a build may take when the user does not say.
@@ -95,6 +95,21 @@ fn is_here(backends: &Backends, model: &ImageModel) -> Result<bool, Diagnostics>
     here.map_err(|error| diagnose::backend("Image out of reach", &error).into())
 }
 
+async fn account_of(backends: &Backends, model: &ImageModel) -> Option<String> {
+    account::current(backends, model.cloud.known_deref()?).await
+}
+
+/// With credentials of another account an image is not found, and not to be worked on.
+async fn check_account(
+    backends: &Backends,
+    model: &ImageModel,
+    private: &Private,
+) -> Result<(), Diagnostics> {
+    let cloud = model.cloud.known_deref().unwrap_or_default();
+    let what = format!("image {}", model.image_id.known_deref().unwrap_or_default());
+    account::check(backends, cloud, &what, private.account.as_deref()).await
+}
+
 /// Takes in the image as it is now.
 fn take_in(image: &Image, model: &mut ImageModel) {
     let (origin, cloud, region) = (model.origin.clone(), model.cloud.clone(), model.region.clone());
@@ -158,7 +173,9 @@ impl Resource for ImageResource {
         let backends = self.provider.require()?;
         let limit = Timeouts::of(&request.planned.timeouts, Operation::Create, CREATE);
         let place = place::Place::of_new(&backends, &request.planned).await;
-        let create = create::Create { backends: &backends, request, limit, place, began: Instant::now() };
+        let (began, holder) = (Instant::now(), Holder::random());
+        let account = account::current(&backends, place.cloud).await;
+        let create = create::Create { backends: &backends, request, limit, place, began, holder, account };
         create.run(state, diags).await
     }
 
@@ -188,9 +205,15 @@ impl Resource for ImageResource {
                 if !private.adopted {
                     model.observe_labels(&image, &backends.default_tags);
                 }
-                Ok(Some(model.into()))
+                if private.account.is_some() {
+                    return Ok(Some(model.into()));
+                }
+                let account = account_of(&backends, &model).await;
+                let private = account.is_some().then(|| Private { account, ..private }.write());
+                Ok(Some(State { model, private }))
             }
             Err(failure) if failure.error.is_not_found() => {
+                check_account(&backends, &model, &private).await?;
                 Ok(lost::keep_copies(&backends, model, diags).await?.map(Into::into))
             }
             Err(deadline::Failure { error: BackendError::Damaged { source, .. }, .. }) => {
@@ -216,6 +239,7 @@ impl Resource for ImageResource {
         let mut model = request.planned;
         let settings = model.settings(&backends.default_tags);
         let private = Private::read(&request.private);
+        check_account(&backends, &request.prior, &private).await?;
         if !private.adopted {
             let mut prior = request.prior.settings(&backends.default_tags);
             prior.labels.tags = request.prior.tags_all.clone().unwrap_or_default();
@@ -286,6 +310,7 @@ impl Resource for ImageResource {
         if !is_here(&backends, &request.prior)? {
             return Ok(());
         }
+        check_account(&backends, &request.prior, &private).await?;
         let images = self.images(&backends, &request.prior, &private)?;
         let retain = request.prior.retain_on_destroy.unwrap_or(false);
         let (holder, copies) = (private.holder(), request.prior.copies());
@@ -360,7 +385,8 @@ impl Resource for ImageResource {
             _ => None,
         };
         let sha256 = image.disk.map(|disk| disk.sha256);
-        let private = Private { holder, sha256, imported, ..Private::default() };
+        let account = account::current(&backends, cloud).await;
+        let private = Private { holder, sha256, imported, account, ..Private::default() };
         Ok(State { model, private: Some(private.write()) })
     }
 

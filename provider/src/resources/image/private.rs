@@ -10,6 +10,8 @@ use crate::domain::Holder;
 pub(super) struct Private {
     /// This resource's claim.
     pub(super) holder: Option<String>,
+    /// The account of the cloud that the image is in.
+    pub(super) account: Option<String>,
     /// The disk's digest when it was made: another one in state means that somebody altered it.
     pub(super) sha256: Option<String>,
     /// How many things there were of an image of a template: fewer in state mean that some are gone.

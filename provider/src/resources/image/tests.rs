@@ -94,6 +94,23 @@ async fn an_image_on_aws_may_have_unknown_parts() {
         entries.insert("aws".into(), Value::Object(aws));
         assert_eq!(told_of(&Value::Object(entries.clone())).await, Vec::<String>::new(), "{name}");
     }
+    let arn = "arn:aws:kms:us-west-2:123456789012:key/mrk-1";
+    for (key, after) in
+        [("mrk-1", "87600h"), (arn, "1h"), ("arn:aws:kms:us-west-2:123456789012:alias/a", "1h")]
+    {
+        let mut config = config.clone();
+        config["aws"]["kms_key_id"] = key.into();
+        config["aws"]["deprecate_after"] = after.into();
+        assert_eq!(told(&config).await, Vec::<String>::new(), "{key}");
+    }
+    for (verify_boot, security) in [
+        (true, serde_json::json!(null)),
+        (false, serde_json::json!({ "clean_sensitive_data": true, "remove_ssh_host_keys": true })),
+    ] {
+        let aws = serde_json::json!({ "encrypt_boot": false, "share": { "public": true }, "verify_boot": verify_boot });
+        let public = serde_json::json!({ "name_prefix": "dev", "security": security, "aws": aws });
+        assert_eq!(told(&public).await, Vec::<String>::new(), "{verify_boot}");
+    }
     let adopted = serde_json::json!({ "existing_image_id": "ami-1", "aws": { "region": "us-west-2" } });
     assert_eq!(told(&adopted).await, Vec::<String>::new());
 }
@@ -119,8 +136,20 @@ async fn every_mistake_about_aws_is_told_on_its_attribute() {
         (both, "Two backends"),
         (dirty, "aws.share.public: Public image is not cleaned"),
         (known, "aws.share.public: Public image is not cleaned"),
+        (aws(public), "aws.share.public: Nobody looks whether the public image is clean"),
         (aws(r#"{"share": {"public": true}}"#), "aws.share.public: Encrypted image cannot be public"),
         (aws(r#"{"share": {"account_ids": ["123456789012"]}}"#), "aws.kms_key_id: Key cannot be shared"),
+        (
+            aws(
+                r#"{"share": {"account_ids": ["123456789012"]}, "kms_key_id": "1-2", "ami_regions": ["eu-west-1"]}"#,
+            ),
+            "aws.kms_key_id: Key does not go along",
+        ),
+        (aws(r#"{"deprecate_after": "87601h"}"#), "aws.deprecate_after: Too long"),
+        (
+            aws(r#"{"encrypt_boot": false, "share": {"public": true}, "deprecate_after": "17521h"}"#),
+            "aws.deprecate_after: Too long",
+        ),
         (aws(r#"{"share": {"account_ids": ["1"]}, "kms_key_id": "k"}"#), "aws.share.account_ids: "),
         (aws(r#"{"share": {"organization_arns": ["o-1"]}}"#), "aws.share.organization_arns: "),
         (aws(r#"{"encrypt_boot": false, "kms_key_id": "k"}"#), "aws.kms_key_id: Key without encryption"),

@@ -1,5 +1,6 @@
-//! Copies of an AMI in other regions. A copy is recorded on the home image as soon as it has an id; until it is ready
-//! and shared and aged like the image, its region is marked unfinished there, so that the next plan goes on with it.
+//! Copies of an AMI in other regions. A copy is recorded on the home image as soon as it has an id. From before it is
+//! asked for until it is ready and shared and aged like the image, its region is marked unfinished there: the next plan
+//! goes on with it, and a deletion looks for what has no record.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -36,6 +37,9 @@ pub(super) enum CopyError {
         /// What EC2 says.
         reason: String,
     },
+    /// Our time was over before.
+    #[error("{Stopped}")]
+    Stopped,
     /// Our time is over; EC2 goes on.
     #[error(
         "copy {id} was not ready in time\nEC2 goes on with it, and the next plan takes it up; `timeouts` says how long to wait"
@@ -45,6 +49,13 @@ pub(super) enum CopyError {
         id: String,
     },
 }
+
+/// Why something was not asked for, or was given up halfway.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "it was stopped, or the time was over\nThe next plan goes on with it; `timeouts` says how long it may take"
+)]
+pub(super) struct Stopped;
 
 /// A copy in a region.
 pub(super) struct Copied {
@@ -56,6 +67,18 @@ pub(super) struct Copied {
 
 /// The copy in a region: the one that is there, or a new one.
 pub(super) async fn ensure(
+    aws: &Aws,
+    home: &Region,
+    ami: &Ami,
+    name: &str,
+    recorded: Option<&str>,
+    cancel: &CancellationToken,
+) -> Result<Copied, CopyError> {
+    let ensured = cancel.run_until_cancelled(found_or_begun(aws, home, ami, name, recorded, cancel)).await;
+    ensured.unwrap_or(Err(CopyError::Stopped))
+}
+
+async fn found_or_begun(
     aws: &Aws,
     home: &Region,
     ami: &Ami,
@@ -79,15 +102,13 @@ pub(super) async fn ensure(
             tracing::warn!(copy = copy.image_id(), left, "something of a failed copy stays");
         }
     }
+    // Before the copy is asked for: where this mark is, one whose id gets lost is looked for.
+    home.tag(ami.image_id(), [(format!("{}{name}", tags::UNFINISHED), "copying".to_owned())]).await?;
     let id = match there.first().and_then(|copy| copy.image_id().map(str::to_owned)) {
         Some(id) => id,
         None => start(&region, home, ami, &of).await?,
     };
-    let marks = [
-        (format!("{}{name}", tags::COPY), id.clone()),
-        (format!("{}{name}", tags::UNFINISHED), "copying".into()),
-    ];
-    home.tag(ami.image_id(), marks).await?;
+    home.tag(ami.image_id(), [(format!("{}{name}", tags::COPY), id.clone())]).await?;
     Ok(Copied { region, id, is_new: true })
 }
 
@@ -137,6 +158,11 @@ fn replica(arn: &str, home: &str, region: &str) -> Option<String> {
 
 /// Waits until a copy can be launched from.
 pub(super) async fn wait(region: &Region, id: &str, cancel: &CancellationToken) -> Result<(), CopyError> {
+    let ready = cancel.run_until_cancelled(until_ready(region, id)).await;
+    ready.unwrap_or_else(|| Err(CopyError::Late { id: id.to_owned() }))
+}
+
+async fn until_ready(region: &Region, id: &str) -> Result<(), CopyError> {
     let (mut pause, mut missing) = (FIRST_PAUSE, 0);
     loop {
         match region.fresh_image(id).await? {
@@ -150,10 +176,7 @@ pub(super) async fn wait(region: &Region, id: &str, cancel: &CancellationToken) 
             None if missing < MISSING => missing += 1,
             None => return Err(CopyError::Failed { id: id.to_owned(), reason: "it is gone".to_owned() }),
         }
-        tokio::select! {
-            () = cancel.cancelled() => return Err(CopyError::Late { id: id.to_owned() }),
-            () = tokio::time::sleep(pause) => {}
-        }
+        tokio::time::sleep(pause).await;
         pause = (pause * 2).min(LONGEST_PAUSE);
     }
 }

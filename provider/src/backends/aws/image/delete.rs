@@ -28,7 +28,7 @@ const UNREADY: Duration = Duration::from_secs(2 * 60);
 
 /// Why something is not deleted. What there is still to delete stays recorded.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum DeleteError {
+pub(in crate::backends::aws) enum DeleteError {
     /// AWS refused something.
     #[error(transparent)]
     Aws(#[from] AwsError),
@@ -97,9 +97,9 @@ impl<'a> Pauses<'a> {
     }
 }
 
-/// Deletes an image's copies in every region that they are recorded in: by its tags, and by state. Returns what stays
+/// Deletes an image's copies in every region that they are recorded in, by its tags and by state, or begun in. Returns what stays
 /// because others use it.
-pub(super) async fn copies_of(
+pub(in crate::backends::aws) async fn copies_of(
     aws: &Aws,
     home: &Region,
     ami: &Ami,
@@ -112,9 +112,26 @@ pub(super) async fn copies_of(
         let region = aws.region(Some(region)).await?;
         left.extend(by_id(&region, id, cancel).await?);
     }
+    let of = copy::origin(home, ami);
+    for region in read::unfinished(&all) {
+        left.extend(unrecorded(aws.region(Some(region)).await?.as_ref(), &of, cancel).await?);
+    }
     let recorded: BTreeSet<&str> = read::copies(&all).map(|(_, id)| id).collect();
     let known: Copies = known.clone().into_iter().filter(|(_, id)| !recorded.contains(id.as_str())).collect();
-    left.extend(copies(aws, &copy::origin(home, ami), &known, cancel).await?);
+    left.extend(copies(aws, &of, &known, cancel).await?);
+    Ok(left)
+}
+
+/// Deletes what says in a region that it is a copy of this image: where one was begun, its id may have been lost.
+pub(super) async fn unrecorded(
+    region: &Region,
+    of: &str,
+    cancel: &CancellationToken,
+) -> Result<Vec<String>, DeleteError> {
+    let mut left = Vec::new();
+    for copy in region.copies_of(of).await?.iter().filter(|copy| !is_deregistered(copy)) {
+        left.extend(one(region, copy, cancel).await?);
+    }
     Ok(left)
 }
 
@@ -193,11 +210,15 @@ pub(super) async fn remains(
     id: &str,
     cancel: &CancellationToken,
 ) -> Result<Vec<String>, DeleteError> {
+    delete_all(region, id, &remaining(region, id).await?, cancel).await
+}
+
+/// Those snapshots, which nobody uses. What others use is left to them, when their image goes.
+pub(super) async fn remaining(region: &Region, id: &str) -> Result<BTreeSet<String>, AwsError> {
     let made = made_for(region, id).await?;
     let is_ours =
         |one: &Snapshot| [tags::KEY, tags::BUILD].iter().any(|key| tags::map(one.tags()).contains_key(*key));
-    let snapshots = ids(made.iter().filter(|one| is_ours(one)));
-    delete_all(region, id, &snapshots, cancel).await
+    Ok(ids(made.iter().filter(|one| is_ours(one))))
 }
 
 async fn delete_all(

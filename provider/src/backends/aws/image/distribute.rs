@@ -1,6 +1,7 @@
 //! Brings an AMI to other regions and accounts, and lets it age. Each region is on its own: what fails in one stops no
 //! other, and what is left is found by the next plan.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use aws_sdk_ec2::primitives::DateTime as SdkTime;
@@ -45,8 +46,11 @@ impl Task<'_> {
             read::copies(&all).map(|(region, id)| (region.to_owned(), id.to_owned())).collect();
         let mut problems = Vec::new();
         for region in self.from.regions.difference(&self.to.regions) {
-            let Some(id) = recorded.remove(region) else { continue };
-            problems.extend(self.remove(region, &id).await.err().map(|error| told(REGIONS, region, &error)));
+            let (id, begun) = (recorded.remove(region), self.is_marked(&all, region));
+            if id.is_some() || begun {
+                let removed = self.unless_stopped(self.remove(region, id.as_deref(), begun)).await;
+                problems.extend(removed.err().map(|error| told(REGIONS, region, &*error)));
+            }
         }
         for place in self.places(recorded, &mut problems).await {
             let unready = if place.fresh {
@@ -59,22 +63,33 @@ impl Task<'_> {
                 continue;
             }
             let is_home = place.region.name == self.home.name;
-            let marked = all.contains_key(&format!("{}{}", tags::UNFINISHED, place.region.name));
+            let marked = self.is_marked(&all, &place.region.name);
             // As long as a copy is shared with somebody, home is, too: there, the next plan sees it.
             let shared = problems.iter().any(share::is_about);
             let from = if is_home && shared { None } else { self.from.share.as_ref() };
             let left = self.settle(&place, from, marked).await;
             if !is_home {
-                let done = self.mark(&place, marked, left.is_empty()).await;
-                problems.extend(done.err().map(|error| told(REGIONS, &place.region.name, &error)));
+                let done = self.unless_stopped(self.mark(&place, marked, left.is_empty())).await;
+                problems.extend(done.err().map(|error| told(REGIONS, &place.region.name, &*error)));
             }
             problems.extend(left);
         }
         let id = self.ami.image_id().unwrap_or_default();
-        if let Err(error) = self.home.fresh_image(id).await {
-            problems.push(told(REGIONS, &self.home.name, &error));
+        if let Err(error) = self.unless_stopped(self.home.fresh_image(id)).await {
+            problems.push(told(REGIONS, &self.home.name, &*error));
         }
         problems
+    }
+
+    /// Does one thing, unless the user's time or patience is over.
+    async fn unless_stopped<T, E: std::error::Error + Send + Sync + 'static>(
+        &self,
+        doing: impl Future<Output = Result<T, E>>,
+    ) -> Result<T, Box<dyn std::error::Error + Send + Sync>> {
+        match self.cancel.run_until_cancelled(doing).await {
+            Some(done) => Ok(done?),
+            None => Err(Box::new(copy::Stopped)),
+        }
     }
 
     /// Where the image is to be shared and to age: in the regions asked for, where all copies are begun before one is waited
@@ -96,7 +111,10 @@ impl Task<'_> {
                 Ok(copy::Copied { region, id, is_new }) => {
                     places.push(Place { region, id, fresh: fresh || is_new });
                 }
-                Err(error) => problems.push(told(REGIONS, name, &error)),
+                Err(error) => {
+                    problems.push(told(REGIONS, name, &error));
+                    problems.extend(self.unshared(fresh, name, &error));
+                }
             }
         }
         let others =
@@ -104,11 +122,19 @@ impl Task<'_> {
         for (name, id) in others {
             match self.aws.region(Some(&name)).await {
                 Ok(region) => places.push(Place { region, id, fresh: false }),
-                Err(error) => problems.push(told(REGIONS, &name, &error)),
+                Err(error) => {
+                    problems.push(told(REGIONS, &name, &error));
+                    problems.extend(self.unshared(false, &name, &error));
+                }
             }
         }
         places.push(home);
         places
+    }
+
+    /// A copy that is there is out of reach: it stays shared as it was.
+    fn unshared(&self, fresh: bool, region: &str, error: &dyn std::error::Error) -> Option<Undistributed> {
+        (!fresh && self.from.share != self.to.share).then(|| told(share::SHARE, region, error))
     }
 
     fn changes(&self) -> bool {
@@ -121,7 +147,9 @@ impl Task<'_> {
         let (from, to) = (self.from, self.to);
         let managed = shared.is_some() || to.share.is_some();
         if managed && (place.fresh || marked || from.share != to.share) {
-            problems.extend(share::bring(&place.region, &place.id, shared, to.share.as_ref()).await);
+            let brought = share::bring(&place.region, &place.id, shared, to.share.as_ref());
+            let stopped = || vec![told(share::SHARE, &place.region.name, &copy::Stopped)];
+            problems.extend(self.cancel.run_until_cancelled(brought).await.unwrap_or_else(stopped));
         }
         let ages = if place.fresh {
             to.deprecate_after.is_some()
@@ -129,8 +157,8 @@ impl Task<'_> {
             from.deprecate_after != to.deprecate_after
         };
         if ages || marked {
-            let aged = self.age(place).await;
-            problems.extend(aged.err().map(|error| told(DEPRECATE, &place.region.name, &error)));
+            let aged = self.unless_stopped(self.age(place)).await;
+            problems.extend(aged.err().map(|error| told(DEPRECATE, &place.region.name, &*error)));
         }
         problems
     }
@@ -170,11 +198,23 @@ impl Task<'_> {
         }
     }
 
-    /// Removes a copy with its snapshots, and then its record.
-    async fn remove(&self, name: &str, id: &str) -> Result<(), DeleteError> {
+    fn is_marked(&self, all: &BTreeMap<String, String>, region: &str) -> bool {
+        read::unfinished(all).any(|name| name == region)
+    }
+
+    /// Removes a copy with its snapshots, and then its record. One that was begun may have none.
+    async fn remove(&self, name: &str, id: Option<&str>, begun: bool) -> Result<(), DeleteError> {
         let region = self.aws.region(Some(name)).await?;
-        for left in delete::by_id(&region, id, self.cancel).await? {
-            tracing::warn!(copy = id, left, "something of a copy stays");
+        let mut stays = Vec::new();
+        if let Some(id) = id {
+            stays.extend(delete::by_id(&region, id, self.cancel).await?);
+        }
+        if begun {
+            let of = copy::origin(self.home, self.ami);
+            stays.extend(delete::unrecorded(&region, &of, self.cancel).await?);
+        }
+        for left in stays {
+            tracing::warn!(region = name, left, "something of a copy stays");
         }
         let keys = [format!("{}{name}", tags::COPY), format!("{}{name}", tags::UNFINISHED)];
         Ok(self.home.untag(self.ami.image_id(), keys).await?)
@@ -186,6 +226,6 @@ fn not_past(due: DateTime<Utc>) -> SdkTime {
     SdkTime::from_secs(due.max(Utc::now() + TimeDelta::minutes(2)).timestamp())
 }
 
-fn told(attribute: &str, region: &str, error: &(dyn std::error::Error + 'static)) -> Undistributed {
+fn told(attribute: &str, region: &str, error: &dyn std::error::Error) -> Undistributed {
     Undistributed { attribute: attribute.to_owned(), problem: format!("In {region}: {}", causes(error)) }
 }

@@ -2,6 +2,8 @@
 //! the business of `build`.
 
 mod build;
+mod claim;
+mod claims;
 mod copy;
 mod delete;
 mod distribute;
@@ -15,30 +17,26 @@ pub use build::{AwsBuilder, Tools};
 pub use made::AmiKeeper;
 pub use spec::{AwsImageSpec, Bastion, Builder, Interface, Login, Source, Volume};
 
+pub(super) use claims::Claims;
+pub(super) use delete::{DeleteError, copies_of as delete_copies_of};
 pub(crate) use problems::{build_problems, label_problems, problems};
-pub(super) use read::{holders as holders_of, snapshots as snapshots_of};
+pub(super) use read::{holders as holders_of, is_there, snapshots as snapshots_of};
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use async_trait::async_trait;
 use aws_sdk_ec2::types::{AttributeValue, Image as Ami, ImageState};
-use delete::DeleteError;
+use chrono::{DateTime, Utc};
 use serde_json::Value;
-use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::region::Region;
-use super::sweep::How;
 use super::{Aws, AwsError, tags};
 use crate::domain::backend::causes;
 use crate::domain::{
     BackendError, CacheKey, Copies, Distribution, Holder, Image, ImageBackend, LabelChange, Released, Share,
     Undistributed,
 };
-
-/// How long a claim waits for what killed builds left to go.
-const SETTLING: Duration = Duration::from_secs(30);
 
 /// The images of one region.
 #[derive(Debug)]
@@ -86,38 +84,6 @@ impl AwsImages {
         image
     }
 
-    /// How many others hold an image in this moment; none when it is gone.
-    async fn others(&self, region: &Region, id: &str, holder: Option<&Holder>) -> Result<usize, AwsError> {
-        let ami = region.fresh_image(id).await?;
-        let holders = ami.iter().flat_map(read::holders);
-        Ok(holders.filter(|other| Some(other) != holder).count())
-    }
-
-    /// Deletes what is left of an image that is gone itself.
-    async fn delete_remains(
-        &self,
-        id: &str,
-        copies: &Copies,
-        cancel: &CancellationToken,
-    ) -> Result<Vec<String>, DeleteError> {
-        let region = self.region().await?;
-        let mut left = delete::copies(&self.aws, &format!("{}/{id}", region.name), copies, cancel).await?;
-        left.extend(delete::remains(&region, id, cancel).await?);
-        Ok(left)
-    }
-
-    /// Finishes or removes what killed builds of this computer left in the region: it may be a claim on the very image that is
-    /// claimed now, which would keep that for ever.
-    async fn settle_abandoned(&self, region: &Region) {
-        let (how, never) = (How::Until(Instant::now() + SETTLING), CancellationToken::new());
-        match self.aws.recover(Some(&region.name), how, &never).await {
-            Ok(swept) => swept.iter().for_each(build::tell),
-            Err(error) => {
-                tracing::warn!(error = causes(&error), "what killed builds left is not removed");
-            }
-        }
-    }
-
     /// An image as it is in this moment, for a change.
     async fn fresh(&self, id: &str, doing: &str) -> Result<(Arc<Region>, Ami), BackendError> {
         let failed = |error: AwsError| error.into_backend(doing);
@@ -162,14 +128,20 @@ impl ImageBackend for AwsImages {
         Ok(Value::Null)
     }
 
-    async fn hold(&self, id: &str, holder: &Holder) -> Result<(), BackendError> {
+    async fn hold(
+        &self,
+        id: &str,
+        holder: &Holder,
+        until: DateTime<Utc>,
+        cancel: &CancellationToken,
+    ) -> Result<(), BackendError> {
         let doing = format!("claiming image {id}");
-        let (region, _) = self.fresh(id, &doing).await?;
-        let held = region.tag([id], [tags::held_by(holder)]);
-        held.await.map_err(|error| error.into_backend(doing.as_str()))?;
-        self.settle_abandoned(&region).await;
-        // It may have been deleted in between.
-        self.fresh(id, &doing).await.map(drop)
+        let held = cancel.run_until_cancelled(self.claim(id, holder, until, &doing, cancel)).await;
+        held.unwrap_or_else(|| Err(BackendError::Cancelled { operation: doing.clone() }))
+    }
+
+    async fn is_known(&self, id: &str, holder: &Holder) -> Result<(), BackendError> {
+        self.confirm(id, holder, &format!("keeping the claim on image {id}")).await
     }
 
     async fn holders(&self, id: &str) -> Result<Vec<Holder>, BackendError> {
@@ -186,47 +158,16 @@ impl ImageBackend for AwsImages {
         cancel: &CancellationToken,
     ) -> Result<Released, BackendError> {
         let doing = format!("deleting image {id}");
-        let failed = |error: AwsError| error.into_backend(doing.as_str());
-        let (region, ami) = match self.fresh(id, &doing).await {
-            Err(error) if error.is_not_found() && !retain => {
-                let left = self.delete_remains(id, copies, cancel).await;
-                let left = left.map_err(|error| error.into_backend(&doing))?;
-                return if left.is_empty() && copies.is_empty() {
-                    Err(error)
-                } else {
-                    Ok(Released::Deleted { left })
-                };
-            }
-            other => other?,
-        };
-        if let Some(holder) = holder {
-            region.untag([id], [tags::held_by(holder).0]).await.map_err(failed)?;
-        }
-        if retain {
-            return Ok(Released::Retained);
-        }
-        // Read again: of two that let go at once, the last has to see that there is nobody left, and whoever came in
-        // between has to be seen.
-        let others = self.others(&region, id, holder).await.map_err(failed)?;
-        if others > 0 {
-            return Ok(Released::Held { others });
-        }
-        if read::is_copy(&ami) {
-            return Err(BackendError::failed(doing, IsCopy { id: id.to_owned() }));
-        }
-        if !tags::map(ami.tags()).contains_key(tags::KEY) {
-            return Err(BackendError::failed(doing, NotOurs { id: id.to_owned() }));
-        }
-        let left = delete::copies_of(&self.aws, &region, &ami, copies, cancel).await;
-        let mut left = left.map_err(|error| error.into_backend(&doing))?;
-        // Copies take their time. Who came meanwhile keeps the image, and its next plan makes the copies again.
-        let others = self.others(&region, id, holder).await.map_err(failed)?;
-        if others > 0 {
-            return Ok(Released::Held { others });
-        }
-        let own = delete::one(&region, &ami, cancel).await;
-        left.extend(own.map_err(|error| error.into_backend(&doing))?);
-        Ok(Released::Deleted { left })
+        let released =
+            cancel.run_until_cancelled(self.let_go(id, holder, retain, copies, &doing, cancel)).await;
+        released.unwrap_or_else(|| Err(BackendError::Cancelled { operation: doing.clone() }))
+    }
+
+    async fn remains(&self, id: &str) -> Result<Vec<String>, BackendError> {
+        let failed = |error: AwsError| error.into_backend(format!("looking for what image {id} left"));
+        let region = self.region().await.map_err(failed)?;
+        let snapshots = delete::remaining(&region, id).await.map_err(failed)?;
+        Ok(snapshots.iter().map(|snapshot| format!("snapshot {snapshot} in {}", region.name)).collect())
     }
 
     async fn relabel(&self, id: &str, change: &LabelChange) -> Result<(), BackendError> {
@@ -259,7 +200,11 @@ impl ImageBackend for AwsImages {
         to: &Distribution,
         cancel: &CancellationToken,
     ) -> Result<Vec<Undistributed>, BackendError> {
-        let (home, ami) = self.fresh(id, &format!("distributing image {id}")).await?;
+        let doing = format!("distributing image {id}");
+        let Some(found) = cancel.run_until_cancelled(self.fresh(id, &doing)).await else {
+            return Err(BackendError::Cancelled { operation: doing });
+        };
+        let (home, ami) = found?;
         let task = distribute::Task { aws: &self.aws, home: &home, ami: &ami, from, to, cancel };
         Ok(task.run().await)
     }
@@ -294,15 +239,6 @@ struct Unlabelled {
     problems: Vec<String>,
 }
 
-/// Its image is in another region, with what is to be known of it.
-#[derive(Debug, thiserror::Error)]
-#[error(
-    "image {id} is a copy of one in another region, which is deleted with its copies\nManage that one instead"
-)]
-struct IsCopy {
-    id: String,
-}
-
 /// Changes what an AMI does not have already.
 async fn change_labels(region: &Region, ami: &Ami, change: &LabelChange) -> Result<(), AwsError> {
     let (id, seen) = (ami.image_id().unwrap_or_default(), tags::map(ami.tags()));
@@ -323,15 +259,6 @@ async fn change_labels(region: &Region, ami: &Ami, change: &LabelChange) -> Resu
         describe(region, ami, text).await?;
     }
     region.fresh_image(id).await.map(drop)
-}
-
-/// Somebody took our tag away, or it was never ours: deleting it could hit another's work.
-#[derive(Debug, thiserror::Error)]
-#[error(
-    "image {id} has no tag `sindri_key` (any more), so it is not deleted\nPut the tag back, or delete the image by hand and run again"
-)]
-struct NotOurs {
-    id: String,
 }
 
 fn not_found(id: &str) -> BackendError {

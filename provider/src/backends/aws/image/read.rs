@@ -9,7 +9,7 @@ use crate::backends::aws::tags;
 use crate::domain::{Artifact, CacheKey, Holder, Image, Labels};
 
 /// Whether the image can still be worked with: AWS lists deleted and failed ones for a while.
-pub(super) fn is_there(ami: &Ami) -> bool {
+pub(in crate::backends::aws) fn is_there(ami: &Ami) -> bool {
     !matches!(
         ami.state(),
         Some(ImageState::Deregistered | ImageState::Invalid | ImageState::Failed | ImageState::Error)
@@ -34,11 +34,7 @@ pub(super) fn image(region: &str, ami: &Ami) -> Image {
         name: ami.name().unwrap_or_default().to_owned(),
         key: all.get(tags::KEY).and_then(|key| CacheKey::try_from(key.clone()).ok()),
         artifacts,
-        unfinished: all
-            .keys()
-            .filter_map(|key| key.strip_prefix(tags::UNFINISHED))
-            .map(str::to_owned)
-            .collect(),
+        unfinished: unfinished(&all).map(str::to_owned).collect(),
         labels: Labels {
             description: ami.description().filter(|text| !text.is_empty()).map(str::to_owned),
             channels: all
@@ -92,6 +88,11 @@ pub(super) fn copies(tags: &BTreeMap<String, String>) -> impl Iterator<Item = (&
     copies.filter_map(|(key, id)| Some((key.strip_prefix(tags::COPY)?, id.as_str())))
 }
 
+/// Regions in which a copy was begun that is not ready yet.
+pub(super) fn unfinished(all: &BTreeMap<String, String>) -> impl Iterator<Item = &str> {
+    all.keys().filter_map(|key| key.strip_prefix(tags::UNFINISHED))
+}
+
 /// Whether it is a copy, whose image is elsewhere.
 pub(super) fn is_copy(ami: &Ami) -> bool {
     ami.tags().iter().any(|tag| tag.key() == Some(tags::COPY_OF))
@@ -105,8 +106,20 @@ pub(in crate::backends::aws) fn snapshots(ami: &Ami) -> Vec<String> {
 
 /// Who claims an AMI.
 pub(in crate::backends::aws) fn holders(ami: &Ami) -> Vec<Holder> {
-    let keys = ami.tags().iter().filter_map(|tag| tag.key());
-    keys.filter_map(|key| Holder::parse(key.strip_prefix(tags::HOLDER)?)).collect()
+    claims(ami, Utc::now()).filter(|(_, is_lapsed)| !is_lapsed).map(|(holder, _)| holder).collect()
+}
+
+/// Claims that no state came to know of in time.
+pub(super) fn lapsed(ami: &Ami) -> Vec<Holder> {
+    claims(ami, Utc::now()).filter(|(_, is_lapsed)| *is_lapsed).map(|(holder, _)| holder).collect()
+}
+
+/// All claims, and whether their time is over.
+fn claims(ami: &Ami, now: DateTime<Utc>) -> impl Iterator<Item = (Holder, bool)> {
+    ami.tags().iter().filter_map(move |tag| {
+        let holder = Holder::parse(tag.key()?.strip_prefix(tags::HOLDER)?)?;
+        Some((holder, time(tag.value()).is_some_and(|until| until < now)))
+    })
 }
 
 #[cfg(test)]
@@ -157,6 +170,19 @@ mod tests {
         assert_eq!(image.artifacts["eu-central-1"].image_id, "ami-2");
         assert_eq!(image.artifacts.len(), 2);
         assert_eq!(image.unfinished.into_iter().collect::<Vec<_>>(), ["eu-central-1"]);
+    }
+
+    #[test]
+    fn a_claim_that_state_did_not_come_to_know_of_lapses() {
+        let claimed = ami(&[
+            ("sindri_holder_00000001", "held"),
+            ("sindri_holder_00000002", "2026-01-02T03:00:00Z"),
+            ("sindri_holder_00000003", "2026-01-02T03:00:01Z"),
+            ("sindri_holder_00000004", "soon"),
+        ]);
+        let now = time(Some("2026-01-02T03:00:01Z")).unwrap();
+        let lapsed: Vec<bool> = claims(&claimed, now).map(|(_, is_lapsed)| is_lapsed).collect();
+        assert_eq!(lapsed, [false, true, false, false]);
     }
 
     #[test]

@@ -11,7 +11,7 @@ use crate::backends::aws::region::Region;
 use crate::domain::{Share, ShareChange, Undistributed};
 
 /// The attributes that ask for it.
-const SHARE: &str = "aws.share";
+pub(super) const SHARE: &str = "aws.share";
 const PUBLIC: &str = "aws.share.public";
 
 /// Whether something that was not done is about sharing.

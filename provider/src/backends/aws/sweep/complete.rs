@@ -22,7 +22,8 @@ pub(in crate::backends::aws) async fn complete(
     holder: Option<&Holder>,
 ) -> Result<(), AwsError> {
     let region = aws.region(Some(&entry.region)).await?;
-    region.tag([image_id], entry.tags.clone().into_iter().chain(holder.map(tags::held_by))).await?;
+    let claimed = |holder| tags::held_until(holder, entry.deadline);
+    region.tag([image_id], entry.tags.clone().into_iter().chain(holder.map(claimed))).await?;
     region.tag([image_id], [(tags::KEY.to_owned(), entry.key.as_str().to_owned())]).await?;
     if let Err(error) = without_deadline(&region, image_id).await {
         // Its key protects it just as well.

@@ -8,6 +8,7 @@
 //! is touched: a build may be going on elsewhere.
 
 mod access;
+mod claim;
 mod complete;
 mod launches;
 mod look;
@@ -109,6 +110,8 @@ pub enum Swept {
     Removed(Remain),
     /// The image had passed all checks. It is complete, or would be, and a look-up finds it.
     Completed(Remain),
+    /// A claim on the image that no state knows is taken off, or would be. The image stays for who asks for it.
+    Unclaimed(Remain),
     /// The build, or something of it, cannot be settled now. Its entry stays in the journal.
     Left {
         /// The build.

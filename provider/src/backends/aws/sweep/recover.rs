@@ -10,6 +10,7 @@ use futures::future::join_all;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use super::claim::give_up;
 use super::look::{self, Wanted};
 use super::overdue::overdue;
 use super::remove::{Outcome, RESTLESS, remove};
@@ -83,14 +84,16 @@ impl Aws {
         if entry.phase != Phase::Begun {
             let other = self.reaching(&record).await?;
             let aws = other.as_ref().unwrap_or(self);
-            let completed = complete_accepted(aws, &entry, how).await?;
-            let region = aws.region(Some(&entry.region)).await?;
-            let wanted = wanted(&entry, completed.is_some());
-            swept.extend(completed.map(Swept::Completed));
-            let cleared = clear(&region, wanted, restlessness(&entry), how, cancel).await?;
-            swept.extend(cleared.done);
-            if cleared.stays.is_some() {
-                return Ok(Outcome { done: swept, stays: cleared.stays });
+            let image = settle_image(aws, &entry, how, cancel).await?;
+            swept.extend(image.swept);
+            if !image.is_all {
+                let region = aws.region(Some(&entry.region)).await?;
+                let wanted = wanted(&entry, image.stays);
+                let cleared = clear(&region, wanted, restlessness(&entry), how, cancel).await?;
+                swept.extend(cleared.done);
+                if cleared.stays.is_some() {
+                    return Ok(Outcome { done: swept, stays: cleared.stays });
+                }
             }
         }
         if how != How::DryRun {
@@ -179,6 +182,40 @@ impl Aws {
     }
 }
 
+/// What became of the image of an entry.
+#[derive(Debug, Default)]
+pub(super) struct OfImage {
+    /// What was done.
+    pub(super) swept: Option<Swept>,
+    /// Whether it stays: it is for others to find, or somebody holds it.
+    pub(super) stays: bool,
+    /// Whether there is nothing else.
+    pub(super) is_all: bool,
+}
+
+/// Finishes an image that lacks only its tags, and takes a claim off that no state knows.
+async fn settle_image(
+    aws: &Aws,
+    entry: &Entry,
+    how: How,
+    cancel: &CancellationToken,
+) -> Result<OfImage, SweepError> {
+    match &entry.phase {
+        Phase::Claimed { image_id, alone } => {
+            let given_up = give_up(aws, entry, image_id, how, cancel).await?;
+            // One that was there before is not ours to look for.
+            let is_all = *alone && (given_up.stays || entry.share);
+            Ok(OfImage { is_all, ..given_up })
+        }
+        Phase::Complete { .. } => Ok(OfImage { stays: true, ..OfImage::default() }),
+        _ => {
+            let completed = complete_accepted(aws, entry, how).await?;
+            let stays = completed.is_some();
+            Ok(OfImage { swept: completed.map(Swept::Completed), stays, is_all: false })
+        }
+    }
+}
+
 /// An image that passed all checks and that somebody may still ask for.
 async fn complete_accepted(aws: &Aws, entry: &Entry, how: How) -> Result<Option<Remain>, SweepError> {
     let Phase::Accepted { image_id } = &entry.phase else { return Ok(None) };
@@ -212,10 +249,9 @@ async fn complete_accepted(aws: &Aws, entry: &Entry, how: How) -> Result<Option<
 }
 
 /// What is to be removed of a build: all, or all but its image.
-fn wanted(entry: &Entry, is_completed: bool) -> Wanted {
+fn wanted(entry: &Entry, stays: bool) -> Wanted {
     let own: BTreeSet<String> = entry.phase.image_id().map(str::to_owned).into_iter().collect();
-    let is_complete = is_completed || matches!(entry.phase, Phase::Complete { .. });
-    let (images, spared) = if is_complete { (BTreeSet::new(), own) } else { (own, BTreeSet::new()) };
+    let (images, spared) = if stays { (BTreeSet::new(), own) } else { (own, BTreeSet::new()) };
     let named = Some((entry.name.clone(), entry.started_at));
     Wanted { build: entry.build.to_string(), named, images, spared, ..Wanted::default() }
 }
@@ -295,18 +331,20 @@ mod tests {
     use crate::domain::{CacheKey, Holder};
 
     #[test]
-    fn a_complete_image_is_spared_and_one_that_is_not_fit_goes() {
+    fn an_image_that_stays_is_spared_and_any_other_goes() {
         let image_id = || "ami-1".to_owned();
-        for (phase, is_completed, goes, stays) in [
+        for (phase, stays, goes, spared) in [
             (Phase::Building, false, None, None),
             (Phase::Built { image_id: image_id() }, false, Some("ami-1"), None),
             (Phase::Accepted { image_id: image_id() }, false, Some("ami-1"), None),
             (Phase::Accepted { image_id: image_id() }, true, None, Some("ami-1")),
-            (Phase::Complete { image_id: image_id() }, false, None, Some("ami-1")),
+            (Phase::Complete { image_id: image_id() }, true, None, Some("ami-1")),
+            (Phase::Claimed { image_id: image_id(), alone: false }, true, None, Some("ami-1")),
+            (Phase::Claimed { image_id: image_id(), alone: true }, false, Some("ami-1"), None),
         ] {
-            let wanted = wanted(&entry(phase.clone()), is_completed);
+            let wanted = wanted(&entry(phase.clone()), stays);
             assert_eq!(wanted.images.first().map(String::as_str), goes, "{phase:?}");
-            assert_eq!(wanted.spared.first().map(String::as_str), stays, "{phase:?}");
+            assert_eq!(wanted.spared.first().map(String::as_str), spared, "{phase:?}");
         }
     }
 

@@ -26,7 +26,7 @@ fn tell(swept: Result<Vec<Swept>, SweepError>) {
         Ok(swept) => {
             for one in swept {
                 match one {
-                    Swept::Removed(it) | Swept::Completed(it) => {
+                    Swept::Removed(it) | Swept::Completed(it) | Swept::Unclaimed(it) => {
                         tracing::info!(%it, "removed what a killed launch left");
                     }
                     Swept::Left { build, why, .. } => {

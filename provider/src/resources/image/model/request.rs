@@ -177,14 +177,25 @@ impl ImageModel {
         aws.validate(&at, diags);
         AwsImageModel::validate_object(&self.description, &self.channels, diags);
         validate_tags(&self.tags, diags);
-        let public = aws.share.known().is_some_and(|share| share.public.known() == Some(&true));
-        let off = |value: &tfplugin::Attr<bool>| value.known() == Some(&false);
-        if let Some(security) = self.security.known()
-            && public
-            && (off(&security.clean_sensitive_data) || off(&security.remove_ssh_host_keys))
-        {
+        if aws.share.known().is_some_and(|share| share.public.known() == Some(&true)) {
+            self.validate_public(aws, &at.attr("share").attr("public"), diags);
+        }
+    }
+
+    /// An image for everybody has nothing of its builder left: somebody looks, or answers for it.
+    fn validate_public(&self, aws: &AwsImageModel, at: &Path, diags: &mut Diagnostics) {
+        let security = self.security.clone().unwrap_or_default();
+        let steps = [&security.clean_sensitive_data, &security.remove_ssh_host_keys];
+        if steps.iter().any(|step| step.known() == Some(&false)) {
             let text = "Everybody can read what is in a public image: leave `security.clean_sensitive_data` and `security.remove_ssh_host_keys` on.";
-            diags.error(at.attr("share").attr("public"), "Public image is not cleaned", text);
+            diags.error(at.clone(), "Public image is not cleaned", text);
+            return;
+        }
+        let is_said = self.security.is_unknown() || steps.iter().all(|step| !step.is_null());
+        let is_looked_at = aws.verify_boot.is_unknown() || aws.verify_boot.known() == Some(&true);
+        if !is_said && !is_looked_at {
+            let text = "Everybody can read what is in a public image. Set `verify_boot = true`: a machine from the image is looked through for what the build was to remove. Or look yourself, and say `security = { clean_sensitive_data = true, remove_ssh_host_keys = true }`.";
+            diags.error(at.clone(), "Nobody looks whether the public image is clean", text);
         }
     }
 

@@ -198,7 +198,7 @@ impl AwsBuilder {
         let images = self.aws.images(Some(&self.spec.region));
         let young = |image: &Image| request.not_before.is_none_or(|limit| image.created_at >= limit);
         for image in images.find_now(&request.key).await?.into_iter().filter(young) {
-            match images.hold(&image.id, &request.holder).await {
+            match images.hold(&image.id, &request.holder, request.deadline, &request.cancel).await {
                 Ok(()) => return Ok(Some(image)),
                 Err(error) if error.is_not_found() => {}
                 Err(error) => return Err(error),
@@ -228,6 +228,7 @@ pub(super) fn tell(swept: &Swept) {
     match swept {
         Swept::Removed(it) => tracing::info!(%it, "removed what a killed build left"),
         Swept::Completed(it) => tracing::info!(%it, "finished what a killed build had made"),
+        Swept::Unclaimed(it) => tracing::info!(%it, "took off a killed apply's claim on what stays"),
         Swept::Left { build, why, .. } => {
             tracing::warn!(build, error = causes(why), "what a killed build left is not removed");
         }
@@ -239,24 +240,22 @@ impl Build<'_> {
         self.log.step(&format!("Building image {} in {}", self.name, self.region.name));
         // What can be refused is refused before anything is made.
         let (base, networks, packer) = tokio::join!(
-            source::resolve(self.region, self.spec),
+            self.unless_stopped(source::resolve(self.region, self.spec)),
             access::networks(&self.spec.builder, &self.request.cancel),
             engine::find(self),
         );
-        let base = base?;
+        let base = base??;
         let base_id = base.image_id().unwrap_or_default();
         self.log.step(&format!("Starting from {base_id} ({})", base.name().unwrap_or("without a name")));
         let (networks, packer) = (networks?, packer?);
         // Begun: from here on there may be objects with the build's tag.
-        let mut record = self.aws.journal().begin(self.entry().await?)?;
+        let entry = self.unless_stopped(self.entry()).await??;
+        let mut record = self.aws.journal().begin(entry)?;
         match self.make(&mut record, &packer, &base, networks).await {
             Ok(image) => {
                 self.remove_dir();
-                // An image that is only accepted in the journal would be taken for abandoned. A complete one is there because
-                // of what else is left of its build.
-                if !matches!(record.entry().phase, Phase::Complete { .. }) {
-                    record.end()?;
-                }
+                // Killed before its holder is in state, nobody would ever let go of it.
+                self.aws.claims.add(record);
                 Ok(image)
             }
             Err(error) if self.keeps(&error) => {
@@ -270,6 +269,11 @@ impl Build<'_> {
                 Err(error)
             }
         }
+    }
+
+    /// What may be given up halfway, when somebody stops the build.
+    async fn unless_stopped<T>(&self, doing: impl Future<Output = T>) -> Result<T, BuildError> {
+        self.request.cancel.run_until_cancelled(doing).await.ok_or(BuildError::Cancelled)
     }
 
     async fn entry(&self) -> Result<Entry, BuildError> {
@@ -305,8 +309,8 @@ impl Build<'_> {
         record.advance(Phase::Built { image_id: id.clone() })?;
         self.log.step(&format!("Packer made {id}"));
         let unfinished = |error| BuildError::Unfinished { image: id.clone(), source: Box::new(error) };
-        let ami = artifact::accept(self.region, self.spec, &id, &self.request.cancel).await;
-        let ami = ami.map_err(unfinished)?;
+        let accepted = artifact::accept(self.region, self.spec, &id, &self.request.cancel);
+        let ami = self.unless_stopped(accepted).await?.map_err(unfinished)?;
         let machine = match self.spec.verify_boot {
             true => Some(guard::guarded(self, record, verify::verify(self, &access, &ami)).await?),
             false => None,
@@ -317,11 +321,9 @@ impl Build<'_> {
             access.remove(self.region).await;
         }
         let image = complete::complete(self, record, base, &ami, seconds).await.map_err(unfinished)?;
-        if unended {
-            // In the journal and complete, the image stays with its holder, and the machine and the way in go with the next
-            // build or `sweep`. Killed before, only the image's tags are missing, and the entry has these, too.
-            record.advance(Phase::Complete { image_id: id.clone() })?;
-        }
+        // A machine that does not end, and the way into it, go with the next build or `sweep`. Killed before this is written,
+        // only the image's tags are missing, and the entry has these, too.
+        record.advance(Phase::Claimed { image_id: id.clone(), alone: !unended })?;
         Ok(image)
     }
 

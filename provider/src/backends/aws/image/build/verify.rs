@@ -16,7 +16,7 @@ use super::access::Access;
 use super::engine::{AWAIT, BOOT, PATIENCE};
 use super::{Build, BuildError, keep};
 use crate::backends::aws::image::{Builder, Interface, Login as ImageLogin};
-use crate::backends::aws::region::tag_filter;
+use crate::backends::aws::region::{Region, filter, tag_filter};
 use crate::backends::aws::vm::launch::{Launch, is_early};
 use crate::backends::aws::vm::{AwsVmSpec, RootVolume, VmError, status, surroundings, up};
 use crate::backends::aws::{AwsError, tags};
@@ -127,7 +127,9 @@ impl<'a> Machine<'a> {
             return Err(self.failed("boot")(VmError::CloudInit { code, output }));
         }
         self.run(&session, STARTED).await.map_err(self.failed("wait for the services of"))?;
-        for check in self.build.request.spec.checks.iter().skip(*passed) {
+        let spec = &self.build.request.spec;
+        let look = provision::look(spec.security);
+        for check in look.iter().chain(&spec.checks).skip(*passed) {
             log.step(&format!("Checking: {}", check.name));
             let finished = self.run(&session, &check.command).await;
             let finished = finished.map_err(|error| self.unchecked(check, error))?;
@@ -244,8 +246,13 @@ impl<'a> Machine<'a> {
 /// The machine is the builder's like.
 async fn spec(build: &Build<'_>) -> Result<AwsVmSpec, AwsError> {
     let builder = &build.spec.builder;
-    let subnet_id = match vpc_to_look_in(builder) {
-        Some(vpc) => surroundings::subnet_in(build.region, vpc, &builder.instance_type).await?,
+    let vpc = match &builder.vpc_id {
+        _ if !looks_for_a_subnet(builder) => None,
+        Some(vpc) => Some(vpc.clone()),
+        None => default_vpc(build.region).await?,
+    };
+    let subnet_id = match vpc {
+        Some(vpc) => surroundings::subnet_in(build.region, &vpc, &builder.instance_type).await?,
         None => builder.subnet_id.clone(),
     };
     Ok(AwsVmSpec {
@@ -267,11 +274,17 @@ fn is_unknown_image(error: &AwsError) -> bool {
     error.code().is_some_and(|code| ["InvalidAMIID.NotFound", "InvalidAMIID.Unavailable"].contains(&code))
 }
 
-/// The VPC in which a subnet is looked for: only where a public address is asked for or refused, as Packer does for the
-/// builder (`StepNetworkInfo` in packer-plugin-amazon). Otherwise EC2 takes one of the default VPC's.
-fn vpc_to_look_in(builder: &Builder) -> Option<&str> {
-    let is_meant = builder.subnet_id.is_none() && builder.associate_public_address.is_some();
-    builder.vpc_id.as_deref().filter(|_| is_meant)
+/// Whether a subnet is looked for: only where a public address is asked for or refused, as Packer does for the builder, in the
+/// VPC that is named or the default one (`StepNetworkInfo` in packer-plugin-amazon). Otherwise EC2 takes one.
+fn looks_for_a_subnet(builder: &Builder) -> bool {
+    builder.subnet_id.is_none() && builder.associate_public_address.is_some()
+}
+
+/// The account's own VPC in the region, if it has one.
+async fn default_vpc(region: &Region) -> Result<Option<String>, AwsError> {
+    let asked = region.ec2.describe_vpcs().filters(filter("is-default", ["true"])).send().await;
+    let vpcs = asked.map_err(|error| AwsError::of("DescribeVpcs", error))?.vpcs.unwrap_or_default();
+    Ok(vpcs.into_iter().find_map(|vpc| vpc.vpc_id))
 }
 
 /// Whether a machine has the address by which it is to be reached.
@@ -449,18 +462,16 @@ mod tests {
 
     #[test]
     fn a_subnet_is_looked_for_as_packer_does() {
-        for (vpc, subnet, public, expected) in [
-            (Some("vpc-1"), None, None, None),
-            (Some("vpc-1"), None, Some(true), Some("vpc-1")),
-            (Some("vpc-1"), None, Some(false), Some("vpc-1")),
-            (Some("vpc-1"), Some("subnet-1"), Some(true), None),
-            (None, None, Some(true), None),
+        for (subnet, public, expected) in [
+            (None, None, false),
+            (None, Some(true), true),
+            (None, Some(false), true),
+            (Some("subnet-1"), Some(true), false),
         ] {
             let mut builder = builder();
-            builder.vpc_id = vpc.map(str::to_owned);
             builder.subnet_id = subnet.map(str::to_owned);
             builder.associate_public_address = public;
-            assert_eq!(vpc_to_look_in(&builder), expected, "{vpc:?} {subnet:?} {public:?}");
+            assert_eq!(looks_for_a_subnet(&builder), expected, "{subnet:?} {public:?}");
         }
     }
 

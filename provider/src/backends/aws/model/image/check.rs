@@ -1,12 +1,15 @@
 //! What can be said of the configuration before values are known.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use tfplugin::{Attr, Diagnostics, Model, Path};
 
 use super::AwsImageModel;
 use crate::domain::Arch;
 
+/// Not a leap year's: what is allowed is allowed in any.
+const YEAR: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 /// The most characters that EC2 takes as an image's description.
 const LONGEST_DESCRIPTION: usize = 255;
 /// The most that are left of a tag's key for a channel.
@@ -60,6 +63,16 @@ impl AwsImageModel {
             }
             let names_some = share.account_ids.known().is_some_and(|all| !all.is_empty())
                 || share.organization_arns.known().is_some_and(|all| !all.is_empty());
+            let stays = self.kms_key_id.known_deref().is_some_and(is_of_one_region);
+            let elsewhere = |name: &String| Some(name.as_str()) != self.region.known_deref();
+            if names_some
+                && encrypted
+                && stays
+                && self.ami_regions.known().into_iter().flatten().any(elsewhere)
+            {
+                let text = "This key is of one region. Copies in `ami_regions` have their region's default key then, which others cannot use: set it to a multi-Region key (mrk-…) that has replicas there, or share no copies.";
+                diags.error(path.attr("kms_key_id"), "Key does not go along", text);
+            }
             if names_some && encrypted && self.kms_key_id.is_null() {
                 let text = "Others cannot use the account's default key: set `kms_key_id` to a key of your own that they may use, or `encrypt_boot = false`.";
                 diags.error(path.attr("kms_key_id"), "Key cannot be shared", text);
@@ -69,8 +82,21 @@ impl AwsImageModel {
             let text = "A key is of use with `encrypt_boot = true` only.";
             diags.error(path.attr("kms_key_id"), "Key without encryption", text);
         }
+        self.validate_age(path, diags);
         self.validate_builder(path, diags);
         self.validate_login(path, diags);
+    }
+
+    /// EC2's own limits (`EnableImageDeprecation`, `DeprecateAt`).
+    fn validate_age(&self, path: &Path, diags: &mut Diagnostics) {
+        let after = self.deprecate_after.known().and_then(|text| tfplugin::parse_duration(text).ok());
+        let public = self.share.known().is_some_and(|share| share.public == Attr::Known(true));
+        let (years, whose) = if public { (2, "a public image") } else { (10, "an image") };
+        if after.is_some_and(|after| after > YEAR * years) {
+            let hours = years * 365 * 24;
+            let text = format!("EC2 lets {whose} age within {years} years: write \"{hours}h\" at most.");
+            diags.error(path.attr("deprecate_after"), "Too long", text);
+        }
     }
 
     fn validate_builder(&self, path: &Path, diags: &mut Diagnostics) {
@@ -135,6 +161,13 @@ impl AwsImageModel {
             }
         }
     }
+}
+
+/// Whether a KMS key is certainly of one region: a multi-Region key's id begins with `mrk-`, and what an alias stands for is
+/// not known here.
+fn is_of_one_region(key: &str) -> bool {
+    let (kind, id) = key.rsplit(':').next().and_then(|last| last.split_once('/')).unwrap_or(("key", key));
+    kind == "key" && !id.starts_with("mrk-")
 }
 
 /// Whose processors a builder of this size has, where its name tells: Graviton's families have a `g` after their number

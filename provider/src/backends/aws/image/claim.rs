@@ -1,0 +1,173 @@
+//! Who holds an image: it is claimed, given up, and deleted by the last who gives it up.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::delete::DeleteError;
+use super::{AwsImages, build, delete, not_found, read};
+use crate::backends::aws::region::Region;
+use crate::backends::aws::sweep::How;
+use crate::backends::aws::{AwsError, tags};
+use crate::domain::backend::causes;
+use crate::domain::{BackendError, Copies, Holder, Released};
+use crate::journal::JournalError;
+
+/// How long a claim waits for what killed builds left to go.
+const SETTLING: Duration = Duration::from_secs(30);
+
+impl AwsImages {
+    /// How many others hold an image in this moment; none when it is gone.
+    async fn others(&self, region: &Region, id: &str, holder: Option<&Holder>) -> Result<usize, AwsError> {
+        let ami = region.fresh_image(id).await?;
+        let holders = ami.iter().flat_map(read::holders);
+        Ok(holders.filter(|other| Some(other) != holder).count())
+    }
+
+    /// Deletes what is left of an image that is gone itself.
+    async fn delete_remains(
+        &self,
+        id: &str,
+        copies: &Copies,
+        cancel: &CancellationToken,
+    ) -> Result<Vec<String>, DeleteError> {
+        let region = self.region().await?;
+        let mut left = delete::copies(&self.aws, &format!("{}/{id}", region.name), copies, cancel).await?;
+        left.extend(delete::remains(&region, id, cancel).await?);
+        Ok(left)
+    }
+
+    /// Finishes or removes what killed builds of this computer left in the region: it may be a claim on the very image that is
+    /// claimed now, or given up, which would keep that for ever.
+    async fn settle_abandoned(&self, region: &Region, cancel: &CancellationToken) {
+        let how = How::Until(Instant::now() + SETTLING);
+        match self.aws.recover(Some(&region.name), how, cancel).await {
+            Ok(swept) => swept.iter().for_each(build::tell),
+            Err(error) => {
+                tracing::warn!(error = causes(&error), "what killed builds left is not removed");
+            }
+        }
+    }
+
+    /// Claims an image, with an entry in the journal that stays until the claim is known: dropped halfway, it is abandoned.
+    pub(super) async fn claim(
+        &self,
+        id: &str,
+        holder: &Holder,
+        until: DateTime<Utc>,
+        doing: &str,
+        cancel: &CancellationToken,
+    ) -> Result<(), BackendError> {
+        let failed = |error: AwsError| error.into_backend(doing);
+        let (region, ami) = self.fresh(id, doing).await?;
+        let entry = self.aws.claim(&region.name, &read::image(&region.name, &ami), holder, until).await;
+        // Without a key it is no hit.
+        let entry = entry.map_err(failed)?.ok_or_else(|| not_found(id))?;
+        let journal = |error: JournalError| BackendError::failed(doing, error);
+        let record = self.aws.journal().begin(entry).map_err(journal)?;
+        let held = tags::held_until(holder, record.entry().deadline);
+        region.tag([id], [held]).await.map_err(failed)?;
+        let lapsed = read::lapsed(&ami);
+        region.untag([id], lapsed.iter().map(|holder| tags::held_by(holder).0)).await.map_err(failed)?;
+        self.settle_abandoned(&region, cancel).await;
+        // It may have been deleted in between.
+        match self.fresh(id, doing).await {
+            Ok(_) => self.aws.claims.add(record),
+            Err(error) if error.is_not_found() => {
+                record.end().map_err(journal)?;
+                return Err(error);
+            }
+            Err(error) => return Err(error),
+        }
+        Ok(())
+    }
+
+    /// From here on the claim has no end.
+    pub(super) async fn confirm(&self, id: &str, holder: &Holder, doing: &str) -> Result<(), BackendError> {
+        if !self.aws.claims.has(holder) {
+            return Ok(());
+        }
+        let region = self.aws.region_for(self.region.as_deref(), doing).await?;
+        let held = region.tag([id], [tags::held_by(holder)]).await;
+        held.map_err(|error| error.into_backend(doing))?;
+        self.aws.claims.settle(holder).map_err(|error| BackendError::failed(doing, error))
+    }
+
+    /// Gives up a claim, and deletes what nobody holds any more.
+    pub(super) async fn let_go(
+        &self,
+        id: &str,
+        holder: Option<&Holder>,
+        retain: bool,
+        copies: &Copies,
+        doing: &str,
+        cancel: &CancellationToken,
+    ) -> Result<Released, BackendError> {
+        let failed = |error: AwsError| error.into_backend(doing);
+        let (region, ami) = match self.fresh(id, doing).await {
+            Err(error) if error.is_not_found() && !retain => {
+                let left = self.delete_remains(id, copies, cancel).await;
+                let left = left.map_err(|error| error.into_backend(doing))?;
+                return if left.is_empty() && copies.is_empty() {
+                    Err(error)
+                } else {
+                    Ok(Released::Deleted { left })
+                };
+            }
+            other => other?,
+        };
+        if let Some(holder) = holder {
+            region.untag([id], [tags::held_by(holder).0]).await.map_err(failed)?;
+            self.aws.claims.settle(holder).map_err(|error| BackendError::failed(doing, error))?;
+        }
+        if retain {
+            return Ok(Released::Retained);
+        }
+        // Read again: of two that let go at once, the last has to see that there is nobody left, and whoever came in
+        // between has to be seen.
+        let mut others = self.others(&region, id, holder).await.map_err(failed)?;
+        if others > 0 {
+            self.settle_abandoned(&region, cancel).await;
+            others = self.others(&region, id, holder).await.map_err(failed)?;
+        }
+        if others > 0 {
+            return Ok(Released::Held { others });
+        }
+        if read::is_copy(&ami) {
+            return Err(BackendError::failed(doing, IsCopy { id: id.to_owned() }));
+        }
+        if !tags::map(ami.tags()).contains_key(tags::KEY) {
+            return Err(BackendError::failed(doing, NotOurs { id: id.to_owned() }));
+        }
+        let left = delete::copies_of(&self.aws, &region, &ami, copies, cancel).await;
+        let mut left = left.map_err(|error| error.into_backend(doing))?;
+        // Copies take their time. Who came meanwhile keeps the image, and its next plan makes the copies again.
+        let others = self.others(&region, id, holder).await.map_err(failed)?;
+        if others > 0 {
+            return Ok(Released::Held { others });
+        }
+        let own = delete::one(&region, &ami, cancel).await;
+        left.extend(own.map_err(|error| error.into_backend(doing))?);
+        Ok(Released::Deleted { left })
+    }
+}
+
+/// Its image is in another region, with what is to be known of it.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "image {id} is a copy of one in another region, which is deleted with its copies\nManage that one instead"
+)]
+struct IsCopy {
+    id: String,
+}
+
+/// Somebody took our tag away, or it was never ours: deleting it could hit another's work.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "image {id} has no tag `sindri_key` (any more), so it is not deleted\nPut the tag back, or delete the image by hand and run again"
+)]
+struct NotOurs {
+    id: String,
+}

@@ -1,0 +1,46 @@
+#!/bin/sh
+# Run as root in a machine from a finished image, after its first boot: tells what the image brought along that its build was
+# to remove. What the boot itself made is newer than the boot. $SINDRI_LOOK_FOR says what: "data", "keys" or both. A file tree
+# ($SINDRI_ROOT) and when it was booted ($SINDRI_BOOTED, seconds since 1970) are for tests.
+set -u
+
+root=${SINDRI_ROOT:-}
+booted=${SINDRI_BOOTED:-$(sed -n 's/^btime //p' /proc/stat)}
+list=$(mktemp)
+
+# Of these those that are as old as the image, and not empty.
+brought() {
+    why=$1
+    shift
+    find "$@" -maxdepth 0 ! -type l -size +0 ! -newermt "@$booted" 2>/dev/null | sed "s|^$root\(.*\)|\1: $why|" >>"$list"
+}
+
+case " $SINDRI_LOOK_FOR " in *" keys "*)
+    brought "the host key of all machines from the image" "$root"/etc/ssh/ssh_host_*_key
+    ;;
+esac
+case " $SINDRI_LOOK_FOR " in *" data "*)
+    brought "the id of all machines from the image" "$root/etc/machine-id" "$root/var/lib/dbus/machine-id"
+    brought "the random seed of all machines from the image" "$root/var/lib/systemd/random-seed"
+    for home in "$root/root" "$root"/home/*; do
+        brought "what somebody typed" "$home"/.bash_history "$home"/.ash_history "$home"/.zsh_history \
+            "$home"/.python_history "$home"/.mysql_history "$home"/.psql_history "$home"/.sqlite_history
+    done
+    own=$(readlink "$root/var/lib/cloud/instance" || true)
+    for instance in "$root"/var/lib/cloud/instances/*; do
+        if [ -d "$instance" ] && [ "${instance##*/}" != "${own##*/}" ]; then
+            echo "${instance#"$root"}: the builder's instance data" >>"$list"
+        fi
+    done
+    brought "a folder of the build" "$root/var/tmp/sindri-build" "$root/var/tmp/sindri-incoming"
+    ;;
+esac
+
+code=0
+if [ -s "$list" ]; then
+    echo "the image is not clean:"
+    cat "$list"
+    code=1
+fi
+rm -f "$list"
+exit "$code"
