@@ -2,13 +2,12 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.NOTPARALLEL:
 .PHONY: help quickstart quickstart-destroy build install test lint unit builds acceptance soak bench docs \
 	advisories clean
 
 CARGO ?= cargo
 XTASK := $(CARGO) run --quiet --package xtask --
-# Two guests keep two cores busy; a third test uses the moments in which they wait.
+# Of each of the two kinds of tests with guests, which `test` runs at the same time: a test waits as often as it computes.
 THREADS ?= 3
 # Per cent of the soak's rounds.
 SHARE ?= 100
@@ -33,7 +32,9 @@ test: ## everything: install what tests need, lint, unit tests, real builds and 
 	@# On a new machine Rust's compiler leaves a core idle for minutes: tools are built meanwhile. Whoever needs one waits
 	@# for it, or builds it and tells why it cannot.
 	@scripts/tools.sh tests >/dev/null &
-	$(MAKE) lint unit builds acceptance
+	$(MAKE) lint unit
+	@# Both wait for guests, builds and clouds as often as they compute.
+	$(MAKE) --jobs=2 --output-sync=line builds acceptance
 
 lint: ## formatting, clippy, licences, module edges, scripts, generated files
 	$(CARGO) fmt --all --check

@@ -60,6 +60,8 @@ resource "sindri_vm" "it" {
   tags                        = var.tags
 
   qemu = {
+    # Emulated, two processors wait for each other more than they do.
+    cpus         = 1
     memory_mb    = var.memory_mb
     disk_size_gb = var.disk_size_gb
     ports        = var.ports

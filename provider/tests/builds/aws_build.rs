@@ -305,7 +305,7 @@ impl Machine {
         let spec = GuestSpec {
             id: Uuid::new_v4(),
             name: "ec2".into(),
-            cpus: 2,
+            cpus: 1,
             memory_mb: 512,
             boot: Boot::Uefi,
             disks: vec![Disk {

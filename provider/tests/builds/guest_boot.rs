@@ -36,7 +36,7 @@ async fn prepare(dir: &Path) -> (GuestSpec, Login) {
     let spec = GuestSpec {
         id: Uuid::new_v4(),
         name: "test".into(),
-        cpus: 2,
+        cpus: 1,
         memory_mb: 512,
         boot: Boot::Uefi,
         disks: vec![Disk { file: "disk.qcow2".into(), format: DiskFormat::Qcow2, access: DiskAccess::Fast }],

@@ -111,7 +111,7 @@ impl House {
 
 fn shape() -> QemuVmSpec {
     let arch = Arch::host().unwrap();
-    QemuVmSpec { arch, cpus: 2, memory_mb: 512, disk_size_gb: None, ports: BTreeMap::new() }
+    QemuVmSpec { arch, cpus: 1, memory_mb: 512, disk_size_gb: None, ports: BTreeMap::new() }
 }
 
 fn free_port() -> u16 {
@@ -253,12 +253,12 @@ async fn a_machine_from_launch_to_destroy() {
     assert_eq!(house.status(&vm.id).await, PowerState::Stopped);
     request.spec.power_state = PowerState::Running;
     request.spec.wait_for = WaitFor::Ssh;
-    (shape.cpus, shape.memory_mb, shape.disk_size_gb) = (1, 640, Some(6));
+    (shape.cpus, shape.memory_mb, shape.disk_size_gb) = (2, 640, Some(6));
     let start = Instant::now();
     let on = house.update(&vm.id, &request, &shape).await.unwrap();
     println!("started, SSH up after {:?}", start.elapsed());
     assert_eq!((on.status, &on.login), (PowerState::Running, &vm.login));
-    assert_eq!(ssh(&on, "nproc; cat hello; sudo lsblk -bdno SIZE /dev/vda"), "1\nhello\n6442450944\n");
+    assert_eq!(ssh(&on, "nproc; cat hello; sudo lsblk -bdno SIZE /dev/vda"), "2\nhello\n6442450944\n");
 
     // Killed from outside: stopped. Destroyed twice: gone.
     kill_qemu(&vm.id);

@@ -1,4 +1,4 @@
-//! What the tests of image builds share: one cache, so that one layer serves them all.
+//! What the tests of image builds share.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -18,11 +18,19 @@ pub(crate) const CANARY: &str = "canary-7f3a9c\"$(touch /canary)";
 pub(crate) fn host() -> Host {
     Host {
         runner: Runner::new(env!("CARGO_BIN_EXE_terraform-provider-sindri")),
-        cache_dir: Path::new(env!("CARGO_TARGET_TMPDIR")).join("cache"),
+        cache_dir: cache_dir(),
         accelerator: AcceleratorChoice::Auto,
         etc_apt: PathBuf::from("/etc/apt"),
         packer: sindri::packer::Settings::default(),
     }
+}
+
+/// The scenarios' own (`cache_home` of acceptance-tests), so that a layer is bootstrapped once for both and outlives a
+/// checkout.
+fn cache_dir() -> PathBuf {
+    let own = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let cache = own("XDG_CACHE_HOME").or_else(|| own("HOME").map(|home| home.join(".cache")));
+    cache.unwrap_or_else(std::env::temp_dir).join("sindri-dev/acceptance/sindri")
 }
 
 pub(crate) fn step(action: Action) -> Step {
@@ -61,7 +69,7 @@ pub(crate) fn bookworm() -> QemuImageSpec {
         arch: Arch::host().unwrap(),
         disk_size_gb: 4,
         memory_mb: 1024,
-        cpus: 2,
+        cpus: 1,
         format: DiskFormat::Qcow2,
         compress: true,
         network: Network::User,
