@@ -34,7 +34,7 @@ test: ## everything: install what tests need, lint, unit tests, real builds and 
 	@scripts/tools.sh tests >/dev/null &
 	$(MAKE) lint unit
 	@# Both wait for guests, builds and clouds as often as they compute.
-	$(MAKE) --jobs=2 --output-sync=line builds acceptance
+	$(MAKE) --jobs=2 builds acceptance
 
 lint: ## formatting, clippy, licences, module edges, scripts, generated files
 	$(CARGO) fmt --all --check
