@@ -89,9 +89,21 @@ async fn instances(ec2: &Client, name: &str, value: &str) -> Vec<Instance> {
     found.reservations.unwrap().into_iter().flat_map(|it| it.instances.unwrap()).collect()
 }
 
-/// An SSH agent; ended with its process.
-fn agent(socket: &Path) -> Child {
-    Command::new("ssh-agent").args(["-D", "-a"]).arg(socket).stdout(Stdio::null()).spawn().unwrap()
+/// An SSH agent. Dropping it ends its process.
+struct Agent(Child);
+
+impl Agent {
+    fn start(socket: &Path) -> Self {
+        let mut agent = Command::new("ssh-agent");
+        Self(agent.args(["-D", "-a"]).arg(socket).stdout(Stdio::null()).spawn().unwrap())
+    }
+}
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }
 
 /// For arm64, with a key of the user's, in a subnet and groups of the user's.
@@ -131,7 +143,7 @@ fn ways_to_build_that_need_no_guest() {
     let socket = scratch.path().join("agent");
     let mut running = None;
     let environment = |child: &mut Command| {
-        running = Some(agent(&socket));
+        running = Some(Agent::start(&socket));
         child.env("SSH_AUTH_SOCK", &socket);
     };
     under_moto_with("ways_to_build_that_need_no_guest", environment, async || {
@@ -180,10 +192,7 @@ fn ways_to_build_that_need_no_guest() {
         assert_eq!(more.keys().collect::<Vec<_>>(), ["images", "security_groups", "snapshots"]);
         assert_eq!(more["security_groups"], 2);
     });
-    if let Some(mut agent) = running {
-        agent.kill().unwrap();
-        agent.wait().unwrap();
-    }
+    drop(running);
 }
 
 /// Answers with credentials whoever has the token, as the portal of SSO does; tells its port.
