@@ -64,6 +64,37 @@ class Rig(unittest.TestCase):
         found = self.ec2.describe_key_pairs(Filters=[{"Name": "key-pair-id", "Values": pairs}])["KeyPairs"]
         self.assertEqual([pair["KeyName"] for pair in found], ["other"])
 
+    def test_a_spot_instance_of_a_fleet_tells_where_it_is_from(self):
+        group = self.ec2.create_security_group(GroupName="spot", Description="x")["GroupId"]
+        data = {"ImageId": self.register("spot"), "InstanceType": "t3.micro", "SecurityGroupIds": [group]}
+        made = self.ec2.create_launch_template(LaunchTemplateName="spot", LaunchTemplateData=data)
+        fleet = self.ec2.create_fleet(
+            LaunchTemplateConfigs=[{"LaunchTemplateSpecification": {"LaunchTemplateName": "spot", "Version": "1"}}],
+            TargetCapacitySpecification={"TotalTargetCapacity": 1, "DefaultTargetCapacityType": "spot"},
+            Type="instant",
+        )
+        by_template = {
+            "Name": "tag:aws:ec2launchtemplate:id",
+            "Values": [made["LaunchTemplate"]["LaunchTemplateId"]],
+        }
+        [reservation] = self.ec2.describe_instances(Filters=[by_template])["Reservations"]
+        [instance] = reservation["Instances"]
+        self.assertEqual([instance["InstanceId"]], fleet["Instances"][0]["InstanceIds"])
+        self.assertEqual([one["GroupId"] for one in instance["SecurityGroups"]], [group])
+        requests = self.ec2.describe_spot_instance_requests(SpotInstanceRequestIds=[instance["SpotInstanceRequestId"]])
+        self.assertEqual(requests["SpotInstanceRequests"][0]["InstanceId"], instance["InstanceId"])
+
+    def test_an_image_is_encrypted_as_the_volume_is(self):
+        key = "arn:aws:kms:us-west-2:123456789012:key/mrk-1234"
+        root = {"DeviceName": "/dev/xvda", "Ebs": {"VolumeSize": 8, "Encrypted": True, "KmsKeyId": key}}
+        for mappings, expected in [([root], (True, key)), ([], (False, None))]:
+            instance = self.launch(self.register(f"plain-{len(mappings)}"), BlockDeviceMappings=mappings)
+            image = self.ec2.create_image(InstanceId=instance, Name=f"image-{len(mappings)}")["ImageId"]
+            [made] = self.ec2.describe_images(ImageIds=[image])["Images"]
+            snapshot = made["BlockDeviceMappings"][0]["Ebs"]["SnapshotId"]
+            [found] = self.ec2.describe_snapshots(SnapshotIds=[snapshot])["Snapshots"]
+            self.assertEqual((found["Encrypted"], found.get("KmsKeyId")), expected)
+
     def test_instances_take_their_time_when_asked_to(self):
         instance = self.launch(self.register("slow"))
 

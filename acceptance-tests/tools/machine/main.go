@@ -1,5 +1,8 @@
 // An SSH server that lets everybody in and does nothing: each command succeeds at once, and files go nowhere. It stands for
 // a builder where only what happens around it counts. Prints its port; ends with its standard input.
+//
+// With the address of another one as its argument it stands for a bastion: it leads there whoever wants to go anywhere, and
+// prints who that is, with which key, and where to. Nobody gets in without a key.
 package main
 
 import (
@@ -20,8 +23,14 @@ func main() {
 	check(err)
 	signer, err := ssh.NewSignerFromKey(key)
 	check(err)
-	config := &ssh.ServerConfig{NoClientAuth: true}
-	config.PublicKeyCallback = func(ssh.ConnMetadata, ssh.PublicKey) (*ssh.Permissions, error) { return nil, nil }
+	to := ""
+	if len(os.Args) > 1 {
+		to = os.Args[1]
+	}
+	config := &ssh.ServerConfig{NoClientAuth: to == ""}
+	config.PublicKeyCallback = func(_ ssh.ConnMetadata, key ssh.PublicKey) (*ssh.Permissions, error) {
+		return &ssh.Permissions{Extensions: map[string]string{"key": ssh.FingerprintSHA256(key)}}, nil
+	}
 	config.AddHostKey(signer)
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	check(err)
@@ -33,18 +42,22 @@ func main() {
 	for {
 		connection, err := listener.Accept()
 		check(err)
-		go serve(connection, config)
+		go serve(connection, config, to)
 	}
 }
 
-func serve(connection net.Conn, config *ssh.ServerConfig) {
+func serve(connection net.Conn, config *ssh.ServerConfig, to string) {
 	defer connection.Close()
-	_, channels, requests, err := ssh.NewServerConn(connection, config)
+	client, channels, requests, err := ssh.NewServerConn(connection, config)
 	if err != nil {
 		return
 	}
 	go ssh.DiscardRequests(requests)
 	for channel := range channels {
+		if channel.ChannelType() == "direct-tcpip" && to != "" {
+			go lead(client, channel, to)
+			continue
+		}
 		if channel.ChannelType() != "session" {
 			_ = channel.Reject(ssh.UnknownChannelType, "")
 			continue
@@ -55,6 +68,31 @@ func serve(connection net.Conn, config *ssh.ServerConfig) {
 		}
 		go run(session, requests)
 	}
+}
+
+// lead joins a channel (RFC 4254, 7.2) with a connection to an address.
+func lead(client *ssh.ServerConn, channel ssh.NewChannel, to string) {
+	wanted := struct {
+		Host     string
+		Port     uint32
+		From     string
+		FromPort uint32
+	}{}
+	check(ssh.Unmarshal(channel.ExtraData(), &wanted))
+	fmt.Println(client.User(), client.Permissions.Extensions["key"], wanted.Host, wanted.Port)
+	connection, err := net.Dial("tcp", to)
+	check(err)
+	defer connection.Close()
+	stream, requests, err := channel.Accept()
+	if err != nil {
+		return
+	}
+	go ssh.DiscardRequests(requests)
+	go func() {
+		_, _ = io.Copy(stream, connection)
+		_ = stream.Close()
+	}()
+	_, _ = io.Copy(connection, stream)
 }
 
 // run says of a command that it succeeded; of scp (https://en.wikipedia.org/wiki/Secure_copy_protocol) first that it is

@@ -34,20 +34,20 @@ use uuid::Uuid;
 use crate::support::moto::under_moto;
 use crate::support::{debian, image};
 
-const REGION: &str = "us-west-2";
+pub(crate) const REGION: &str = "us-west-2";
 const PAIR: &str = "of-the-user";
 
 /// An account with a source image and a key pair.
-struct Account {
-    dir: tempfile::TempDir,
-    ec2: Client,
-    source: String,
-    url: String,
+pub(crate) struct Account {
+    pub(crate) dir: tempfile::TempDir,
+    pub(crate) ec2: Client,
+    pub(crate) source: String,
+    pub(crate) url: String,
     before: Value,
 }
 
 impl Account {
-    async fn new() -> Self {
+    pub(crate) async fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let config = aws_config::from_env().load().await;
         let ec2 = Client::new(&config);
@@ -68,7 +68,7 @@ impl Account {
     }
 
     /// What there is more than in the beginning.
-    async fn more(&self) -> BTreeMap<String, usize> {
+    pub(crate) async fn more(&self) -> BTreeMap<String, usize> {
         let now = self.inventory().await;
         let count = |value: &Value, kind: &str| value[kind].as_array().unwrap().len();
         let kinds = now.as_object().unwrap().keys().map(|kind| (kind.clone(), count(&now, kind)));
@@ -76,18 +76,18 @@ impl Account {
         more.filter(|(_, n)| *n > 0).collect()
     }
 
-    async fn fault(&self, fault: &str) {
+    pub(crate) async fn fault(&self, fault: &str) {
         let client = reqwest::Client::new();
         client.delete(format!("{}/_rig/faults", self.url)).send().await.unwrap();
         let ordered = client.post(format!("{}/_rig/faults", self.url)).body(fault.to_owned());
         ordered.send().await.unwrap().error_for_status().unwrap();
     }
 
-    fn key(&self) -> PathBuf {
+    pub(crate) fn key(&self) -> PathBuf {
         self.dir.path().join("key")
     }
 
-    fn spec(&self) -> AwsImageSpec {
+    pub(crate) fn spec(&self) -> AwsImageSpec {
         AwsImageSpec {
             region: REGION.into(),
             arch: Arch::X86_64,
@@ -124,7 +124,7 @@ impl Account {
         }
     }
 
-    fn request(&self, steps: Vec<Step>) -> BuildRequest {
+    pub(crate) fn request(&self, steps: Vec<Step>) -> BuildRequest {
         let mut spec = image::image(steps);
         spec.security = Security { clean_sensitive_data: false, remove_ssh_host_keys: false };
         let text = |text: &str| text.to_owned();
@@ -175,18 +175,18 @@ impl Account {
     }
 }
 
-fn tool(name: &str) -> PathBuf {
+pub(crate) fn tool(name: &str) -> PathBuf {
     let repository = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
     let found = Command::new(repository.join("scripts/tools.sh")).arg(name).output().unwrap();
     String::from_utf8(found.stdout).unwrap().trim().into()
 }
 
 /// The oldest, from `PATH`.
-fn oldest() -> Settings {
+pub(crate) fn oldest() -> Settings {
     Settings::default()
 }
 
-fn newer() -> Settings {
+pub(crate) fn newer() -> Settings {
     Settings { binary: Some(tool("packer")), ..Settings::default() }
 }
 
@@ -195,7 +195,7 @@ fn nothing() -> BTreeMap<String, usize> {
 }
 
 /// The newer one with the plugin of today instead of the one in itself: as a version that has none.
-fn with_plugin(account: &Account) -> Settings {
+pub(crate) fn with_plugin(account: &Account) -> Settings {
     let path = account.dir.path().join("bare");
     let packer = tool("packer");
     let text = format!(
@@ -205,7 +205,7 @@ fn with_plugin(account: &Account) -> Settings {
     fs::write(&path, text).unwrap();
     fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
     let folder = tool("packer-plugin-amazon").parent().unwrap().join("plugins");
-    Settings { binary: Some(path), plugin_dir: Some(folder), skip_init: true, ..Settings::default() }
+    Settings { binary: Some(path), plugin_dir: Some(folder), skip_init: false, ..Settings::default() }
 }
 
 /// A script that says that it is a Packer, and made this.

@@ -2,12 +2,17 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
+use sindri::backends::template::{TemplateSpec, Templates};
+use sindri::domain::backend::causes;
+use sindri::domain::{BuildRequest, CacheKey, Holder, ImageBuilder, Labels};
 use sindri::packer::{Folder, Job, Settings, Variables};
 use sindri::process::{BuildLog, Limits, Redactor, Secret};
 use tokio_util::sync::CancellationToken;
 
+use crate::aws_build::{newer, tool};
 use crate::support::image;
 
 /// Those of this machine: Debian's on `PATH`, and the one that the tools script builds.
@@ -78,4 +83,53 @@ async fn a_real_packer_takes_hostile_values_as_they_are() {
         assert_eq!(fs::read_to_string(file).unwrap(), format!("{HOSTILE}|{SECRET}"), "{}", program.display());
         assert!(!dir.path().join("canary").exists());
     }
+}
+
+/// Packer finds them in their folder, and needs no network for that.
+#[tokio::test]
+async fn a_template_of_the_users_own_gets_its_plugins() {
+    let dir = tempfile::tempdir().unwrap();
+    let required = r#"packer {
+  required_plugins {
+    amazon = {
+      source  = "github.com/hashicorp/amazon"
+      version = "~> 1.8"
+    }
+  }
+}
+"#;
+    let template = TEMPLATE.replace("${var.content}|${var.secret}", "made");
+    let (_, template) = template.split_once("\nsource").unwrap();
+    fs::write(dir.path().join("own.pkr.hcl"), format!("{required}source{template}")).unwrap();
+    let plugins = tool("packer-plugin-amazon").parent().unwrap().join("plugins");
+    let templates = Templates {
+        data_dir: dir.path().join("data"),
+        cache_dir: dir.path().join("cache"),
+        runner: image::host().runner,
+        packer: Settings { plugin_dir: Some(plugins), ..newer() },
+        keepers: Vec::new(),
+    };
+    let spec = TemplateSpec {
+        template: dir.path().join("own.pkr.hcl"),
+        directory: dir.path().to_owned(),
+        on_error: "cleanup".into(),
+        secrets_known: true,
+        ..TemplateSpec::default()
+    };
+    let request = BuildRequest {
+        spec: image::image(Vec::new()),
+        key: CacheKey::try_from("1".repeat(63)).unwrap(),
+        labels: Labels::default(),
+        inputs: serde_json::Value::Null,
+        holder: Holder::random(),
+        share: false,
+        not_before: None,
+        deadline: chrono::Utc::now() + Duration::from_secs(600),
+        cancel: CancellationToken::new(),
+    };
+    let built = Arc::new(templates).builder(spec).build(&request).await;
+    built.unwrap_or_else(|error| panic!("{}", causes(&error)));
+    let log = fs::read_to_string(dir.path().join("data/logs/latest-test.log")).unwrap();
+    assert!(log.contains("Getting Packer's plugins"), "{log}");
+    assert_eq!(fs::read_to_string(dir.path().join("result")).unwrap(), "made");
 }

@@ -8,6 +8,7 @@ from moto.core.responses import ActionResult
 from moto.ec2.exceptions import EC2ClientError
 from moto.ec2.models import instances
 from moto.ec2.models.amis import Ami, AmiBackend
+from moto.ec2.models.fleets import Fleet
 from moto.ec2.models.instances import Instance, InstanceBackend
 from moto.ec2.responses.amis import AmisResponse
 from moto.ec2.responses.general import General
@@ -34,6 +35,7 @@ def close():
     """Closes all gaps."""
     instances.InstanceState = SlowState
     InstanceBackend.run_instances = idempotent(InstanceBackend.run_instances)
+    Fleet.create_spot_requests = as_templates_say(Fleet.create_spot_requests)
     AmiBackend.create_image = with_tags(unique_name(AmiBackend.create_image, position=1))
     AmiBackend.copy_image = unique_name(AmiBackend.copy_image, position=2)
     AmisResponse.copy_image = copy_with_tags
@@ -121,6 +123,25 @@ def idempotent(run_instances):
     return run
 
 
+def as_templates_say(create_spot_requests):
+    """A fleet's instances have their templates' groups, tell of their spot requests, and tell where they are from."""
+
+    @functools.wraps(create_spot_requests)
+    def created(self, weight):
+        for spec in self.launch_specs:
+            wanted = spec.launch_template_spec
+            template = self.ec2_backend.get_launch_template(template_id=wanted["LaunchTemplateId"])
+            data = template.get_version(wanted.get("Version", template.default_version_number)).data
+            spec.group_set = data.get("SecurityGroupIds", spec.group_set)
+        for request in create_spot_requests(self, weight):
+            request.instance.spot_instance_request_id = request.id
+            template = request.launch_spec.launch_template_spec["LaunchTemplateId"]
+            request.instance.add_tags({"aws:ec2launchtemplate:id": template})
+        return self.spot_requests
+
+    return created
+
+
 def with_groups(reservation):
     """An instance has the groups of its first interface."""
     for instance in reservation.instances:
@@ -153,7 +174,7 @@ def unique_name(make, position):
 
 
 def with_tags(create_image):
-    """Tags for the snapshots of a new image, too."""
+    """Tags for the snapshots of a new image, too, which is encrypted as the instance's volume is."""
 
     @functools.wraps(create_image)
     def made(self, instance_id, name, description, tag_specifications):
@@ -162,6 +183,10 @@ def with_tags(create_image):
         ami = create_image(self, instance_id, name, description, of_image)
         for tag in (tag for one in of_snapshot for tag in one.get("Tags", [])):
             ami.ebs_snapshot.add_tag(tag["Key"], tag["Value"])
+        instance = self.get_instance(instance_id)
+        if root := instance.block_device_mapping.get(instance.root_device_name):
+            volume = self.get_volume(root.volume_id)
+            ami.ebs_snapshot.encrypted, ami.ebs_snapshot.kms_key_id = volume.encrypted, volume.kms_key_id
         return ami
 
     return made

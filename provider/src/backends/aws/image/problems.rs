@@ -1,16 +1,20 @@
 //! What is impossible about an image, as far as it can be said before AWS is asked.
 
+use std::ffi::OsStr;
 use std::path::Path;
 
 use super::{AwsImageSpec, Interface, Volume};
 use crate::backends::aws::tags;
 use crate::domain::backend::causes;
 use crate::domain::{Distribution, Labels};
+use crate::process::search_path;
 use crate::ssh;
 
 /// Problems, each with the name of the attribute that it is about, dots between its parts.
 type Problems = Vec<(String, String)>;
 
+/// AWS's program for the near end of a session.
+const SESSION_MANAGER: &str = "session-manager-plugin";
 /// The most tags that EC2 takes on one thing.
 const MOST_TAGS: usize = 50;
 /// What is left of them for our own: key, build, deadline, base, duration and name, and six resources that hold the image.
@@ -35,10 +39,24 @@ pub(crate) fn build_problems(aws: &AwsImageSpec) -> Problems {
     let missing = missing.filter(|(_, path)| !path.is_file());
     let mut problems: Problems =
         missing.map(|(attribute, path)| (attribute.to_owned(), no_file(path))).collect();
+    let told = |(attribute, problem): (&str, String)| (attribute.to_owned(), problem);
     if problems.is_empty() {
-        problems.extend(unverifiable(aws).map(|(attribute, problem)| (attribute.to_owned(), problem)));
+        problems.extend(unverifiable(aws).map(told));
     }
+    problems.extend(no_session_manager(login.interface, &search_path()).map(told));
     problems
+}
+
+/// Why Packer gets no session: AWS's own program makes it, and is looked for only when the builder is there.
+pub(super) fn no_session_manager(interface: Interface, path: &OsStr) -> Option<(&'static str, String)> {
+    let is_there = || std::env::split_paths(path).any(|dir| dir.join(SESSION_MANAGER).is_file());
+    if interface != Interface::SessionManager || is_there() {
+        return None;
+    }
+    let text = format!(
+        "There is no {SESSION_MANAGER} in PATH, which Packer needs for \"session_manager\": install it (https://docs.aws.amazon.com/systems-manager/latest/userguide/session-manager-working-with-install-plugin.html)."
+    );
+    Some(("aws.ssh_interface", text))
 }
 
 /// Why no machine from the finished image can be checked: Packer reaches its builder in ways that we do not know.
@@ -167,11 +185,27 @@ mod tests {
         ] {
             let told = |verify_boot: bool| {
                 let model = AwsImageModel { verify_boot: verify_boot.into(), ..model.clone() };
-                build_problems(&model.spec("us-west-2"))
+                let mut problems = build_problems(&model.spec("us-west-2"));
+                // What is installed here does not matter.
+                problems.retain(|(attribute, _)| attribute != "aws.ssh_interface");
+                problems
             };
             assert_eq!(attributes(&told(false)), [""; 0], "{model:?}");
             assert_eq!(attributes(&told(true)), expected.as_slice(), "{model:?}");
         }
+    }
+
+    #[test]
+    fn session_manager_needs_its_program() {
+        let folder = tempfile::tempdir().unwrap();
+        let told = |interface| {
+            let path = std::env::join_paths(["/nonexistent".as_ref(), folder.path()]).unwrap();
+            no_session_manager(interface, &path).map(|(attribute, _)| attribute)
+        };
+        assert_eq!(told(Interface::Public), None);
+        assert_eq!(told(Interface::SessionManager), Some("aws.ssh_interface"));
+        std::fs::write(folder.path().join(SESSION_MANAGER), "").unwrap();
+        assert_eq!(told(Interface::SessionManager), None);
     }
 
     #[test]

@@ -16,6 +16,10 @@ use crate::backends::aws::{AwsError, tags};
 /// As many launch templates as EC2 lists at once.
 const MOST_TEMPLATES: i32 = 200;
 
+/// The tag that EC2 gives an instance from a launch template
+/// (<https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/ec2-launch-templates.html>).
+const LAUNCH_TEMPLATE: &str = "aws:ec2launchtemplate:id";
+
 /// One thing with a build's tags.
 #[derive(Debug, Clone)]
 pub(super) struct Thing {
@@ -113,7 +117,9 @@ pub(super) async fn with_deadline(region: &Region) -> Result<Vec<Thing>, AwsErro
 /// What is found by tags alone.
 async fn tagged(region: &Region, tag: &Filter) -> Result<Vec<Thing>, AwsError> {
     let mut found = spot_requests(region, tag.clone()).await?;
-    found.extend(launch_templates(region, tag.clone()).await?);
+    let templates = launch_templates(region, tag.clone()).await?;
+    found.extend(launched_from(region, &templates).await?);
+    found.extend(templates);
     found.extend(machines(region, tag.clone()).await?);
     found.extend(volumes(region, tag.clone()).await?);
     found.extend(key_pairs(region, tag.clone()).await?);
@@ -129,6 +135,18 @@ async fn machines(region: &Region, by: Filter) -> Result<Vec<Thing>, AwsError> {
         state != Some(&InstanceStateName::Terminated)
     });
     Ok(there.filter_map(|it| Thing::new(Kind::Instance, it.instance_id(), it.tags())).collect())
+}
+
+/// Instances of these launch templates, with their tags: the oldest Packer tags a spot instance some time after it was made.
+async fn launched_from(region: &Region, templates: &[Thing]) -> Result<Vec<Thing>, AwsError> {
+    let mut found = Vec::new();
+    for template in templates {
+        for mut machine in machines(region, tag_filter(LAUNCH_TEMPLATE, [&template.id])).await? {
+            machine.tags.extend(template.tags.clone());
+            found.push(machine);
+        }
+    }
+    Ok(found)
 }
 
 /// A build's images that are not complete: by tag, by id, and by name when they say nothing of another build.

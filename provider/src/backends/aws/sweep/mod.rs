@@ -33,10 +33,10 @@ use crate::journal::JournalError;
 pub enum Kind {
     /// An order for an instance.
     SpotRequest,
-    /// What such an order was made from.
-    LaunchTemplate,
     /// An instance.
     Instance,
+    /// What a spot instance was ordered from. It goes after that, which may be found by it alone.
+    LaunchTemplate,
     /// An image that is not complete.
     Image,
     /// A snapshot of no complete image.

@@ -120,8 +120,8 @@ struct Refused {
 async fn remove_each(region: &Region, found: &[Thing]) -> Vec<Refused> {
     let (mut refused, mut has_ending, mut has_stuck) = (Vec::new(), false, false);
     for thing in found {
-        if has_ending && matches!(thing.kind, Kind::Volume | Kind::SecurityGroup) {
-            // In use until the instance has ended; most volumes end with it.
+        if has_ending && matches!(thing.kind, Kind::Volume | Kind::SecurityGroup | Kind::LaunchTemplate) {
+            // In use until the instance has ended, or that is found by it; most volumes end with it.
             continue;
         }
         let why = remove_one(region, thing).await.err().filter(|error| !error.is_gone());

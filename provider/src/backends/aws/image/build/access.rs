@@ -10,10 +10,11 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Build, BuildError};
 use crate::backends::aws::AwsError;
-use crate::backends::aws::image::problems::unverifiable;
+use crate::backends::aws::image::problems::{no_session_manager, unverifiable};
 use crate::backends::aws::image::{AwsImageSpec, Builder, Interface};
 use crate::backends::aws::region::Region;
 use crate::backends::aws::vm::surroundings;
+use crate::process::search_path;
 use crate::ssh;
 
 /// Tells by which address we come (<https://checkip.amazonaws.com>).
@@ -57,7 +58,7 @@ pub(super) fn on_this_computer(spec: &AwsImageSpec) -> Result<AwsImageSpec, Buil
             return Err(BuildError::refused("aws.ssh_bastion_private_key_path", problem));
         }
     }
-    match unverifiable(&spec) {
+    match unverifiable(&spec).or_else(|| no_session_manager(spec.builder.login.interface, &search_path())) {
         Some((attribute, problem)) => Err(BuildError::refused(attribute, problem)),
         None => Ok(spec),
     }

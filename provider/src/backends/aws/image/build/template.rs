@@ -24,6 +24,9 @@ pub(super) const PLUGIN: &str = "1.8.2";
 const OWN_PLUGIN: &str = ">= 1.2.0, < 2.0.0";
 /// What EBS gives every gp3 volume; the oldest Packer wants it said.
 const GP3: (u32, u32) = (3000, 125);
+/// How long the builder may be silent before Packer connects anew, as after a restart. Through a bastion Packer knows no such
+/// thing: with it, it never gets to the login.
+const SILENCE: &str = "60s";
 /// What Packer says when it has no such builder, or no such option.
 const REFUSED: &[&str] = &["Unknown source type", "The source amazon-ebs is unknown", "metadata_options"];
 
@@ -116,6 +119,7 @@ pub(super) fn variables(values: &Values<'_>, parts: &[Part]) -> Variables {
         ("ssh_keypair_name", json!(values.key_name)),
         ("ssh_key_file", json!(values.key_file)),
         ("ssh_timeout", json!(format!("{}s", values.boot.as_secs()))),
+        ("ssh_silence", json!(bastion.is_none().then_some(SILENCE))),
         ("bastion_host", json!(bastion.map(|it| &it.host))),
         ("bastion_port", json!(bastion.map(|it| it.port.unwrap_or(22)))),
         ("bastion_username", json!(bastion.map(|it| &it.username))),
