@@ -76,7 +76,7 @@ async fn a_guest_comes_up_works_and_goes() {
     let emulator = emulator(AcceleratorChoice::Auto);
     let start = Instant::now();
     let cancel = CancellationToken::new();
-    let guest = Guest::start(&spec, &emulator, dir.path(), &image::host().runner, &cancel).await.unwrap();
+    let mut guest = Guest::start(&spec, &emulator, dir.path(), &image::host().runner, &cancel).await.unwrap();
     println!("{:?}: QEMU runs after {:?}", emulator.accelerator, start.elapsed());
     let session = guest.connect(&login, &within(600)).await.unwrap();
     println!("logged in after {:?}", start.elapsed());
@@ -118,9 +118,11 @@ async fn a_guest_comes_up_works_and_goes() {
     let late = session.exec(&exec, None, &within(1)).await.unwrap_err();
     assert_eq!(late.to_string(), "the command was given up after 1s, its time limit");
 
-    let start = Instant::now();
+    let pid = || std::fs::read_to_string(dir.path().join("qemu.pid")).unwrap();
+    let (start, first) = (Instant::now(), pid());
     let session = guest.reboot(session, &login, &within(600)).await.unwrap();
     println!("restarted after {:?}", start.elapsed());
+    assert_ne!(pid(), first, "the machine was reset");
     drop(session);
 
     // A stranger is not let pass.

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use sindri::backends::template::{TemplateSpec, Templates};
 use sindri::domain::backend::causes;
+use sindri::domain::cache_key::KeyInputs;
 use sindri::domain::{BuildRequest, CacheKey, Holder, ImageBuilder, Labels};
 use sindri::packer::{Folder, Job, Settings, Variables};
 use sindri::process::{BuildLog, Limits, Redactor, Secret};
@@ -119,6 +120,7 @@ async fn a_template_of_the_users_own_gets_its_plugins() {
     let request = BuildRequest {
         spec: image::image(Vec::new()),
         key: CacheKey::try_from("1".repeat(63)).unwrap(),
+        key_inputs: KeyInputs::default(),
         labels: Labels::default(),
         inputs: serde_json::Value::Null,
         holder: Holder::random(),

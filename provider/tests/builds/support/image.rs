@@ -1,7 +1,7 @@
 //! What the tests of image builds share.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 
 use sindri::backends::qemu::host::AcceleratorChoice;

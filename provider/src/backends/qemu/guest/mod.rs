@@ -27,7 +27,7 @@ pub use seed::Seed;
 pub use spec::{Boot, Disk, DiskAccess, Forward, GuestSpec, Lifetime, Protocol};
 
 use self::launch::Supervised;
-use self::qmp::Qmp;
+use self::qmp::{OnReset, Qmp};
 use super::host::Emulator;
 use crate::domain::Environment;
 use crate::process::{Command, Limits, Runner};
@@ -39,7 +39,7 @@ const ANSWER: Duration = Duration::from_secs(5);
 const LOOK: Duration = Duration::from_secs(5);
 /// The pause after a connection that a restart has broken.
 const RETRY: Duration = Duration::from_millis(250);
-/// How long a restart waits for the machine to start anew, before it looks whether the system did so without it (kexec).
+/// How long a restart waits for the machine's end, before it looks whether the system started anew without it (kexec).
 const SHUTDOWN: Duration = Duration::from_secs(120);
 /// How long the question may take which of its boots this is, before it is asked over a new connection.
 const BOOT_ID: Duration = Duration::from_secs(20);
@@ -53,6 +53,16 @@ pub struct Guest {
     dir: PathBuf,
     forwards: Vec<Forward>,
     supervised: Option<Supervised>,
+    recipe: Option<Recipe>,
+}
+
+/// What a guest is started with once more.
+#[derive(Debug)]
+struct Recipe {
+    spec: GuestSpec,
+    emulator: Emulator,
+    runner: Runner,
+    cancel: CancellationToken,
 }
 
 /// The command that runs a guest in its folder, for somebody else to start there; what must be in the folder before
@@ -77,6 +87,12 @@ pub fn preview(spec: &GuestSpec, emulator: &Emulator, dir: &Path) -> Result<Comm
     Ok(argv::command(spec, emulator, firmware, dir))
 }
 
+impl Recipe {
+    async fn launch(&self, dir: &Path) -> Result<(Vec<Forward>, Option<Supervised>), GuestError> {
+        launch::launch(&self.spec, &self.emulator, dir, &self.runner, &self.cancel).await
+    }
+}
+
 impl Guest {
     /// Starts a guest in its folder, which holds its disks and belongs to it alone, and returns as soon as the
     /// machine runs. Ports that the specification leaves open are chosen. Cancelling `cancel` ends the guest
@@ -91,8 +107,10 @@ impl Guest {
         runner: &Runner,
         cancel: &CancellationToken,
     ) -> Result<Self, GuestError> {
-        let (forwards, supervised) = launch::launch(spec, emulator, dir, runner, cancel).await?;
-        Ok(Self { id: spec.id, dir: dir.to_owned(), forwards, supervised })
+        let (spec, emulator) = (spec.clone(), emulator.clone());
+        let recipe = Recipe { spec, emulator, runner: runner.clone(), cancel: cancel.clone() };
+        let (forwards, supervised) = recipe.launch(dir).await?;
+        Ok(Self { id: recipe.spec.id, dir: dir.to_owned(), forwards, supervised, recipe: Some(recipe) })
     }
 
     /// A daemon that was started before, if it still runs: QEMU itself says that it is this guest, or, when
@@ -100,7 +118,8 @@ impl Guest {
     /// file bounded, too, and lets it go on where a full disk had stopped it.
     pub async fn find(id: Uuid, dir: &Path, forwards: &[Forward]) -> Option<Self> {
         let _ = console::bound(dir);
-        let guest = Self { id, dir: dir.to_owned(), forwards: forwards.to_vec(), supervised: None };
+        let guest =
+            Self { id, dir: dir.to_owned(), forwards: forwards.to_vec(), supervised: None, recipe: None };
         let runs = match Qmp::connect(dir, ANSWER).await {
             Ok(mut qmp) => {
                 let runs = match qmp.uuid().await {
@@ -157,34 +176,35 @@ impl Guest {
         Ok(ssh::log_in("127.0.0.1", port, login, last).await?)
     }
 
-    /// Restarts the guest's system and logs in again.
+    /// Restarts the guest's system and logs in again. The machine is a new QEMU then: one that is merely reset translates
+    /// the firmware anew at a third of its speed, and at times hangs in it (QEMU 7.2 without KVM).
     ///
     /// # Errors
     /// Those of [`Guest::connect`]; also when the old system is still there when the time is over.
     pub async fn reboot(
-        &self,
+        &mut self,
         session: Session,
         login: &Login,
         limits: &Limits,
     ) -> Result<Session, GuestError> {
         let before = boot_id(&session, limits).await?;
-        let mut qmp = Qmp::connect(&self.dir, ANSWER).await.ok();
+        let ends = self.at_reset(OnReset::End).await;
         let none = Environment::default();
         let exec = Exec { command: "systemctl reboot || reboot", environment: &none, input: Input::Empty };
         match session.exec(&exec, None, limits).await {
             Ok(_) | Err(SshError::Lost(_)) => drop(session),
             Err(error) => return Err(error.into()),
         }
+        if ends {
+            self.start_anew(limits).await?;
+        }
         let brief = Limits { timeout: Some(BOOT_ID), cancel: limits.cancel.clone() };
         let again = async {
-            // Until then the old system may let us in, and go without a word.
-            if let Some(mut qmp) = qmp.take() {
-                let _ = tokio::time::timeout(SHUTDOWN, qmp.reset()).await;
-            }
             loop {
                 let session = self.connect(login, limits).await?;
                 match boot_id(&session, &brief).await {
                     Ok(after) if after != before => return Ok(session),
+                    // The old system may let us in until its end, and go without a word.
                     Ok(_) | Err(SshError::Lost(_) | SshError::Timeout { .. }) => {
                         tokio::time::sleep(RETRY).await;
                     }
@@ -193,6 +213,36 @@ impl Guest {
             }
         };
         self.bounded("end of its restart", limits, again).await
+    }
+
+    /// Tells QEMU what to do when the system resets the machine. Returns whether it will: one before 6.0 does not know how.
+    async fn at_reset(&self, action: OnReset) -> bool {
+        if self.recipe.is_none() {
+            return false;
+        }
+        match Qmp::connect(&self.dir, ANSWER).await {
+            Ok(mut qmp) => qmp.at_reset(action).await.is_ok(),
+            Err(_) => false,
+        }
+    }
+
+    /// Waits for the end of QEMU and starts another one.
+    async fn start_anew(&mut self, limits: &Limits) -> Result<(), GuestError> {
+        let wait = limits.timeout.unwrap_or(SHUTDOWN).min(SHUTDOWN);
+        let has_ended = tokio::select! {
+            has_ended = self.is_off_within(wait) => has_ended,
+            () = limits.cancel.cancelled() => return Err(GuestError::Cancelled),
+            () = self.disk_is_full() => return Err(GuestError::DiskFull { dir: self.dir.clone() }),
+        };
+        match &self.recipe {
+            Some(recipe) if has_ended => {
+                (self.forwards, self.supervised) = recipe.launch(&self.dir).await?;
+            }
+            _ => {
+                self.at_reset(OnReset::Reset).await;
+            }
+        }
+        Ok(())
     }
 
     /// Waits until the guest has switched itself off, at most this long. Returns whether it has.

@@ -54,6 +54,15 @@ pub struct Qmp {
     limit: Duration,
 }
 
+/// What QEMU does when the system resets the machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnReset {
+    /// It ends.
+    End,
+    /// The machine starts anew.
+    Reset,
+}
+
 /// One line of QMP.
 #[derive(Debug, PartialEq)]
 enum Message {
@@ -128,22 +137,24 @@ impl Qmp {
         self.execute("quit").await.map(drop)
     }
 
-    /// Waits until the machine starts anew or is stopped (`RESET`, `STOP` in qapi/run-state.json). Never gives up by
-    /// itself.
+    /// Chooses what follows when the system resets the machine (`set-action`, since QEMU 6.0).
     ///
     /// # Errors
-    /// When QEMU ends.
-    pub async fn reset(&mut self) -> Result<(), QmpError> {
-        loop {
-            match self.read().await? {
-                Message::Event(event) if ["RESET", "STOP"].contains(&event.as_str()) => return Ok(()),
-                _ => {}
-            }
-        }
+    /// When QEMU does not answer, or does not know how.
+    pub async fn at_reset(&mut self, action: OnReset) -> Result<(), QmpError> {
+        let reboot = match action {
+            OnReset::End => "shutdown",
+            OnReset::Reset => "reset",
+        };
+        self.execute_with("set-action", json!({ "reboot": reboot })).await.map(drop)
     }
 
     async fn execute(&mut self, command: &'static str) -> Result<Value, QmpError> {
-        let line = format!("{}\n", json!({ "execute": command }));
+        self.execute_with(command, json!({})).await
+    }
+
+    async fn execute_with(&mut self, command: &'static str, arguments: Value) -> Result<Value, QmpError> {
+        let line = format!("{}\n", json!({ "execute": command, "arguments": arguments }));
         self.within(command, async |qmp: &mut Self| {
             qmp.writer.write_all(line.as_bytes()).await?;
             loop {
