@@ -98,7 +98,10 @@ pub fn cache_home() -> PathBuf {
 }
 
 /// The code name of this machine's distribution: the suite that its own package sources have.
-pub(crate) fn suite() -> Result<String> {
+///
+/// # Errors
+/// When `/etc/os-release` cannot be read, or names none.
+pub fn suite() -> Result<String> {
     let release = fs::read_to_string("/etc/os-release").context("reading /etc/os-release")?;
     let name = release.lines().find_map(|line| line.strip_prefix("VERSION_CODENAME="));
     Ok(name.context("/etc/os-release names no VERSION_CODENAME")?.trim_matches('"').to_owned())

@@ -21,7 +21,7 @@ mod workspace;
 
 pub use cli::{Cli, built_tool, each_cli, either_cli, repository};
 pub use guest::Guest;
-pub use host::{Host, cache_home};
+pub use host::{Host, cache_home, suite};
 pub use inventory::Inventory;
 pub use moto::{Fault, Moto};
 pub use outcome::{Diagnostic, Outcome, Severity};

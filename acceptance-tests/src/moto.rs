@@ -1,11 +1,13 @@
 //! An EC2 of a scenario's own: moto as a server process on loopback, with the rig's plug-in.
 //!
-//! The process ends with its standard input, so that it cannot outlive the test.
+//! One process has imported moto, and forks for each emulator. All end with its standard input, so that none can outlive
+//! the tests.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
-use std::process::{Child, Command, Stdio};
+use std::process::{ChildStdin, ChildStdout, Command, Stdio};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -44,10 +46,43 @@ impl Fault<'_> {
         Fault::Error { status: 503, code: "RequestLimitExceeded", message: "Request limit exceeded." };
 }
 
+/// What all emulators of this process are forked from. Never dropped: its input closes when this process ends.
+static ORIGIN: Mutex<Option<Origin>> = Mutex::new(None);
+
+struct Origin {
+    orders: ChildStdin,
+    answers: BufReader<ChildStdout>,
+}
+
+impl Origin {
+    fn start() -> Result<Self> {
+        let mut process = Command::new(built_tool("moto")?)
+            .args(["-m", "rig"])
+            .current_dir(repository().join("acceptance-tests/rig/moto"))
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .context("starting moto")?;
+        let orders = process.stdin.take().context("moto without an input")?;
+        let answers = BufReader::new(process.stdout.take().context("moto without an output")?);
+        Ok(Self { orders, answers })
+    }
+
+    fn emulator(&mut self) -> Result<Moto> {
+        writeln!(self.orders, "start").context("asking moto for an emulator")?;
+        let mut line = String::new();
+        self.answers.read_line(&mut line)?;
+        let told: Value = serde_json::from_str(&line).with_context(|| format!("moto said {line:?}"))?;
+        let url = told["url"].as_str().context("moto tells no address")?.to_owned();
+        Ok(Moto { number: told["number"].as_u64().context("moto tells no number")?, url })
+    }
+}
+
 /// The emulator. Dropping it ends its process.
 #[derive(Debug)]
 pub struct Moto {
-    process: Child,
+    number: u64,
     url: String,
 }
 
@@ -57,20 +92,11 @@ impl Moto {
     /// # Errors
     /// When it cannot be installed or does not start.
     pub fn start() -> Result<Self> {
-        let mut process = Command::new(built_tool("moto")?)
-            .args(["-m", "rig"])
-            .current_dir(repository().join("acceptance-tests/rig/moto"))
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .context("starting moto")?;
-        let mut line = String::new();
-        let stdout = process.stdout.take().context("moto without an output")?;
-        BufReader::new(stdout).read_line(&mut line)?;
-        let told: Value = serde_json::from_str(&line).with_context(|| format!("moto said {line:?}"))?;
-        let url = told["url"].as_str().context("moto tells no address")?.to_owned();
-        Ok(Self { process, url })
+        let mut origin = ORIGIN.lock().unwrap_or_else(PoisonError::into_inner);
+        match origin.as_mut() {
+            Some(origin) => origin.emulator(),
+            None => origin.insert(Origin::start()?).emulator(),
+        }
     }
 
     /// Where it listens.
@@ -290,8 +316,10 @@ impl Moto {
 
 impl Drop for Moto {
     fn drop(&mut self) {
-        drop(self.process.stdin.take());
-        let _ = self.process.wait();
+        if let Some(origin) = ORIGIN.lock().unwrap_or_else(PoisonError::into_inner).as_mut() {
+            // What cannot be told to end has ended.
+            let _ = writeln!(origin.orders, "end {}", self.number);
+        }
     }
 }
 

@@ -21,6 +21,7 @@ class Rig(unittest.TestCase):
         cls.process = subprocess.Popen(
             [sys.executable, "-m", "rig"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
+        print("start", file=cls.process.stdin, flush=True)
         cls.url = json.loads(cls.process.stdout.readline())["url"]
 
     @classmethod

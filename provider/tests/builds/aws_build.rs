@@ -176,9 +176,7 @@ impl Account {
 }
 
 pub(crate) fn tool(name: &str) -> PathBuf {
-    let repository = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
-    let found = Command::new(repository.join("scripts/tools.sh")).arg(name).output().unwrap();
-    String::from_utf8(found.stdout).unwrap().trim().into()
+    acceptance_tests::built_tool(name).unwrap()
 }
 
 /// The oldest, from `PATH`.

@@ -18,13 +18,9 @@ use crate::support::image;
 
 /// Those of this machine: Debian's on `PATH`, and the one that the tools script builds.
 fn real() -> Vec<PathBuf> {
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scripts/tools.sh");
-    let built = std::process::Command::new(script).arg("packer").output().unwrap();
-    assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
-    let built = PathBuf::from(String::from_utf8(built.stdout).unwrap().trim());
     let search = sindri::process::search_path();
     let distribution = std::env::split_paths(&search).map(|dir| dir.join("packer")).find(|it| it.is_file());
-    distribution.into_iter().chain([built]).collect()
+    distribution.into_iter().chain([tool("packer")]).collect()
 }
 
 /// Values that would be code in HCL, in Go's templates, or in a shell.

@@ -4,10 +4,9 @@ use anyhow::Result;
 
 use super::contestant::{Contestant, Contestants};
 use super::measure::{Row, medians, seconds};
-use crate::repository;
 
 pub(crate) fn run(contestants: &Contestants) -> Result<Vec<Row>> {
-    let suite = repository::host_suite()?;
+    let suite = acceptance_tests::suite()?;
     let builder = contestants.workspace(&contestants.ours, &image("sindri", &suite))?;
     builder.run(&["apply", "-auto-approve"])?;
     let apply = |contestant: &Contestant| {

@@ -37,8 +37,8 @@ impl Contestants {
         ensure!(ours.is_file(), "{} is missing: run `make build`", ours.display());
         Ok(Contestants {
             ours: Contestant::new("sindri", ours, scratch.path())?,
-            peer: Contestant::new("peer", repository::tool("peer")?, scratch.path())?,
-            tofu: repository::tool("tofu")?,
+            peer: Contestant::new("peer", acceptance_tests::built_tool("peer")?, scratch.path())?,
+            tofu: acceptance_tests::built_tool("tofu")?,
             scratch,
         })
     }

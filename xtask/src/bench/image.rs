@@ -10,13 +10,12 @@ use serde_json::json;
 
 use super::contestant::Contestants;
 use super::measure::{Row, seconds};
-use crate::repository;
 
 /// What both do to the base.
 const SCRIPT: &str = "echo provisioned > /etc/provisioned";
 
 pub(crate) fn run(contestants: &Contestants) -> Result<Vec<Row>> {
-    let suite = repository::host_suite()?;
+    let suite = acceptance_tests::suite()?;
     let bootstrap = format!("base = {{ bootstrap = {{ suite = \"{suite}\" }} }}");
     // The base itself, and the cached layer that the build in the tree starts from.
     let builder = contestants.workspace(&contestants.ours, &image(&bootstrap, "true"))?;
@@ -63,7 +62,7 @@ output "path" {{ value = sindri_image.bench.path }}
 
 /// Seconds that Packer takes.
 fn packer(contestants: &Contestants, base: &Path) -> Result<f64> {
-    let packer = repository::tool("packer")?;
+    let packer = acceptance_tests::built_tool("packer")?;
     let folder = tempfile::Builder::new().prefix("packer-").tempdir_in(contestants.scratch())?;
     let key = folder.path().join("key");
     let made = Command::new("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-f"]).arg(&key).status()?;

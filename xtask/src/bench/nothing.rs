@@ -12,10 +12,9 @@ use anyhow::{Context, Result, ensure};
 
 use super::contestant::Contestants;
 use super::measure::{Row, seconds};
-use crate::repository;
 
 pub(crate) fn run(contestants: &Contestants) -> Result<Vec<Row>> {
-    let suite = repository::host_suite()?;
+    let suite = acceptance_tests::suite()?;
     let configuration = format!(
         "resource \"sindri_image\" \"nothing\" {{\n  name_prefix = \"bench-nothing\"\n  cache = false\n  qemu = {{\n    base = {{ bootstrap = {{ suite = \"{suite}\" }} }}\n    disk_size_gb = 4\n  }}\n}}\n"
     );

@@ -13,12 +13,11 @@ use serde_json::Value;
 
 use super::contestant::{Contestants, Workspace};
 use super::measure::{Row, medians, seconds};
-use crate::repository;
 
 const TIMES: usize = 5;
 
 pub(crate) fn run(contestants: &Contestants) -> Result<Vec<Row>> {
-    let suite = repository::host_suite()?;
+    let suite = acceptance_tests::suite()?;
     let image = format!(
         "resource \"sindri_image\" \"bench\" {{\n  name_prefix = \"bench\"\n  qemu = {{ base = {{ bootstrap = {{ suite = \"{suite}\" }} }} }}\n}}\noutput \"id\" {{ value = sindri_image.bench.image_id }}\n"
     );

@@ -21,7 +21,7 @@ pub(crate) fn of_provider() -> Result<Value> {
         binary.parent().context("the provider's binary has no folder")?
     );
     fs::write(folder.path().join("cli.tfrc"), overrides)?;
-    let output = Command::new(repository::tool("tofu")?)
+    let output = Command::new(acceptance_tests::built_tool("tofu")?)
         .args(["providers", "schema", "-json"])
         .current_dir(folder.path())
         .env("TF_CLI_CONFIG_FILE", folder.path().join("cli.tfrc"))

@@ -25,12 +25,9 @@ pub(crate) fn host() -> Host {
     }
 }
 
-/// The scenarios' own (`cache_home` of acceptance-tests), so that a layer is bootstrapped once for both and outlives a
-/// checkout.
+/// The scenarios' own, so that a layer is bootstrapped once for both and outlives a checkout.
 fn cache_dir() -> PathBuf {
-    let own = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-    let cache = own("XDG_CACHE_HOME").or_else(|| own("HOME").map(|home| home.join(".cache")));
-    cache.unwrap_or_else(std::env::temp_dir).join("sindri-dev/acceptance/sindri")
+    acceptance_tests::cache_home().join("sindri")
 }
 
 pub(crate) fn step(action: Action) -> Step {

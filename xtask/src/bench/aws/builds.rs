@@ -16,7 +16,6 @@ use serde_json::{Value, json};
 use super::super::contestant::{Contestants, Workspace};
 use super::super::measure::{Row, medians, seconds};
 use super::REGION;
-use crate::repository;
 
 /// How many are built at once.
 const MANY: usize = 10;
@@ -78,7 +77,7 @@ impl<'a> Bench<'a> {
         let made =
             Command::new("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-f"]).arg(&key).status()?;
         ensure!(made.success(), "ssh-keygen failed");
-        let (machine, packer) = (Machine::start()?, repository::tool("packer")?);
+        let (machine, packer) = (Machine::start()?, acceptance_tests::built_tool("packer")?);
         Ok(Self { contestants, moto, machine, packer, source, group, key })
     }
 
@@ -210,7 +209,7 @@ struct Machine {
 
 impl Machine {
     fn start() -> Result<Self> {
-        let mut process = Command::new(repository::tool("machine")?)
+        let mut process = Command::new(acceptance_tests::built_tool("machine")?)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
