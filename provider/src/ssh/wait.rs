@@ -17,6 +17,9 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// server itself ends what takes longer (LoginGraceTime in sshd_config(5)).
 const LONGEST_PATIENCE: Duration = Duration::from_secs(120);
 
+/// Ends when cloud-init is done.
+const AWAIT: &str = include_str!("../../../templates/scripts/await-first-boot.sh");
+
 /// Logs in, trying until it works; `last` has why it did not so far. Never gives up by itself.
 ///
 /// # Errors
@@ -61,7 +64,8 @@ async fn log_in_patiently(
 /// When the connection breaks, or the time is over.
 pub async fn wait_for_cloud_init(session: &Session, limits: &Limits) -> Result<Finished, SshError> {
     let none = Environment::default();
-    let exec = Exec { command: "cloud-init status --wait --long", environment: &none, input: Input::Empty };
+    // A user's own shell may be any.
+    let exec = Exec { command: "sh -s", environment: &none, input: Input::Bytes(AWAIT.as_bytes()) };
     session.exec(&exec, None, limits).await
 }
 

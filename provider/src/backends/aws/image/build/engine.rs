@@ -30,13 +30,12 @@ const GRACE: Duration = Duration::from_secs(5 * 60);
 const FOLDER: &str = "packer";
 const PARTS: &str = "parts";
 
-/// A builder's first boot is awaited as a whole: its package sources are set up by it. `cloud-init` itself, which takes
-/// seconds to tell that it is off or has long ended well, is only asked when its own files do not say so.
-pub(super) const AWAIT: &str = "command -v cloud-init >/dev/null || exit 0\n\
-                     [ ! -e /run/cloud-init/disabled ] || exit 0\n\
-                     ! grep -qs '\"errors\": \\[\\]' /run/cloud-init/result.json || exit 0\n\
-                     cloud-init status --wait --long\ncode=$?\n\
-                     # Done, with errors that it got over.\n[ \"$code\" -ne 2 ] || code=0\nexit \"$code\"\n";
+/// A builder's first boot is awaited as a whole: its package sources are set up by it.
+pub(super) const AWAIT: &str = concat!(
+    "command -v cloud-init >/dev/null || exit 0\n[ ! -e /run/cloud-init/disabled ] || exit 0\n",
+    include_str!("../../../../../../templates/scripts/await-first-boot.sh"),
+    "code=$?\n[ \"$code\" -ne 2 ] || code=0\nexit \"$code\"\n"
+);
 
 /// Removes the way in and our own folders.
 const LEAVE: &str = include_str!("../../../../../../templates/scripts/leave-builder.sh");
