@@ -71,6 +71,8 @@ impl Workspace {
             ("TF_INPUT", "0".into()),
             ("CHECKPOINT_DISABLE", "1".into()),
             ("TF_VAR_suite", suite()?.into()),
+            // Several guests run at the same time, and a second processor makes an emulated one wait for itself.
+            ("TF_VAR_cpus", "1".into()),
             ("XDG_DATA_HOME", host.data_home().into_os_string()),
             ("XDG_CACHE_HOME", cache_home().into_os_string()),
         ];

@@ -13,13 +13,19 @@ variable "suite" {
   default     = "bookworm"
 }
 
+variable "cpus" {
+  description = "Virtual processors of the guest. One is quicker where the guest is emulated on a busy machine."
+  type        = number
+  default     = 2
+}
+
 resource "sindri_image" "booted" {
   name_prefix = "booted"
 
   qemu = {
     base      = { bootstrap = { suite = var.suite } }
     boot      = true
-    cpus      = 2
+    cpus      = var.cpus
     memory_mb = 1024
   }
 

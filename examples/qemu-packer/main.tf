@@ -13,6 +13,12 @@ variable "suite" {
   default     = "bookworm"
 }
 
+variable "cpus" {
+  description = "Virtual processors of the guest. One is quicker where the guest is emulated on a busy machine."
+  type        = number
+  default     = 2
+}
+
 variable "packer" {
   description = "Packer 1.6.6 or later: a path, or a name in PATH. By default PACKER_BIN, then packer."
   type        = string
@@ -39,7 +45,7 @@ resource "sindri_image" "packed" {
   qemu = {
     engine    = "packer"
     base      = { bootstrap = { suite = var.suite } }
-    cpus      = 2
+    cpus      = var.cpus
     memory_mb = 1024
   }
 

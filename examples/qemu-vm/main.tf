@@ -13,6 +13,12 @@ variable "suite" {
   default     = "bookworm"
 }
 
+variable "cpus" {
+  description = "Virtual processors of the guest. One is quicker where the guest is emulated on a busy machine."
+  type        = number
+  default     = 2
+}
+
 variable "web_port" {
   description = "The port on this machine that leads to the VM's web server."
   type        = number
@@ -57,7 +63,7 @@ resource "sindri_vm" "web" {
   tags        = { role = "web" }
 
   qemu = {
-    cpus      = 2
+    cpus      = var.cpus
     memory_mb = 1024
     ports     = { web = { guest = 80, host = var.web_port } }
   }

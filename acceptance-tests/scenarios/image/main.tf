@@ -62,6 +62,7 @@ resource "sindri_image" "it" {
     disk_size_gb = 4
     format       = var.format
     compress     = false
+    cpus         = 1
   }
 
   provision = [
