@@ -25,7 +25,7 @@ struct Figure {
     run: fn(&Contestants) -> Result<Vec<Row>>,
 }
 
-const FIGURES: [Figure; 10] = [
+const FIGURES: [Figure; 11] = [
     Figure { name: "start", run: start::run },
     Figure { name: "memory", run: memory::run },
     Figure { name: "size", run: size::run },
@@ -33,6 +33,7 @@ const FIGURES: [Figure; 10] = [
     Figure { name: "cpu", run: cpu::run },
     Figure { name: "cached", run: cached::run },
     Figure { name: "aws", run: aws::run },
+    Figure { name: "builds", run: aws::builds::run },
     Figure { name: "image", run: image::run },
     Figure { name: "nothing", run: nothing::run },
     Figure { name: "vm", run: vm::run },

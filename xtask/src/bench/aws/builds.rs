@@ -25,32 +25,44 @@ const PAIR: &str = "of-the-bench";
 /// How long EC2 takes to make an image, at the very least.
 const MADE: Duration = Duration::from_secs(30);
 
-pub(super) fn run(contestants: &Contestants) -> Result<Vec<Row>> {
+pub(crate) fn run(contestants: &Contestants) -> Result<Vec<Row>> {
     let bench = Bench::new(contestants)?;
-    let one = medians(3, || Ok(bench.ours(1)?.0), || Ok(bench.packers(1)?.0))?;
+    let one = medians(3, || Ok(bench.ours(1)?.taken), || Ok(bench.packers(1)?.taken))?;
+    let requests = (bench.ours(1)?.requests, bench.packers(1)?.requests);
     bench.moto.images_take(MADE, None)?;
-    let real = medians(3, || Ok(bench.ours(1)?.0), || Ok(bench.packers(1)?.0))?;
+    let real = medians(3, || Ok(bench.ours(1)?.taken), || Ok(bench.packers(1)?.taken))?;
     bench.moto.images_take(Duration::ZERO, None)?;
     // The most of all runs.
     let (mut provider, mut packer) = (0.0_f64, 0.0_f64);
     let ours = || {
-        let (taken, memory) = bench.ours(MANY)?;
-        provider = provider.max(memory);
-        Ok(taken)
+        let run = bench.ours(MANY)?;
+        provider = provider.max(run.peak);
+        Ok(run.taken)
     };
     let other = || {
-        let (taken, memory) = bench.packers(MANY)?;
-        packer = packer.max(memory);
-        Ok(taken)
+        let run = bench.packers(MANY)?;
+        packer = packer.max(run.peak);
+        Ok(run.taken)
     };
     let many = medians(3, ours, other)?;
     let row = |name: &str, (ours, other), unit, aim| Row { name: name.to_owned(), ours, other, unit, aim };
     Ok(vec![
         row("an AMI on the rig, against raw Packer", one, "s", "≤ 1.10×"),
+        row("requests for an AMI, against raw Packer's", requests, "", ""),
         row("an AMI that EC2 takes 30 s to make, the same", real, "s", "≤ 1.10×"),
         row("10 AMIs at once, against 10 raw Packers", many, "s", ""),
         row("provider's peak then, against one Packer's", (provider, packer), "MiB", ""),
     ])
+}
+
+/// What builds took.
+struct Run {
+    /// Seconds.
+    taken: f64,
+    /// The most memory that the provider, or one Packer, had, in MiB.
+    peak: f64,
+    /// How often AWS was asked for anything.
+    requests: f64,
 }
 
 /// The rig, a machine, and what both builds start from.
@@ -107,13 +119,14 @@ impl<'a> Bench<'a> {
         )
     }
 
-    /// Seconds that so many builds take us, and the provider's peak, in MiB.
-    fn ours(&self, count: usize) -> Result<(f64, f64)> {
+    /// So many builds of ours.
+    fn ours(&self, count: usize) -> Result<Run> {
         let workspace = self.workspace(&format!(
             "resource \"sindri_image\" \"it\" {{\n  count       = {count}\n  name_prefix = \"bench-${{count.index}}\"\n{}}}\n",
             self.image()
         ))?;
-        let (taken, memory) = thread::scope(|scope| {
+        self.moto.forget_requests()?;
+        let (taken, peak) = thread::scope(|scope| {
             let applied = scope.spawn(|| seconds(|| workspace.run(&["apply", "-auto-approve"]).map(drop)));
             let mut peak = 0.0_f64;
             while !applied.is_finished() {
@@ -123,12 +136,13 @@ impl<'a> Bench<'a> {
             (applied.join(), peak)
         });
         let taken = taken.ok().context("the apply panicked")??;
+        let requests = self.requests()?;
         workspace.run(&["destroy", "-auto-approve"])?;
-        Ok((taken, memory))
+        Ok(Run { taken, peak, requests })
     }
 
-    /// Seconds that so many Packers take that run at once, and the largest one's peak, in MiB.
-    fn packers(&self, count: usize) -> Result<(f64, f64)> {
+    /// So many Packers that run at once.
+    fn packers(&self, count: usize) -> Result<Run> {
         let scratch = self.contestants.scratch();
         let folder = tempfile::Builder::new().prefix("raw-").tempdir_in(scratch)?;
         let shown = self.shown()?;
@@ -137,6 +151,7 @@ impl<'a> Bench<'a> {
             self.lay_out(folder, &shown, number)?;
         }
         let mut peak = 0.0_f64;
+        self.moto.forget_requests()?;
         let taken = seconds(|| {
             let started = folders.iter().map(|folder| self.packer(folder)).collect::<Result<Vec<_>>>();
             for (mut packer, folder) in started?.into_iter().zip(&folders) {
@@ -152,7 +167,13 @@ impl<'a> Bench<'a> {
             }
             Ok(())
         })?;
-        Ok((taken, peak))
+        Ok(Run { taken, peak, requests: self.requests()? })
+    }
+
+    /// How often AWS was asked since the count began.
+    fn requests(&self) -> Result<f64> {
+        let counts = self.moto.requests()?;
+        Ok(f64::from(u32::try_from(counts.values().sum::<u64>())?))
     }
 
     /// What we would give Packer.
