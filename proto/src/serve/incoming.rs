@@ -14,7 +14,7 @@ use tokio_rustls::server::TlsStream;
 use tokio_stream::Stream;
 use tonic::transport::server::Connected;
 
-use super::socket::Socket;
+use super::socket::{Socket, SocketError};
 
 /// The host is on this machine; a handshake takes milliseconds.
 const HANDSHAKE: Duration = Duration::from_secs(10);
@@ -27,11 +27,11 @@ pub(super) struct Incoming {
 }
 
 impl Incoming {
-    pub(super) fn new(socket: Socket, tls: Option<TlsAcceptor>) -> Self {
-        let (listener, dir) = socket.into_parts();
+    pub(super) fn new(socket: Socket, tls: Option<TlsAcceptor>) -> Result<Self, SocketError> {
+        let (listener, dir) = socket.into_parts()?;
         let (sender, connections) = mpsc::channel(8);
         let accepting = tokio::spawn(accept(listener, tls, sender));
-        Self { connections, accepting, _dir: dir }
+        Ok(Self { connections, accepting, _dir: dir })
     }
 }
 

@@ -18,12 +18,13 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
 use crate::provider::Provider;
 use crate::rpc::Server;
 use handshake::{Environment, HandshakeError};
-use socket::SocketError;
+use socket::{Socket, SocketError};
 use tls::TlsError;
 
 /// The host kills the process two seconds after asking it to end.
@@ -96,20 +97,7 @@ fn start<P: Provider>(
     environment: &Environment,
 ) -> Result<(), ServeError> {
     logging::install(provider.type_name(), |name| std::env::var(name).ok());
-    let mut runtime = tokio::runtime::Builder::new_multi_thread();
-    let runtime = runtime.worker_threads(2).enable_all().build().map_err(ServeError::Runtime)?;
-    let served = runtime.block_on(run(provider, options, environment));
-    // What still runs had its grace; waiting for blocking calls would let the host kill us.
-    runtime.shutdown_background();
-    served
-}
-
-async fn run<P: Provider>(
-    provider: &Arc<P>,
-    options: &ServeOptions,
-    environment: &Environment,
-) -> Result<(), ServeError> {
-    let socket = socket::Socket::bind(&environment.socket)?;
+    let socket = Socket::bind(&environment.socket)?;
     let tls = environment.client_certificate.as_deref().map(tls::Identity::new).transpose()?;
     let line = if options.debug {
         handshake::reattach_text(&options.address, std::process::id(), socket.path())
@@ -117,11 +105,26 @@ async fn run<P: Provider>(
         let certificate = tls.as_ref().map(tls::Identity::certificate);
         handshake::line(socket.path(), certificate, environment.multiplex_asked)
     };
+    // The socket listens: the host gets ready and connects while we do the rest.
     announce(&line).map_err(ServeError::Announce)?;
+    let tls = tls.map(tls::Identity::into_acceptor);
+    let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    let runtime = runtime.worker_threads(2).enable_all().build().map_err(ServeError::Runtime)?;
+    let served = runtime.block_on(run(provider, socket, tls, options.debug));
+    // What still runs had its grace; waiting for blocking calls would let the host kill us.
+    runtime.shutdown_background();
+    served
+}
 
-    let incoming = incoming::Incoming::new(socket, tls.map(tls::Identity::into_acceptor));
+async fn run<P: Provider>(
+    provider: &Arc<P>,
+    socket: Socket,
+    tls: Option<TlsAcceptor>,
+    debug: bool,
+) -> Result<(), ServeError> {
+    let incoming = incoming::Incoming::new(socket, tls)?;
     let server = Arc::new(Server::new(Arc::clone(provider)));
-    let served = answer(&server, incoming, options.debug).await;
+    let served = answer(&server, incoming, debug).await;
     if tokio::time::timeout(CLEANUP, provider.shutdown()).await.is_err() {
         tracing::warn!("the clean-up at the end took too long and was left");
     }

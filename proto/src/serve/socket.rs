@@ -3,10 +3,10 @@
 use std::fs::Permissions;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{PermissionsExt as _, chown};
+use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
-use tokio::net::UnixListener;
 
 /// What a socket's address holds, less the byte that ends it. The same on Linux; macOS has 103.
 const MAX_PATH: usize = if cfg!(target_os = "linux") { 107 } else { 103 };
@@ -61,8 +61,9 @@ impl Socket {
         if !fits(&path) {
             return Err(SocketError::TooLong { path });
         }
-        let listener =
-            UnixListener::bind(&path).map_err(|source| SocketError::Bind { path: path.clone(), source })?;
+        let listener = UnixListener::bind(&path)
+            .and_then(|listener| listener.set_nonblocking(true).map(|()| listener))
+            .map_err(|source| SocketError::Bind { path: path.clone(), source })?;
         if let Some(group) = &options.group {
             let gid = group_id(group).ok_or_else(|| SocketError::NoGroup(group.clone()))?;
             share(dir.path(), gid, 0o710)
@@ -76,8 +77,11 @@ impl Socket {
         &self.path
     }
 
-    pub(super) fn into_parts(self) -> (UnixListener, TempDir) {
-        (self.listener, self.dir)
+    /// Within a runtime: the listener, and what has to live as long as it.
+    pub(super) fn into_parts(self) -> Result<(tokio::net::UnixListener, TempDir), SocketError> {
+        let Self { listener, path, dir } = self;
+        let listener = tokio::net::UnixListener::from_std(listener);
+        Ok((listener.map_err(|source| SocketError::Bind { path, source })?, dir))
     }
 }
 
@@ -115,8 +119,8 @@ mod tests {
         std::fs::metadata(path).unwrap().permissions().mode() & 0o777
     }
 
-    #[tokio::test]
-    async fn only_its_owner_may_enter() {
+    #[test]
+    fn only_its_owner_may_enter() {
         let socket = Socket::bind(&SocketOptions::default()).unwrap();
         let dir = socket.path().parent().unwrap().to_owned();
         assert_eq!(mode(&dir), 0o700);
@@ -124,8 +128,8 @@ mod tests {
         assert!(!dir.exists(), "the directory is left behind");
     }
 
-    #[tokio::test]
-    async fn the_given_directory_and_group_are_used() {
+    #[test]
+    fn the_given_directory_and_group_are_used() {
         let parent = tempfile::tempdir().unwrap();
         let gid = rustix::process::getgid().as_raw();
         let options = SocketOptions { dir: Some(parent.path().to_owned()), group: Some(gid.to_string()) };
@@ -135,8 +139,8 @@ mod tests {
         assert_eq!(mode(socket.path().parent().unwrap()), 0o710);
     }
 
-    #[tokio::test]
-    async fn a_path_that_is_too_long_is_told() {
+    #[test]
+    fn a_path_that_is_too_long_is_told() {
         let parent = tempfile::tempdir().unwrap();
         let dir = parent.path().join("x".repeat(120));
         std::fs::create_dir(&dir).unwrap();
@@ -144,8 +148,8 @@ mod tests {
         assert!(matches!(error, SocketError::TooLong { .. }), "{error}");
     }
 
-    #[tokio::test]
-    async fn a_group_that_does_not_exist_is_told() {
+    #[test]
+    fn a_group_that_does_not_exist_is_told() {
         let options = SocketOptions { dir: None, group: Some("no-such-group".to_owned()) };
         assert!(matches!(Socket::bind(&options).unwrap_err(), SocketError::NoGroup(_)));
     }

@@ -67,7 +67,7 @@ impl Plugin {
         let path = socket.path().to_owned();
         let tls = host.map(|host| tls::Identity::new(&host.pem).unwrap());
         let certificate = tls.as_ref().map(|tls| CertificateDer::from(tls.certificate().to_vec()));
-        let incoming = Incoming::new(socket, tls.map(tls::Identity::into_acceptor));
+        let incoming = Incoming::new(socket, tls.map(tls::Identity::into_acceptor)).unwrap();
         let server = Arc::new(Server::new(Arc::new(TestProvider)));
         let serving = tokio::spawn(async move { answer(&server, incoming, false).await });
         Self { path, certificate, serving }
