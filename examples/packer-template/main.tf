@@ -48,6 +48,8 @@ resource "sindri_image" "greeting" {
     variables_wo         = { token = var.token }
     variables_wo_version = 1
   }
+
+  # No create_before_destroy: the template writes to the same file each time, and two images cannot both have it.
 }
 
 output "artifacts" {
