@@ -1,9 +1,11 @@
 //! When an image is built and when one that is there is used: the cache key, holders, replacement, age.
 
+use std::fs::File;
 use std::thread;
 
-use acceptance_tests::{Host, each_cli};
+use acceptance_tests::{Diagnostic, Host, Workspace, each_cli, either_cli};
 use anyhow::{Context, Result, ensure};
+use rustix::fs::{FlockOperation, flock};
 use serde_json::json;
 
 const IMAGE: &str = "sindri_image.it";
@@ -35,6 +37,39 @@ fn two_workspaces_share_one_image_until_the_last_lets_go() -> Result<()> {
         assert_eq!(host.inventory()?.ids("images"), [id]);
         second.converged()?;
         second.destroy()?;
+        host.inventory()?.ensure_empty()
+    })
+}
+
+#[test]
+fn who_holds_the_store_is_waited_for_as_long_as_timeouts_say() -> Result<()> {
+    either_cli(|cli| {
+        let host = Host::new()?;
+        let (first, second) = (host.workspace(cli, "image")?, host.workspace(cli, "image")?);
+        first.apply()?;
+        let lock = File::open(host.data_dir().join("store.lock")).context("opening the store's lock")?;
+        let limits = json!({ "create": "2s", "update": "2s", "delete": "2s" });
+        let blocked = |workspace: &Workspace, arguments: &[&str], limit: &str| -> Result<()> {
+            flock(&lock, FlockOperation::NonBlockingLockExclusive)?;
+            let failed = workspace.run(&[arguments, &["-auto-approve", "-json"]].concat())?.fails();
+            flock(&lock, FlockOperation::Unlock)?;
+            let (errors, us) = (failed?, format!("process {}", std::process::id()));
+            let told = |error: &Diagnostic| {
+                error.mentions(limit) && error.mentions(&us) && error.mentions("holds the lock")
+            };
+            ensure!(errors.iter().any(told), "{errors:?}");
+            Ok(())
+        };
+        second.variables(&json!({ "timeouts": limits }))?;
+        blocked(&second, &["apply"], "timeouts.create")?;
+        second.apply()?;
+        second.variables(&json!({ "timeouts": limits, "description": "other" }))?;
+        blocked(&second, &["apply"], "timeouts.update")?;
+        second.apply()?;
+        second.converged()?;
+        blocked(&second, &["destroy"], "timeouts.delete")?;
+        second.destroy()?;
+        first.destroy()?;
         host.inventory()?.ensure_empty()
     })
 }

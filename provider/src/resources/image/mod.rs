@@ -246,16 +246,15 @@ impl Resource for ImageResource {
             let change = LabelChange::between(&prior.labels, &settings.labels);
             let id = model.image_id.known().cloned().unwrap_or_default();
             let images = self.images(&backends, &model, &private)?;
-            if !change.is_empty() {
-                let changed = images.relabel(&id, &change).await;
-                changed.map_err(|error| diagnose::backend("Image not changed", &error))?;
-            }
-            let kept = images.remember(&id, inputs::store(&model)).await;
-            kept.map_err(|error| diagnose::backend("Image not changed", &error))?;
+            let limit = Timeouts::of(&model.timeouts, Operation::Update, UPDATE);
+            let changed = deadline::run(&request.cancel, limit, |cancel| {
+                let (images, id, change, kept) = (&images, &id, &change, Some(inputs::store(&model)));
+                async move { images.change(id, change, kept, &cancel).await }
+            });
+            changed.await.map_err(|failure| failure.diagnostic("Image not changed", "update"))?;
             model.tags_all = Attr::Known(settings.labels.tags);
             let (from, to) = (&prior.distribution, &settings.distribution);
             if from != to {
-                let limit = Timeouts::of(&model.timeouts, Operation::Update, UPDATE);
                 let done = deadline::run(&request.cancel, limit, |cancel| {
                     let (images, id) = (&images, &id);
                     async move { images.distribute(id, from, to, &cancel).await }

@@ -94,13 +94,20 @@ fn cloud_of(model: &VmModel) -> &str {
 }
 
 /// The local store's id, for a machine that is kept there.
-fn store_of(backends: &Backends, model: &VmModel) -> Result<Option<String>, Diagnostics> {
+async fn store_of(
+    backends: &Backends,
+    model: &VmModel,
+    stop: &CancellationToken,
+    limit: Duration,
+) -> Result<Option<String>, Diagnostics> {
     match model.target(None) {
         VmTarget::Qemu(_) => {
-            let store = backends.local.store.ensure_id();
+            let store =
+                deadline::run(stop, limit, |cancel| async move { backends.local.ensure_id(&cancel).await });
             store
+                .await
                 .map(Some)
-                .map_err(|error| Diagnostic::error("Local store not usable", diagnose::chain(&error)).into())
+                .map_err(|failure| failure.diagnostic("Local store not usable", "create").into())
         }
         VmTarget::Aws(_) => Ok(None),
     }
@@ -144,11 +151,11 @@ impl Resource for VmResource {
         _diags: &mut Diagnostics,
     ) -> Result<(), Diagnostics> {
         let backends = self.provider.require()?;
-        let store = store_of(&backends, &request.planned)?;
+        let limit = Timeouts::of(&request.planned.timeouts, Operation::Create, LAUNCH);
+        let store = store_of(&backends, &request.planned, &request.cancel, limit).await?;
         let cloud = request.planned.configured_cloud();
         let mut model = request.planned.clone();
         model.tags_all = Attr::Known(model.all_tags(&backends.default_tags));
-        let limit = Timeouts::of(&model.timeouts, Operation::Create, LAUNCH);
         let machine =
             Self::request(&backends, &request.planned, &request.config, None, limit, &request.cancel);
         let account = account::current(&backends, cloud).await;

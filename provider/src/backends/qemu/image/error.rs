@@ -9,6 +9,7 @@ use crate::backends::qemu::{Base, QemuImageSpec};
 use crate::domain::ImageSpec;
 use crate::packer::{PackerError, Version};
 use crate::process::ProcessError;
+use crate::process::lock::Busy;
 use crate::provision::parts::{Failure, PartError};
 use crate::provision::{FailedCheck, UploadError};
 
@@ -18,6 +19,9 @@ pub enum BuildError {
     /// The operation was cancelled; nothing is left behind.
     #[error("the build was cancelled")]
     Cancelled,
+    /// Somebody else held a lock until the build was cancelled.
+    #[error(transparent)]
+    Busy(Busy),
     /// A file operation failed.
     #[error("could not {operation} {}", .path.display())]
     Io {

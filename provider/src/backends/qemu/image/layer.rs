@@ -12,7 +12,7 @@ use aws_lc_rs::digest::{SHA256, digest};
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
-use super::area::{Area, Lock};
+use super::area::Area;
 use super::bootstrap::{self, Place, Plan};
 use super::distribution::{Distribution, Platform};
 use super::release::{self, Release};
@@ -20,6 +20,7 @@ use super::{BuildError, Host, apt_sources};
 use crate::backends::qemu::host::find_program;
 use crate::backends::qemu::{Arch, Bootstrap};
 use crate::process::enter::ENV_PREFIX;
+use crate::process::lock::How;
 use crate::process::{BuildLog, Limits, ProcessError};
 
 /// Raised when the way a tree is made changes in a way that its scripts and packages do not show.
@@ -101,7 +102,7 @@ pub(super) async fn obtain(
     let id = id(spec, arch);
     let (folder, lock) = (format!("layers/{id}"), format!("layers/{id}.lock"));
     loop {
-        let shared = area.lock(&lock, Lock::Shared, cancel).await?;
+        let shared = area.lock(&lock, How::Shared, cancel).await?;
         if let Some(about) = read(area, &folder).filter(|about| spec.snapshot.is_some() || fresh(about)) {
             log.line(&format!("Using the cached layer {} ({})", &id[..12], about.resolved_base));
             let _ = File::open(area.host(&folder).join("layer.json"))
@@ -119,9 +120,9 @@ pub(super) async fn obtain(
             return Err(BuildError::tool("bootstrap the base system")(missing));
         }
         drop(shared);
-        let Some(exclusive) = area.try_lock(&lock, Lock::Exclusive)? else {
+        let Some(exclusive) = area.try_lock(&lock, How::Exclusive)? else {
             log.line("Waiting for another build that uses or makes the same layer");
-            drop(area.lock(&lock, Lock::Exclusive, cancel).await?);
+            drop(area.lock(&lock, How::Exclusive, cancel).await?);
             continue;
         };
         // The lock came late: another build may have made the layer meanwhile.
@@ -344,7 +345,7 @@ async fn forget_old(host: &Host, area: &Area, keep: &str) {
         let used =
             fs::metadata(area.host(&format!("layers/{name}/layer.json"))).and_then(|about| about.modified());
         let old = used.map_or(true, |used| used.elapsed().is_ok_and(|age| age > FORGET));
-        if let (true, Ok(Some(_lock))) = (old, area.try_lock(&format!("layers/{id}.lock"), Lock::Exclusive)) {
+        if let (true, Ok(Some(_lock))) = (old, area.try_lock(&format!("layers/{id}.lock"), How::Exclusive)) {
             // Not ours to report: the next build tries again.
             let _ = area.remove(host, &format!("layers/{name}")).await;
         }

@@ -9,11 +9,12 @@ use std::path::{Path, PathBuf};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::area::{Area, Lock};
+use super::area::Area;
 use super::layer::Layer;
 use super::{BuildError, Host};
 use crate::backends::qemu::Network;
 use crate::process::enter::{self, ENV_PREFIX, Entry};
+use crate::process::lock::How;
 use crate::process::{BuildLog, Command, Limits, ProcessError};
 use crate::provision::{self, RUN_SCRIPT, Task, UPLOAD, Work};
 
@@ -240,7 +241,7 @@ pub(super) async fn remove_abandoned(host: &Host, area: &Area, log: &BuildLog) {
         names.filter_map(|entry| entry.file_name().to_str()?.strip_suffix(".lock")?.parse::<Uuid>().ok());
     for id in ids {
         // Its provider holds the lock as long as it lives.
-        let Ok(Some(_lock)) = area.try_lock(&lock_name(id), Lock::Exclusive) else { continue };
+        let Ok(Some(_lock)) = area.try_lock(&lock_name(id), How::Exclusive) else { continue };
         log.line(&format!("Removing the remains of build {id}, whose provider ended"));
         if let Err(error) = remove_left(host, area, id).await {
             log.line(&format!("They stay: {error}"));
@@ -251,7 +252,7 @@ pub(super) async fn remove_abandoned(host: &Host, area: &Area, log: &BuildLog) {
 /// The right to a build's tree. Only one who looks for abandoned trees may hold the lock of a fresh id, and not for long.
 fn claim(area: &Area, id: Uuid) -> Result<File, BuildError> {
     for _ in 0..100 {
-        if let Some(lock) = area.try_lock(&lock_name(id), Lock::Exclusive)? {
+        if let Some(lock) = area.try_lock(&lock_name(id), How::Exclusive)? {
             return Ok(lock);
         }
         std::thread::sleep(std::time::Duration::from_millis(10));

@@ -79,7 +79,8 @@ impl Store {
         fs::remove_dir_all(&gone).map_err(io_error("delete", &gone))
     }
 
-    /// Removes what is left of an image whose disk is gone: there is nothing to manage any more.
+    /// Removes what is left of an image whose disk is gone: there is nothing to manage any more. Whoever changes the store
+    /// in this moment goes first: the next look does it.
     ///
     /// # Errors
     /// What the file system says.
@@ -88,7 +89,7 @@ impl Store {
         if !self.images().is_dir() {
             return Ok(());
         }
-        let _guard = self.lock_store()?;
+        let Some(_guard) = self.try_lock_store()? else { return Ok(()) };
         match self.get(id) {
             Err(StoreError::NotFound { .. }) if !dir.is_dir() => self.unindex(id),
             Err(StoreError::NotFound { .. }) if dir.is_dir() => self.remove(id, &dir),

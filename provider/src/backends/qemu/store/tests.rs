@@ -28,7 +28,7 @@ fn holder(digit: char) -> Holder {
 }
 
 /// Puts an image into the store: `age` in hours.
-fn put(store: &Store, key: &CacheKey, age: i64) -> Image {
+pub(in crate::backends::qemu) fn put(store: &Store, key: &CacheKey, age: i64) -> Image {
     let id = Uuid::new_v4();
     let partial = store.begin(id).unwrap();
     let disk = partial.dir().join("disk.qcow2");
@@ -207,7 +207,7 @@ fn labels_change_in_place() {
         tags: [("a".to_owned(), "b".to_owned())].into(),
         channels: ["production".to_owned()].into(),
     };
-    store.relabel(&image.id, &LabelChange::between(&Labels::default(), &labels)).unwrap();
+    store.change(&image.id, &LabelChange::between(&Labels::default(), &labels), None).unwrap();
     assert_eq!(store.get(&image.id).unwrap(), Image { labels, ..image });
 }
 
@@ -251,7 +251,7 @@ async fn a_killed_builds_lock_is_removed_and_a_held_one_is_not() {
     assert!(!stale.exists());
     let cancel = CancellationToken::new();
     cancel.cancel();
-    assert!(matches!(store.lock_key(&key('a'), &cancel).await, Err(StoreError::Cancelled)));
+    assert!(matches!(store.lock_key(&key('a'), &cancel).await, Err(StoreError::Busy(_))));
 }
 
 #[tokio::test]
@@ -260,7 +260,7 @@ async fn waiting_honours_stop() {
     let _held = store.lock_key(&key('a'), &CancellationToken::new()).await.unwrap();
     let cancel = CancellationToken::new();
     cancel.cancel();
-    assert!(matches!(store.lock_key(&key('a'), &cancel).await, Err(StoreError::Cancelled)));
+    assert!(matches!(store.lock_key(&key('a'), &cancel).await, Err(StoreError::Busy(_))));
 }
 
 #[tokio::test]

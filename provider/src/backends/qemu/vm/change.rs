@@ -88,7 +88,7 @@ pub(super) async fn destroy(folder: &Folder, cancel: &CancellationToken) -> Resu
     {
         tokio::select! {
             stopped = guest.shutdown(GOODBYE) => stopped?,
-            () = cancel.cancelled() => return Err(VmError::Busy),
+            () = cancel.cancelled() => return Err(VmError::Cancelled),
         }
     }
     // Whatever the record says: nothing of this id may stay behind.
