@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use super::{Store, StoreError, files, io_error};
@@ -38,6 +39,24 @@ impl Store {
         let dir = self.image_dir(id)?.join("holders");
         let names = files::names(&dir).map_err(io_error("list", &dir))?;
         Ok(names.iter().filter_map(|name| Holder::parse(name)).collect())
+    }
+
+    /// Bytes of the disk that an image alone takes up: what has another name, too, is not free when it goes.
+    ///
+    /// # Errors
+    /// What the file system says.
+    pub fn own_bytes(&self, id: &str) -> Result<u64, StoreError> {
+        let dir = self.image_dir(id)?;
+        let mut bytes = 0;
+        for name in files::names(&dir).map_err(io_error("list", &dir))? {
+            let path = dir.join(name);
+            let file = fs::symlink_metadata(&path).map_err(io_error("read", &path))?;
+            if file.is_file() && file.nlink() == 1 {
+                // In blocks of stat(2), whatever those of the file system are.
+                bytes += file.blocks() * 512;
+            }
+        }
+        Ok(bytes)
     }
 
     /// Gives up a claim. The last one removes the image, unless it is to be retained.

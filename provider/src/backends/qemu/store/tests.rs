@@ -9,32 +9,36 @@ use super::*;
 use crate::domain::backend::Released;
 use crate::domain::{Holder, Labels};
 
-struct Fixture {
-    store: Store,
+pub(in crate::backends::qemu) struct Fixture {
+    pub(in crate::backends::qemu) store: Store,
     _dir: tempfile::TempDir,
 }
 
-fn fixture() -> Fixture {
+pub(in crate::backends::qemu) fn fixture() -> Fixture {
     let dir = tempfile::tempdir().unwrap();
     Fixture { store: Store::at(dir.path().join("data")), _dir: dir }
 }
 
-fn key(digit: char) -> CacheKey {
+pub(in crate::backends::qemu) fn key(digit: char) -> CacheKey {
     CacheKey::try_from(digit.to_string().repeat(63)).unwrap()
 }
 
-fn holder(digit: char) -> Holder {
+pub(in crate::backends::qemu) fn holder(digit: char) -> Holder {
     Holder::parse(&digit.to_string().repeat(8)).unwrap()
 }
 
 /// Puts an image into the store: `age` in hours.
 pub(in crate::backends::qemu) fn put(store: &Store, key: &CacheKey, age: i64) -> Image {
+    put_named(store, "dev", key, age)
+}
+
+pub(in crate::backends::qemu) fn put_named(store: &Store, name: &str, key: &CacheKey, age: i64) -> Image {
     let id = Uuid::new_v4();
     let partial = store.begin(id).unwrap();
     let disk = partial.dir().join("disk.qcow2");
     fs::write(&disk, id.to_string()).unwrap();
     let metadata = Metadata {
-        name: "dev".into(),
+        name: name.into(),
         cache_key: key.clone(),
         disk: "disk.qcow2".into(),
         format: "qcow2".into(),
