@@ -75,6 +75,37 @@ fn who_holds_the_store_is_waited_for_as_long_as_timeouts_say() -> Result<()> {
 }
 
 #[test]
+fn ignored_tags_are_somebody_elses() -> Result<()> {
+    either_cli(|cli| {
+        let host = Host::new()?;
+        let (ours, theirs) = (host.workspace(cli, "image")?, host.workspace(cli, "image")?);
+        let tags = |team: &str, owner: &str, cost: &str| json!({ "tags": { "team": team, "owner": owner, "cost:a": cost } });
+        ours.write("provider.tf", "provider \"sindri\" { ignore_tags = [\"owner\", \"cost:*\"] }\n")?;
+        ours.variables(&tags("a", "a", "a"))?;
+        ours.apply()?;
+        ours.converged()?;
+        assert_eq!(ours.resource(IMAGE)?["tags_all"], json!({ "team": "a" }), "ignored tags are shown");
+
+        // An image that is shared gets the labels of each; whoever does not ignore them sees what there is.
+        theirs.variables(&tags("a", "b", "b"))?;
+        theirs.apply()?;
+        theirs.converged()?;
+        ours.converged().context("the drift of an ignored tag is looked at")?;
+        ours.variables(&json!({ "tags": { "team": "a" } }))?;
+        ours.apply()?;
+        ours.converged()?;
+        theirs.converged().context("an ignored tag was removed")?;
+        ours.variables(&tags("a", "c", "c"))?;
+        ours.apply()?;
+        ours.converged()?;
+        theirs.converged().context("an ignored tag was changed")?;
+        ours.destroy()?;
+        theirs.destroy()?;
+        host.inventory()?.ensure_empty()
+    })
+}
+
+#[test]
 fn other_content_is_another_image_made_before_the_old_one_goes() -> Result<()> {
     each_cli(|cli| {
         let host = Host::new()?;

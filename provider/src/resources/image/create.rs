@@ -60,7 +60,7 @@ impl Create<'_> {
         }
         let region = &self.place.region;
         let Some(wanted) = planned.request(&self.request.config, region, diags) else { return Ok(()) };
-        let settings = planned.settings(&self.backends.default_tags);
+        let settings = planned.settings(&self.backends.tagging);
         let id = self.obtain(wanted, &settings, state).await?;
         let mut unmanaged = Vec::new();
         state.change(|model| unmanaged = model.unmanaged());
@@ -213,8 +213,14 @@ impl Create<'_> {
         };
         // The claim is in state before anything else can fail.
         self.store(&image, Origin::Cached, &Private::held_by(holder), state).await.ok();
-        self.within(|cancel| label(images, id, &settings.labels, cancel)).await?;
+        let labels = self.shared(&settings.labels);
+        self.within(|cancel| label(images, id, &labels, cancel)).await?;
         Ok(image)
+    }
+
+    /// What of the labels goes to an image that somebody else made.
+    fn shared(&self, labels: &Labels) -> Labels {
+        Labels { tags: self.backends.tagging.managed(labels.tags.clone()), ..labels.clone() }
     }
 
     /// Does a part of it, in what is left of its time.
@@ -237,7 +243,7 @@ impl Create<'_> {
         settings: Settings,
         state: &mut StateSink<ImageModel>,
     ) -> Result<String, Diagnostics> {
-        let (holder, labels) = (&self.holder, settings.labels.clone());
+        let (holder, labels) = (&self.holder, self.shared(&settings.labels));
         let builder = self.backends.builder(&wanted.target);
         let mut request = BuildRequest {
             spec: wanted.spec,
@@ -282,12 +288,10 @@ impl Create<'_> {
         let mut model = self.request.planned.clone();
         model.observe(image, self.place.cloud, &self.place.region);
         model.origin = origin.name().into();
-        let settings = model.settings(&self.backends.default_tags);
-        model.tags_all = if private.adopted {
-            Attr::Known(image.labels.tags.clone())
-        } else {
-            Attr::Known(settings.labels.tags)
-        };
+        let tagging = &self.backends.tagging;
+        let tags =
+            if private.adopted { image.labels.tags.clone() } else { model.settings(tagging).labels.tags };
+        model.tags_all = Attr::Known(tagging.managed(tags));
         if private.adopted {
             model.cache_key = Attr::Null;
         }

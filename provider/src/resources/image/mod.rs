@@ -203,7 +203,7 @@ impl Resource for ImageResource {
             Ok(image) => {
                 observe(images.as_ref(), &image, &mut model).await?;
                 if !private.adopted {
-                    model.observe_labels(&image, &backends.default_tags);
+                    model.observe_labels(&image, &backends.tagging);
                 }
                 if private.account.is_some() {
                     return Ok(Some(model.into()));
@@ -237,12 +237,14 @@ impl Resource for ImageResource {
         let backends = self.provider.require()?;
         is_here(&backends, &request.prior)?;
         let mut model = request.planned;
-        let settings = model.settings(&backends.default_tags);
+        let tagging = &backends.tagging;
+        let mut settings = model.settings(tagging);
+        settings.labels.tags = tagging.managed(settings.labels.tags);
         let private = Private::read(&request.private);
         check_account(&backends, &request.prior, &private).await?;
         if !private.adopted {
-            let mut prior = request.prior.settings(&backends.default_tags);
-            prior.labels.tags = request.prior.tags_all.clone().unwrap_or_default();
+            let mut prior = request.prior.settings(tagging);
+            prior.labels.tags = tagging.managed(request.prior.tags_all.clone().unwrap_or_default());
             let change = LabelChange::between(&prior.labels, &settings.labels);
             let id = model.image_id.known().cloned().unwrap_or_default();
             let images = self.images(&backends, &model, &private)?;
@@ -376,7 +378,7 @@ impl Resource for ImageResource {
         if cloud == qemu::CLOUD {
             model.store_id = backends.local.store.id().ok().flatten().into();
         }
-        model.import_labels(&image, &backends.default_tags);
+        model.import_labels(&image, &backends.tagging);
         // In a store of this computer a single claim is that of the resource which lost the image from its state; of
         // several, others live. In a cloud, a single one may as well be that of a state elsewhere that lives.
         let holder = match images.holders(image_id).await.map_err(missing)?.as_slice() {

@@ -1,5 +1,6 @@
 //! Changes a machine in place, and removes it.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
@@ -32,7 +33,7 @@ pub(super) async fn change(
         cpus: shape.cpus,
         memory_mb: shape.memory_mb,
         ports: shape.ports.clone(),
-        tags: request.spec.tags.clone(),
+        tags: retagged(&old, request),
         inputs: request.inputs.clone(),
         ..old.clone()
     };
@@ -61,6 +62,14 @@ pub(super) async fn change(
         power::start(local, folder, &mut new, request.spec.wait_for, cancel).await?;
     }
     Ok(look(folder, &new).await)
+}
+
+/// Tags that nobody manages stay.
+fn retagged(old: &Record, request: &VmRequest) -> BTreeMap<String, String> {
+    let mut tags = old.tags.clone();
+    tags.retain(|key, _| !request.managed_tags.contains(key));
+    tags.extend(request.spec.tags.clone());
+    tags
 }
 
 /// The forwards from ports that the machine, which may run, does not hold itself.
