@@ -91,7 +91,7 @@ impl Area {
         // Its exit code says little: rm cannot remove the outermost folders, which are ours.
         let finished =
             host.runner.run(&command, None, &limits).await.map_err(BuildError::tool("remove a tree"))?;
-        remove_all(&path).map_err(|source| match super::error::refused(&finished.output) {
+        remove_all(&path).map_err(|source| match super::said::refused(&finished.output) {
             Some(error) => error,
             None => BuildError::Io { operation: "remove", path, source },
         })
@@ -140,7 +140,7 @@ pub(in crate::backends::qemu) async fn refused(
     };
     match tried.await {
         Ok(finished) if finished.code == 0 => None,
-        Ok(finished) => Some(super::error::refused(&finished.output).unwrap_or_else(|| {
+        Ok(finished) => Some(super::said::refused(&finished.output).unwrap_or_else(|| {
             BuildError::Invalid(format!("namespaces cannot be made: {}", finished.output.trim()))
         })),
         Err(error) => Some(error),

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use super::BuildError;
 use super::apt_sources::{self, Line};
 use super::distribution::{Distribution, Platform};
-use super::error::{refused, says_no_space};
+use super::said::{refused, says_no_space};
 use crate::backends::qemu::{Arch, Bootstrap};
 use crate::process::enter::{AREA, Entry};
 

@@ -20,8 +20,8 @@ mod packer_engine;
 mod preview;
 mod problems;
 mod release;
+mod said;
 mod tree;
-
 mod verify;
 
 use std::fs;

@@ -162,7 +162,7 @@ impl<'a> Tree<'a> {
         // Not every way into the namespaces hands the exit code through; without the file none was reached.
         let Some(code) = fs::read_to_string(&status_file).ok().and_then(|text| text.parse::<i32>().ok())
         else {
-            let refused = super::error::refused(&finished.output);
+            let refused = super::said::refused(&finished.output);
             return Err(refused.unwrap_or_else(|| step_error(&task.name, finished.code, &finished.output)));
         };
         if code == 0 { Ok(()) } else { Err(step_error(&task.name, code, &finished.output)) }
@@ -292,5 +292,5 @@ fn noise(line: &str) -> bool {
 /// What mke2fs says when the tree does not fit.
 fn fs_is_full(output: &str) -> bool {
     let full = ["Could not allocate", "while populating file system"];
-    !super::error::says_no_space(output) && full.iter().any(|text| output.contains(text))
+    !super::said::says_no_space(output) && full.iter().any(|text| output.contains(text))
 }
