@@ -32,6 +32,9 @@ pub const MAX_AGE: Duration = Duration::from_secs(7 * 24 * 3600);
 /// The age at which a layer, or a download, that nobody asks for is removed.
 pub(super) const FORGET: Duration = Duration::from_secs(30 * 24 * 3600);
 
+/// How many of a failed bootstrap's last lines are looked through, and shown.
+const TAIL: usize = 40;
+
 const ESSENTIAL: &str = include_str!("../../../../../templates/scripts/bootstrap-essential.sh");
 const CUSTOMIZE: &str = include_str!("../../../../../templates/scripts/bootstrap-customize.sh");
 
@@ -189,8 +192,7 @@ async fn run(
     if finished.code == 0 {
         return Ok(());
     }
-    let lines: Vec<&str> = finished.output.lines().collect();
-    Err(bootstrap::explain(plan, &lines[lines.len().saturating_sub(40)..].join("\n")))
+    Err(bootstrap::explain(plan, &finished.tail(TAIL)))
 }
 
 /// Finds mirrors and the release, and checks that the suite is there before minutes are spent.
