@@ -333,3 +333,6 @@ impl ImageModel {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
