@@ -12,6 +12,7 @@ use aws_lc_rs::digest::{SHA256, digest};
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
+use super::apt_login::Login;
 use super::area::Area;
 use super::bootstrap::{self, Place, Plan};
 use super::distribution::{Distribution, Platform};
@@ -162,7 +163,12 @@ async fn make(
         write_program(&path.join(name), script)?;
     }
     log.step(&format!("Bootstrapping {}", about.resolved_base));
-    if let Err(error) = run(host, area, &plan, &place, log, cancel).await {
+    let done = async {
+        plan.login.lend(host, area, &partial, &Limits::cancelled_by(cancel)).await?;
+        run(host, area, &plan, &place, log, cancel).await?;
+        plan.login.take_back(area, &partial)
+    };
+    if let Err(error) = done.await {
         area.remove(host, &partial).await?;
         return Err(error);
     }
@@ -205,21 +211,25 @@ async fn plan(
 ) -> Result<(Plan, Release), BuildError> {
     let unknown = |reason: String| BuildError::UnknownSuite { suite: spec.suite.clone(), reason };
     let known = Distribution::of_suite(&spec.suite);
+    let mut login = Login::of_host(&host.etc_apt, log);
+    let apt_options = super::apt_options::read(host, &mut login, log, cancel).await?;
     let (distribution, lines, keyrings, release) = if let Some(mirror) = &spec.mirror {
         let guess = known.unwrap_or(Distribution::Debian);
         let first = &bootstrap::mirror_lines(spec, guess, mirror, false)[0];
-        let release = release::fetch(host, &first.uri, &spec.suite, cancel).await?;
+        let release = release::fetch(host, &first.uri, &spec.suite, &login, cancel).await?;
         let release = release.ok_or_else(|| unknown(format!("{} has no such suite", first.uri)))?;
         let distribution = Distribution::of_origin(&release.origin).or(known);
         let distribution = distribution.ok_or_else(|| {
             unknown(format!("{} is neither Debian nor Ubuntu but {:?}", first.uri, release.origin))
         })?;
         let updates = Distribution::has_updates(&spec.suite)
-            && release::fetch(host, &first.uri, &format!("{}-updates", spec.suite), cancel).await?.is_some();
+            && release::fetch(host, &first.uri, &format!("{}-updates", spec.suite), &login, cancel)
+                .await?
+                .is_some();
         let lines = bootstrap::mirror_lines(spec, distribution, mirror, updates);
         if spec.security_mirror.is_some()
             && let Some(line) = lines.last()
-            && release::fetch(host, &line.uri, &line.suite, cancel).await?.is_none()
+            && release::fetch(host, &line.uri, &line.suite, &login, cancel).await?.is_none()
         {
             let reason = format!("it has no suite {}", line.suite);
             return Err(BuildError::Mirror { url: line.uri.clone(), reason });
@@ -235,7 +245,7 @@ async fn plan(
         let sources = apt_sources::read(&host.etc_apt);
         let (lines, keyrings) = bootstrap::host_lines(&sources, distribution, &spec.suite)?;
         let uri = lines[0].uri.clone();
-        let release = release::fetch(host, &uri, &spec.suite, cancel).await?;
+        let release = release::fetch(host, &uri, &spec.suite, &login, cancel).await?;
         (distribution, lines, keyrings, release.ok_or_else(|| unknown(format!("{uri} has no such suite")))?)
     };
     let (package, keyring) = distribution.keyring();
@@ -252,7 +262,8 @@ async fn plan(
         keyrings,
         packages: packages(distribution, spec, arch),
         arch,
-        apt_options: super::apt_options::read(host, log, cancel).await?,
+        apt_options,
+        login,
     };
     Ok((plan, release))
 }
