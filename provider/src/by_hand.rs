@@ -1,8 +1,9 @@
-//! The binary in a person's hands: `doctor`, `init`, `sweep`, `--version`.
+//! The binary in a person's hands: `doctor`, `init`, `sweep`, `prune`, `--version`.
 //!
 //! Everything else is the host's business.
 
 mod init;
+mod prune;
 mod sweep;
 
 use std::ffi::OsString;
@@ -26,10 +27,13 @@ terraform-provider-sindri is started by OpenTofu or Terraform. By hand it can do
                                                remove what killed builds left, and kept guests; in AWS, too, where it
                                                is set up: of builds and launches of this computer, and what is past
                                                its deadline
+  terraform-provider-sindri prune --keep N [--dry-run]
+                                               remove images of this computer that no resource holds, but for the
+                                               newest N of each name prefix
   terraform-provider-sindri -debug             wait for a host to attach, for debugging
   terraform-provider-sindri --version
 
-`doctor` and `sweep` look where the provider does by default; `--data-dir DIR` looks elsewhere.
+`doctor`, `sweep` and `prune` look where the provider does by default; `--data-dir DIR` looks elsewhere.
 ";
 
 /// Does what a person asked for. Prints to standard output.
@@ -43,6 +47,7 @@ pub fn run(command: &str, args: impl Iterator<Item = OsString>) -> ExitCode {
         "doctor" => data_dir(&args).and_then(backends).and_then(|backends| doctor(&backends)),
         "init" => init::configuration(&args).and_then(print),
         "sweep" => sweep(&args),
+        "prune" => prune(&args),
         other => Err(format!("{other:?} is not known.\n\n{USAGE}")),
     };
     match done {
@@ -108,6 +113,12 @@ fn sweep(args: &[OsString]) -> Result<ExitCode, String> {
     let lines: String = done.lines.iter().map(|line| format!("{line}\n")).collect();
     let printed = print(if is_clean { "nothing to remove\n" } else { &lines })?;
     if done.failures.is_empty() { Ok(printed) } else { Err(done.failures.join("\n")) }
+}
+
+fn prune(args: &[OsString]) -> Result<ExitCode, String> {
+    let asked = prune::Asked::read(args)?;
+    let backends = backends(data_dir(args)?)?;
+    print(&runtime()?.block_on(prune::prune(&backends, &asked))?)
 }
 
 fn runtime() -> Result<tokio::runtime::Runtime, String> {

@@ -41,6 +41,11 @@ variable "seconds" {
   default     = 0
 }
 
+variable "timeouts" {
+  type    = object({ create = optional(string), update = optional(string), delete = optional(string) })
+  default = null
+}
+
 variable "verify" {
   type    = list(object({ name = string, command = string }))
   default = []
@@ -56,6 +61,7 @@ resource "sindri_image" "it" {
   channels          = var.channels
   retain_on_destroy = var.retain_on_destroy
   on_error          = var.on_error
+  timeouts          = var.timeouts
 
   qemu = {
     base         = { bootstrap = { suite = var.suite } }

@@ -1,11 +1,12 @@
 //! `sindri_image` from nothing: what is built, that it converges, drift, changes in place, import.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::PathBuf;
 
 use acceptance_tests::disk::{qemu_img_info, sha256};
-use acceptance_tests::{Host, Workspace, each_cli};
-use anyhow::{Context, Result, ensure};
+use acceptance_tests::{Host, Workspace, each_cli, either_cli};
+use anyhow::{Context, Result, bail, ensure};
 use serde_json::json;
 
 const IMAGE: &str = "sindri_image.it";
@@ -204,6 +205,53 @@ fn a_retained_image_outlives_its_resource() -> Result<()> {
         workspace.destroy()?;
         host.inventory()?.ensure_empty()
     })
+}
+
+#[test]
+fn prune_removes_old_images_that_nobody_holds() -> Result<()> {
+    either_cli(|cli| {
+        let host = Host::new()?;
+        let workspace = host.workspace(cli, "image")?;
+        let mut retained = Vec::new();
+        for marker in ["one", "two"] {
+            workspace.variables(&json!({ "retain_on_destroy": true, "marker": marker }))?;
+            workspace.apply()?;
+            retained.push(workspace.text(IMAGE, "image_id")?);
+            workspace.destroy()?;
+        }
+        workspace.variables(&json!({ "marker": "three" }))?;
+        workspace.apply()?;
+        let [one, two] = retained.as_slice() else { bail!("{retained:?}") };
+        let held = workspace.text(IMAGE, "image_id")?;
+        let left = || -> Result<_> { Ok(BTreeSet::from_iter(host.inventory()?.ids("images"))) };
+        let all = BTreeSet::from([one, two, &held].map(String::clone));
+
+        let told = prune(&host, &["--keep", "1", "--dry-run"])?;
+        ensure!(told.starts_with(&format!("would remove {one} (it-")), "{told}");
+        ensure!(!told.contains(two) && !told.contains(&held), "{told}");
+        assert_eq!(left()?, all, "that was a dry run");
+        let told = prune(&host, &["--keep", "1"])?;
+        let freed = told.lines().last().and_then(|line| line.strip_prefix("freed ")?.strip_suffix(" MiB"));
+        let freed: u64 = freed.with_context(|| told.clone())?.parse()?;
+        ensure!(told.starts_with(&format!("removed {one} (it-")) && freed > 100, "{told}");
+        assert_eq!(left()?, BTreeSet::from([two, &held].map(String::clone)));
+
+        prune(&host, &["--keep", "0"])?;
+        assert_eq!(left()?, BTreeSet::from([held]));
+        assert_eq!(prune(&host, &["--keep", "0"])?, "nothing to remove\n");
+        workspace.converged()?;
+        workspace.destroy()?;
+        host.inventory()?.ensure_empty()
+    })
+}
+
+/// By hand.
+fn prune(host: &Host, arguments: &[&str]) -> Result<String> {
+    let data_dir = host.data_dir();
+    let output =
+        host.provider(&[&["prune", "--data-dir", &data_dir.to_string_lossy()], arguments].concat())?;
+    ensure!(output.status.success(), "prune: {}", String::from_utf8_lossy(&output.stderr));
+    Ok(String::from_utf8(output.stdout)?)
 }
 
 /// Somebody else's image, which this configuration only uses.

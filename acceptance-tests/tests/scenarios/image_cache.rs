@@ -1,9 +1,11 @@
 //! When an image is built and when one that is there is used: the cache key, holders, replacement, age.
 
+use std::fs::File;
 use std::thread;
 
-use acceptance_tests::{Host, each_cli};
+use acceptance_tests::{Diagnostic, Host, Workspace, each_cli, either_cli};
 use anyhow::{Context, Result, ensure};
+use rustix::fs::{FlockOperation, flock};
 use serde_json::json;
 
 const IMAGE: &str = "sindri_image.it";
@@ -35,6 +37,70 @@ fn two_workspaces_share_one_image_until_the_last_lets_go() -> Result<()> {
         assert_eq!(host.inventory()?.ids("images"), [id]);
         second.converged()?;
         second.destroy()?;
+        host.inventory()?.ensure_empty()
+    })
+}
+
+#[test]
+fn who_holds_the_store_is_waited_for_as_long_as_timeouts_say() -> Result<()> {
+    either_cli(|cli| {
+        let host = Host::new()?;
+        let (first, second) = (host.workspace(cli, "image")?, host.workspace(cli, "image")?);
+        first.apply()?;
+        let lock = File::open(host.data_dir().join("store.lock")).context("opening the store's lock")?;
+        let limits = json!({ "create": "2s", "update": "2s", "delete": "2s" });
+        let blocked = |workspace: &Workspace, arguments: &[&str], limit: &str| -> Result<()> {
+            flock(&lock, FlockOperation::NonBlockingLockExclusive)?;
+            let failed = workspace.run(&[arguments, &["-auto-approve", "-json"]].concat())?.fails();
+            flock(&lock, FlockOperation::Unlock)?;
+            let (errors, us) = (failed?, format!("process {}", std::process::id()));
+            let told = |error: &Diagnostic| {
+                error.mentions(limit) && error.mentions(&us) && error.mentions("holds the lock")
+            };
+            ensure!(errors.iter().any(told), "{errors:?}");
+            Ok(())
+        };
+        second.variables(&json!({ "timeouts": limits }))?;
+        blocked(&second, &["apply"], "timeouts.create")?;
+        second.apply()?;
+        second.variables(&json!({ "timeouts": limits, "description": "other" }))?;
+        blocked(&second, &["apply"], "timeouts.update")?;
+        second.apply()?;
+        second.converged()?;
+        blocked(&second, &["destroy"], "timeouts.delete")?;
+        second.destroy()?;
+        first.destroy()?;
+        host.inventory()?.ensure_empty()
+    })
+}
+
+#[test]
+fn ignored_tags_are_somebody_elses() -> Result<()> {
+    either_cli(|cli| {
+        let host = Host::new()?;
+        let (ours, theirs) = (host.workspace(cli, "image")?, host.workspace(cli, "image")?);
+        let tags = |team: &str, owner: &str, cost: &str| json!({ "tags": { "team": team, "owner": owner, "cost:a": cost } });
+        ours.write("provider.tf", "provider \"sindri\" { ignore_tags = [\"owner\", \"cost:*\"] }\n")?;
+        ours.variables(&tags("a", "a", "a"))?;
+        ours.apply()?;
+        ours.converged()?;
+        assert_eq!(ours.resource(IMAGE)?["tags_all"], json!({ "team": "a" }), "ignored tags are shown");
+
+        // An image that is shared gets the labels of each; whoever does not ignore them sees what there is.
+        theirs.variables(&tags("a", "b", "b"))?;
+        theirs.apply()?;
+        theirs.converged()?;
+        ours.converged().context("the drift of an ignored tag is looked at")?;
+        ours.variables(&json!({ "tags": { "team": "a" } }))?;
+        ours.apply()?;
+        ours.converged()?;
+        theirs.converged().context("an ignored tag was removed")?;
+        ours.variables(&tags("a", "c", "c"))?;
+        ours.apply()?;
+        ours.converged()?;
+        theirs.converged().context("an ignored tag was changed")?;
+        ours.destroy()?;
+        theirs.destroy()?;
         host.inventory()?.ensure_empty()
     })
 }

@@ -4,7 +4,6 @@ pub mod aws;
 pub mod qemu;
 pub mod template;
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use aws::Aws;
@@ -19,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 use crate::domain::backend::causes;
 use crate::domain::prerequisite::Prerequisite;
 use crate::domain::{
-    BackendError, Distribution, ImageBackend, ImageBuilder, ImageSpec, Labels, VmBackend, VmLauncher,
+    BackendError, Distribution, ImageBackend, ImageBuilder, ImageSpec, Labels, Tagging, VmBackend, VmLauncher,
 };
 use crate::journal::Record;
 
@@ -103,8 +102,8 @@ pub enum VmTarget {
 /// The backends as the provider's configuration sets them up.
 #[derive(Debug, Clone)]
 pub struct Backends {
-    /// Tags that every object gets.
-    pub default_tags: BTreeMap<String, String>,
+    /// Which tags every object gets, and which are left alone.
+    pub tagging: Tagging,
     /// This computer.
     pub local: Arc<Local>,
     /// AWS.
@@ -118,7 +117,7 @@ pub const CLOUDS: &[&str] = &[qemu::CLOUD, aws::CLOUD];
 
 impl Backends {
     /// All of them. Nothing is asked or loaded yet.
-    pub fn new(default_tags: BTreeMap<String, String>, local: Local, aws: Aws) -> Self {
+    pub fn new(tagging: Tagging, local: Local, aws: Aws) -> Self {
         let aws = Arc::new(aws);
         let templates = Templates {
             data_dir: local.store.root().to_owned(),
@@ -127,7 +126,7 @@ impl Backends {
             packer: local.packer.clone(),
             keepers: vec![Arc::new(aws::image::AmiKeeper::new(Arc::clone(&aws)))],
         };
-        Self { default_tags, local: Arc::new(local), aws, templates: Arc::new(templates) }
+        Self { tagging, local: Arc::new(local), aws, templates: Arc::new(templates) }
     }
 
     /// The images of a cloud, by the name that `cloud` has in state, and of a region, where the cloud has some.

@@ -77,7 +77,7 @@ pub(super) async fn sweep(backends: &Backends, asked: &Asked) -> Result<Done, St
         return Ok(done);
     }
     let local = if asked.dry_run { Sweep::DryRun } else { Sweep::Everything };
-    let local = backends.local.sweep(local).await.map_err(|error| diagnose::chain(&error))?;
+    let local = backends.local.sweep(local, &cancel).await.map_err(|error| diagnose::chain(&error))?;
     done.lines.extend(local.iter().map(|path| format!("{verb} {}", path.display())));
     let recovered = backends.aws.recover(None, how, &cancel).await;
     done.take(recovered.map_err(|error| causes(&error)), how);

@@ -236,6 +236,28 @@ pub trait ImageBackend: Send + Sync {
     /// Changes what can change without a rebuild.
     async fn relabel(&self, id: &str, change: &LabelChange) -> Result<(), BackendError>;
 
+    /// The same, and keeps the user's configuration as it is now, if given. When it is cancelled, doing it again does what is
+    /// left.
+    async fn change(
+        &self,
+        id: &str,
+        change: &LabelChange,
+        inputs: Option<Value>,
+        cancel: &CancellationToken,
+    ) -> Result<(), BackendError> {
+        let changing = async {
+            if !change.is_empty() {
+                self.relabel(id, change).await?;
+            }
+            match inputs {
+                Some(inputs) => self.remember(id, inputs).await,
+                None => Ok(()),
+            }
+        };
+        let changed = cancel.run_until_cancelled(changing).await;
+        changed.unwrap_or_else(|| Err(BackendError::Cancelled { operation: format!("changing image {id}") }))
+    }
+
     /// Brings an image that is complete from one distribution to another. What fails in one region stops no other:
     /// it is returned. Doing it again does what is left.
     async fn distribute(

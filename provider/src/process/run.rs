@@ -48,6 +48,17 @@ pub struct Finished {
     pub output: String,
 }
 
+impl Finished {
+    /// The last lines of its output.
+    pub fn tail(&self, count: usize) -> String {
+        let lines: Vec<&str> = self.output.lines().collect();
+        lines[lines.len().saturating_sub(count)..].join("\n")
+    }
+}
+
+/// How many of a failed program's last lines an error has.
+const TAIL: usize = 20;
+
 /// Why a program did not do its work.
 #[derive(Debug, thiserror::Error)]
 pub enum ProcessError {
@@ -173,9 +184,7 @@ impl Runner {
         if finished.code == 0 {
             return Ok(finished.output);
         }
-        let lines: Vec<&str> = finished.output.lines().collect();
-        let tail = lines[lines.len().saturating_sub(20)..].join("\n");
-        Err(ProcessError::Failed { program: command.name(), code: finished.code, tail })
+        Err(ProcessError::Failed { program: command.name(), code: finished.code, tail: finished.tail(TAIL) })
     }
 
     /// The command under our supervisor, whose lifeline is its standard input.

@@ -1,6 +1,6 @@
 //! `provider "sindri" { … }`: from the wire to the backends.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use tfplugin::{Attr, Diagnostic, Diagnostics, Model, Path, Value};
@@ -12,6 +12,7 @@ use crate::backends::qemu::host::AcceleratorChoice;
 use crate::backends::qemu::store::Store;
 use crate::backends::qemu::{ForeignStore, Local};
 use crate::domain::rules::one_of;
+use crate::domain::tagging::{self, Tagging};
 use crate::packer;
 use crate::process::Runner;
 
@@ -25,6 +26,11 @@ pub struct ProviderModel {
     /// Tags that every image and machine gets; its own `tags` win over them.
     #[attr(optional)]
     pub default_tags: Attr<BTreeMap<String, String>>,
+    /// Keys of tags that others look after; a `*` at the end stands for whatever follows: `["owner", "cost:*"]`. An image or
+    /// machine is made with such a tag, if it has one. From then on it is neither shown in `tags_all` nor changed nor removed,
+    /// and its drift is no change.
+    #[attr(optional, validate = tagging::ignored)]
+    pub ignore_tags: Attr<BTreeSet<String>>,
     /// How the provider comes to AWS.
     #[attr(optional)]
     pub aws: Attr<AwsProviderModel>,
@@ -97,7 +103,11 @@ impl ProviderModel {
             },
             runner,
         };
-        Ok(Some(Backends::new(self.default_tags.clone().unwrap_or_default(), local, aws)))
+        let tagging = Tagging {
+            default: self.default_tags.clone().unwrap_or_default(),
+            ignored: self.ignore_tags.clone().unwrap_or_default(),
+        };
+        Ok(Some(Backends::new(tagging, local, aws)))
     }
 }
 

@@ -31,9 +31,7 @@ pub fn judge(check: &Check, finished: &Finished) -> Result<(), FailedCheck> {
     if finished.code == 0 {
         return Ok(());
     }
-    let lines: Vec<&str> = finished.output.lines().collect();
-    let tail = lines[lines.len().saturating_sub(TAIL)..].join("\n");
-    Err(FailedCheck { name: check.name.clone(), code: finished.code, tail })
+    Err(FailedCheck { name: check.name.clone(), code: finished.code, tail: finished.tail(TAIL) })
 }
 
 #[cfg(test)]

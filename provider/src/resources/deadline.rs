@@ -53,14 +53,20 @@ pub async fn look<T>(
     operation: &str,
     looking: impl Future<Output = Result<T, BackendError>>,
 ) -> Result<T, Failure> {
-    let given_up = || BackendError::Cancelled { operation: operation.to_owned() };
-    let looked = run(stop, limit, |cancel| async move {
-        tokio::select! {
-            result = looking => result,
-            () = cancel.cancelled() => Err(given_up()),
-        }
-    });
-    looked.await
+    run(stop, limit, |cancel| given_up(operation, looking, cancel)).await
+}
+
+/// Drops what leaves nothing behind when it is cancelled.
+///
+/// # Errors
+/// Its own, and [`BackendError::Cancelled`].
+pub async fn given_up<T>(
+    operation: &str,
+    looking: impl Future<Output = Result<T, BackendError>>,
+    cancel: CancellationToken,
+) -> Result<T, BackendError> {
+    let looked = cancel.run_until_cancelled(looking).await;
+    looked.unwrap_or_else(|| Err(BackendError::Cancelled { operation: operation.to_owned() }))
 }
 
 impl Failure {

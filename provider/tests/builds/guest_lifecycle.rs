@@ -351,7 +351,7 @@ async fn two_at_once_and_a_killed_create() {
         // Dropped here, as a killed provider would drop it.
     }
     assert_eq!(processes(&orphan).len(), 1);
-    let left = house.local.sweep(Sweep::DryRun).await.unwrap();
+    let left = house.local.sweep(Sweep::DryRun, &CancellationToken::new()).await.unwrap();
     assert_eq!(left, [house.folder(&orphan)]);
     let mut next = house.request();
     next.spec.power_state = PowerState::Stopped;

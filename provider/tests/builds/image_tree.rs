@@ -6,12 +6,17 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use sindri::backends::qemu::image::BuildError;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use sindri::backends::qemu::image::{BuildError, Host};
 use sindri::backends::qemu::{Base, Bootstrap, DiskFormat, ImageSource, Network};
 use sindri::domain::Action;
 use tokio_util::sync::CancellationToken;
 
-use crate::support::image::{CANARY, Inside, Site, assert_clean, bookworm, image, inline, run, step};
+use crate::support::image::{CANARY, Inside, Site, assert_clean, bookworm, host, image, inline, run, step};
+
+/// A password of APT's.
+const LOGIN: &str = "canary-of-apt";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_image_holds_what_the_steps_made_and_nothing_of_the_build() {
@@ -225,7 +230,7 @@ async fn bad_bases_are_refused_early() {
 async fn a_snapshot_is_a_folder_below_the_mirror() {
     let moment = "20260101T000000Z";
     let site = Site::new();
-    let (archive, asked) = archive(moment, site.cancel.clone());
+    let (archive, asked) = archive(moment, None, site.cancel.clone());
     let mut qemu = bookworm();
     qemu.base = Base::Bootstrap(Bootstrap {
         suite: "bookworm".into(),
@@ -245,11 +250,64 @@ async fn a_snapshot_is_a_folder_below_the_mirror() {
     }
 }
 
+/// A mirror that asks for a login which this computer's APT has. Nobody sees it on the way.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_mirror_is_logged_in_at_as_apt_does() {
+    let (moment, site) = ("20260101T000000Z", Site::new());
+    let (archive, asked) = archive(moment, Some(&format!("user:{LOGIN}")), site.cancel.clone());
+    let mirror = format!("http://{archive}/archive/debian");
+    let mut qemu = bookworm();
+    qemu.base = Base::Bootstrap(Bootstrap {
+        suite: "bookworm".into(),
+        mirror: Some(mirror.clone()),
+        security_mirror: None,
+        snapshot: Some(moment.into()),
+        packages: Vec::new(),
+    });
+    let error = site.build(&image(Vec::new()), &qemu).await.unwrap_err();
+    assert!(matches!(&error, BuildError::Mirror { reason, .. } if reason.starts_with("401 ")), "{error}");
+
+    let etc_apt = site.dir.path().join("apt");
+    std::fs::create_dir_all(etc_apt.join("auth.conf.d")).unwrap();
+    let entry = format!("machine {mirror} login user password {LOGIN}\n");
+    std::fs::write(etc_apt.join("auth.conf.d/test.conf"), entry).unwrap();
+    let host = Host { etc_apt, ..host() };
+    // While it works: what others can see of it.
+    let seen = tokio::task::spawn_blocking({
+        let cancel = site.cancel.clone();
+        move || {
+            let mut seen = Vec::new();
+            while !cancel.is_cancelled() {
+                let processes = std::fs::read_dir("/proc").unwrap().flatten();
+                let lines = processes.filter_map(|it| std::fs::read(it.path().join("cmdline")).ok());
+                let lines = lines.map(|line| String::from_utf8_lossy(&line).into_owned());
+                seen.extend(lines.filter(|line| line.contains(LOGIN) || line.contains("Dir::Etc::netrc")));
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            seen
+        }
+    });
+    let error = site.build_on(&host, &image(Vec::new()), &qemu).await.unwrap_err();
+    site.cancel.cancel();
+    assert!(matches!(error, BuildError::Cancelled), "{error}");
+    let asked = asked.lock().unwrap();
+    assert!(asked.iter().any(|path| path.starts_with("debian/pool/")), "{asked:?}");
+    let seen = seen.await.unwrap();
+    assert!(seen.iter().any(|line| line.contains("auth.conf")), "nothing was told of a login: {seen:?}");
+    assert!(!seen.iter().any(|line| line.contains(LOGIN)), "{seen:?}");
+    assert!(!site.log_text().contains(LOGIN), "a login in the log");
+}
+
 /// Leads whoever asks for what lies below the moment's folder to the mirror that this machine's APT uses, up to the first
-/// package, which ends the build.
-fn archive(moment: &str, enough: CancellationToken) -> (SocketAddr, Arc<Mutex<Vec<String>>>) {
+/// package, which ends the build. With a `login`, only those who have it.
+fn archive(
+    moment: &str,
+    login: Option<&str>,
+    enough: CancellationToken,
+) -> (SocketAddr, Arc<Mutex<Vec<String>>>) {
     let mirrors = ["debian", "debian-security"].map(|name| (name, own_mirror(name)));
     let moment = format!("/{moment}/");
+    let login = login.map(|login| format!("Authorization: Basic {}", STANDARD.encode(login)));
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let (address, asked) = (listener.local_addr().unwrap(), Arc::new(Mutex::new(Vec::new())));
     let seen = Arc::clone(&asked);
@@ -257,11 +315,15 @@ fn archive(moment: &str, enough: CancellationToken) -> (SocketAddr, Arc<Mutex<Ve
         for mut stream in listener.incoming().flatten() {
             let mut lines = BufReader::new(stream.try_clone().unwrap()).lines().map_while(Result::ok);
             let Some(request) = lines.next() else { continue };
-            for _header in lines.by_ref().take_while(|line| !line.is_empty()) {}
+            let headers: Vec<_> = lines.by_ref().take_while(|line| !line.is_empty()).collect();
+            let is_let_in = login.as_ref().is_none_or(|login| headers.contains(login));
             let path = request.split(' ').nth(1).and_then(|path| path.strip_prefix("/archive/"));
             let parts = path.and_then(|path| path.split_once(&moment));
             let found = parts.and_then(|(name, path)| Some((mirrors.iter().find(|it| it.0 == name)?, path)));
             let (status, to) = match found {
+                _ if !is_let_in => {
+                    ("401 Unauthorized", "WWW-Authenticate: Basic realm=\"test\"\r\n".to_owned())
+                }
                 Some(((name, mirror), path)) => {
                     seen.lock().unwrap().push(format!("{name}/{path}"));
                     if path.starts_with("pool/") {

@@ -14,7 +14,7 @@ use super::sweep::Sweep;
 use super::{Local, QemuImageSpec};
 use crate::domain::cache_key::KeyInputs;
 use crate::domain::{
-    BackendError, BuildRequest, Built, CacheKey, Image, ImageBuilder, Template, TemplateRequest,
+    BackendError, BuildRequest, Built, CacheKey, Image, ImageBackend, ImageBuilder, Template, TemplateRequest,
 };
 use crate::process::{BuildLog, Redactor};
 
@@ -34,22 +34,21 @@ impl LocalBuilder {
     }
 
     /// Takes an image that another process finished since this one looked.
-    fn shared(&self, request: &BuildRequest) -> Result<Option<Image>, BackendError> {
-        let store = &self.local.store;
-        let found = store.find(&request.key).map_err(|error| failed("looking for the image", error))?;
+    async fn shared(&self, request: &BuildRequest) -> Result<Option<Image>, BackendError> {
+        let found = self.local.find(&request.key).await?;
         let young = |image: &Image| request.not_before.is_none_or(|limit| image.created_at >= limit);
         for image in found.into_iter().filter(young) {
-            match store.hold(&image.id, &request.holder) {
+            match self.local.hold(&image.id, &request.holder, request.deadline, &request.cancel).await {
                 Ok(()) => return Ok(Some(image)),
-                Err(super::store::StoreError::NotFound { .. }) => {}
-                Err(error) => return Err(failed("claiming the image", error)),
+                Err(error) if error.is_not_found() => {}
+                Err(error) => return Err(error),
             }
         }
         Ok(None)
     }
 
     async fn build_locked(&self, request: &BuildRequest, lock: &KeyLock) -> Result<Image, BackendError> {
-        self.local.sweep(Sweep::Abandoned).await?;
+        self.local.sweep(Sweep::Abandoned, &request.cancel).await?;
         let id = Uuid::new_v4();
         let log = self.log(request, id)?;
         let result = self.build_and_store(request, id, &log).await;
@@ -133,11 +132,11 @@ impl LocalBuilder {
 #[async_trait]
 impl ImageBuilder for LocalBuilder {
     async fn build(&self, request: &BuildRequest) -> Result<Built, BackendError> {
-        self.local.store.ensure_id().map_err(|error| failed("preparing the local store", error))?;
+        self.local.ensure_id(&request.cancel).await?;
         let lock = self.local.store.lock_key(&request.key, &request.cancel).await;
         let lock = lock.map_err(|error| failed("waiting for a build of the same image", error))?;
         if request.share
-            && let Some(image) = self.shared(request)?
+            && let Some(image) = self.shared(request).await?
         {
             return Ok(Built::Shared(image));
         }

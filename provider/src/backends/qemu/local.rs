@@ -94,7 +94,8 @@ impl Local {
 impl ImageBackend for Local {
     async fn find(&self, key: &CacheKey) -> Result<Vec<Image>, BackendError> {
         let key = key.clone();
-        self.in_store("looking for the image in the local store", move |store| store.find(&key)).await
+        let find = move |store: &Store| store.find(&key);
+        self.in_store("looking for the image in the local store", &go_on(), find).await
     }
 
     async fn get(&self, id: &str) -> Result<Image, BackendError> {
@@ -108,16 +109,17 @@ impl ImageBackend for Local {
             }
             got
         };
-        self.in_store(&format!("reading image {id}"), get).await
+        self.in_store(&format!("reading image {id}"), &go_on(), get).await
     }
 
     async fn list(&self) -> Result<Vec<Image>, BackendError> {
-        self.in_store("listing the local store", Store::list).await
+        self.in_store("listing the local store", &go_on(), Store::list).await
     }
 
     async fn inputs(&self, id: &str) -> Result<Value, BackendError> {
         let wanted = id.to_owned();
-        self.in_store(&format!("reading image {id}"), move |store| store.inputs(&wanted)).await
+        let inputs = move |store: &Store| store.inputs(&wanted);
+        self.in_store(&format!("reading image {id}"), &go_on(), inputs).await
     }
 
     async fn hold(
@@ -125,15 +127,17 @@ impl ImageBackend for Local {
         id: &str,
         holder: &Holder,
         _until: DateTime<Utc>,
-        _cancel: &CancellationToken,
+        cancel: &CancellationToken,
     ) -> Result<(), BackendError> {
         let (wanted, holder) = (id.to_owned(), holder.clone());
-        self.in_store(&format!("claiming image {id}"), move |store| store.hold(&wanted, &holder)).await
+        let hold = move |store: &Store| store.hold(&wanted, &holder);
+        self.in_store(&format!("claiming image {id}"), cancel, hold).await
     }
 
     async fn holders(&self, id: &str) -> Result<Vec<Holder>, BackendError> {
         let wanted = id.to_owned();
-        self.in_store(&format!("reading image {id}"), move |store| store.holders(&wanted)).await
+        let holders = move |store: &Store| store.holders(&wanted);
+        self.in_store(&format!("reading image {id}"), &go_on(), holders).await
     }
 
     async fn release(
@@ -142,32 +146,59 @@ impl ImageBackend for Local {
         holder: Option<&Holder>,
         retain: bool,
         _copies: &Copies,
-        _cancel: &CancellationToken,
+        cancel: &CancellationToken,
     ) -> Result<Released, BackendError> {
         let (wanted, holder) = (id.to_owned(), holder.cloned());
         let release = move |store: &Store| store.release(&wanted, holder.as_ref(), retain);
-        self.in_store(&format!("deleting image {id}"), release).await
+        self.in_store(&format!("deleting image {id}"), cancel, release).await
     }
 
     async fn relabel(&self, id: &str, change: &LabelChange) -> Result<(), BackendError> {
+        self.change(id, change, None, &go_on()).await
+    }
+
+    async fn change(
+        &self,
+        id: &str,
+        change: &LabelChange,
+        inputs: Option<Value>,
+        cancel: &CancellationToken,
+    ) -> Result<(), BackendError> {
         let (wanted, change) = (id.to_owned(), change.clone());
-        self.in_store(&format!("changing image {id}"), move |store| store.relabel(&wanted, &change)).await
+        let change = move |store: &Store| store.change(&wanted, &change, inputs);
+        self.in_store(&format!("changing image {id}"), cancel, change).await
     }
 
     async fn remember(&self, id: &str, inputs: Value) -> Result<(), BackendError> {
-        let wanted = id.to_owned();
-        self.in_store(&format!("changing image {id}"), move |store| store.remember(&wanted, inputs)).await
+        self.change(id, &LabelChange::default(), Some(inputs), &go_on()).await
     }
 }
 
+/// For what waits for nobody, and for those who give up by dropping it.
+fn go_on() -> CancellationToken {
+    CancellationToken::new()
+}
+
 impl Local {
-    /// Works in the store on a thread that may block: images are hashed and large files deleted there.
-    async fn in_store<T: Send + 'static>(
+    /// The store's id, made on first use.
+    ///
+    /// # Errors
+    /// When it cannot be read or written, or somebody else works on the store until we are cancelled.
+    pub async fn ensure_id(&self, cancel: &CancellationToken) -> Result<String, BackendError> {
+        self.in_store("preparing the local store", cancel, Store::ensure_id).await
+    }
+
+    /// Works in the store on a thread that may block: images are hashed and large files deleted there. It waits for others
+    /// who work there until it is cancelled or dropped.
+    pub(super) async fn in_store<T: Send + 'static>(
         &self,
         operation: &str,
+        cancel: &CancellationToken,
         work: impl FnOnce(&Store) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, BackendError> {
-        let store = self.store.clone();
+        let stop = cancel.child_token();
+        let _dropped = stop.clone().drop_guard();
+        let store = self.store.stopped_by(&stop);
         match tokio::task::spawn_blocking(move || work(&store)).await {
             Ok(result) => result.map_err(|error| failed(operation, error)),
             Err(error) => Err(BackendError::failed(operation, std::io::Error::other(error))),
@@ -200,7 +231,89 @@ pub(super) fn failed(operation: &str, error: StoreError) -> BackendError {
         StoreError::Corrupt { ref id, .. } => {
             BackendError::Damaged { id: id.clone(), source: Box::new(error) }
         }
-        StoreError::Cancelled => BackendError::Cancelled { operation: operation.to_owned() },
         other => BackendError::failed(operation, other),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use uuid::Uuid;
+
+    use super::super::store::tests::put;
+    use super::*;
+    use crate::process::lock;
+
+    fn local(dir: &std::path::Path) -> Local {
+        Local {
+            store: Store::at(dir.join("data")),
+            cache_dir: dir.join("cache"),
+            accelerator: AcceleratorChoice::Auto,
+            foreign_store: ForeignStore::Error,
+            runner: Runner::new("/no/such/program"),
+            packer: packer::Settings::default(),
+        }
+    }
+
+    /// Somebody else works on the store without end.
+    #[tokio::test]
+    async fn who_works_on_the_store_is_waited_for_until_cancelled() {
+        let dir = tempfile::tempdir().unwrap();
+        let local = local(dir.path());
+        let key = CacheKey::try_from("a".repeat(63)).unwrap();
+        let (id, holder) = (put(&local.store, &key, 1).id, Holder::random());
+        let lock = local.store.root().join("store.lock");
+        let held = lock::try_open(&lock).unwrap().unwrap();
+
+        let cancel = CancellationToken::new();
+        let waiting = async {
+            let none = Copies::new();
+            let labels = LabelChange { description: Some(Some("d".into())), ..LabelChange::default() };
+            let (hold, change, release, first, sweep) = tokio::join!(
+                local.hold(&id, &holder, Utc::now(), &cancel),
+                local.change(&id, &labels, None, &cancel),
+                local.release(&id, Some(&holder), false, &none, &cancel),
+                local.ensure_id(&cancel),
+                local.sweep(crate::backends::qemu::sweep::Sweep::Abandoned, &cancel),
+            );
+            [hold.err(), change.err(), release.err(), first.err(), sweep.err()]
+        };
+        let stopped = async {
+            // What only looks waits for nobody.
+            assert_eq!(local.get(&id).await.unwrap().id, id);
+            assert_eq!(local.find(&key).await.unwrap().len(), 1);
+            assert!(local.get(&Uuid::new_v4().to_string()).await.unwrap_err().is_not_found());
+            tokio::time::sleep(Duration::from_millis(200)).await;
+            cancel.cancel();
+        };
+        let (failures, ()) = tokio::join!(waiting, stopped);
+        for failure in failures {
+            let told = crate::domain::backend::causes(&failure.expect("it did not wait"));
+            let why =
+                format!("gave up after 0 s: another resource of this run holds the lock {}", lock.display());
+            assert!(told.contains(&why), "{told}");
+        }
+        drop(held);
+        let after = local.store.get(&id).unwrap();
+        assert_eq!((after.labels.description, local.store.holders(&id).unwrap().len()), (None, 0));
+    }
+
+    /// The thread that waits would keep the provider from its end.
+    #[test]
+    fn a_wait_that_nobody_awaits_ends() {
+        let dir = tempfile::tempdir().unwrap();
+        let local = local(dir.path());
+        let key = CacheKey::try_from("a".repeat(63)).unwrap();
+        let id = put(&local.store, &key, 1).id;
+        let _held = lock::try_open(&local.store.root().join("store.lock")).unwrap().unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let (none, late) = (LabelChange::default(), Duration::from_millis(50));
+            tokio::time::timeout(late, local.relabel(&id, &none)).await.unwrap_err();
+        });
+        let asked = Instant::now();
+        runtime.shutdown_timeout(Duration::from_secs(10));
+        assert!(asked.elapsed() < Duration::from_secs(2), "{:?}", asked.elapsed());
     }
 }

@@ -9,6 +9,7 @@ pub mod image;
 mod key;
 mod local;
 pub mod model;
+pub mod prune;
 mod spec;
 pub mod store;
 pub mod sweep;

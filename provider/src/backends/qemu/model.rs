@@ -71,7 +71,9 @@ pub struct BootstrapModel {
     #[attr(required, validate = suite)]
     pub suite: Attr<String>,
     /// The URL of the package mirror; when not set, this computer's own APT sources are used, the security archive among
-    /// them. How mirrors are reached is taken from this computer's APT either way: proxies, certificates.
+    /// them. How mirrors are reached is taken from this computer's APT either way: proxies, certificates, and logins in
+    /// `/etc/apt/auth.conf` and `auth.conf.d` or in a proxy's address, where whoever runs this may read them. Logins are for
+    /// the base system and its `packages`: no step, and no image, gets to know them.
     #[attr(optional, validate = mirror)]
     pub mirror: Attr<String>,
     /// The URL of the archive with the suite's security updates, beside `mirror`. Debian's is another one than that of the

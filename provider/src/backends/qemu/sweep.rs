@@ -2,9 +2,12 @@
 
 use std::path::PathBuf;
 
+use tokio_util::sync::CancellationToken;
+
 use super::Local;
 use super::image;
 use super::local::failed;
+use super::store::Store;
 use crate::domain::BackendError;
 
 /// How far to go.
@@ -23,14 +26,14 @@ impl Local {
     /// Returns what was removed. Something that cannot be removed is logged and passed over.
     ///
     /// # Errors
-    /// When the store cannot be read.
-    pub async fn sweep(&self, how: Sweep) -> Result<Vec<PathBuf>, BackendError> {
+    /// When the store cannot be read, or somebody else works on it until we are cancelled.
+    pub async fn sweep(&self, how: Sweep, cancel: &CancellationToken) -> Result<Vec<PathBuf>, BackendError> {
         let dry = how == Sweep::DryRun;
         if !dry {
-            self.store.finish_deletes().map_err(|error| failed("finishing an interrupted delete", error))?;
+            self.in_store("finishing an interrupted delete", cancel, Store::finish_deletes).await?;
             self.store.forget_logs();
             self.store.remove_stale_locks().map_err(|error| failed("removing stale locks", error))?;
-            self.store.set_damaged_aside().map_err(|error| failed("setting a damaged image aside", error))?;
+            self.in_store("setting a damaged image aside", cancel, Store::set_damaged_aside).await?;
         }
         let mut swept = self.sweep_machines(dry).await;
         for partial in

@@ -3,15 +3,11 @@
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
 use crate::domain::BackendError;
 use crate::process::{lock, private};
-
-/// How often a lock that somebody else holds is tried again.
-const RETRY: Duration = Duration::from_millis(100);
 
 /// Held until it is dropped.
 #[derive(Debug)]
@@ -32,17 +28,10 @@ impl Turn {
     ) -> Result<Self, BackendError> {
         let failed = |error: io::Error| BackendError::failed(doing, error);
         private::create_dir(path.parent().unwrap_or(path)).map_err(failed)?;
-        loop {
-            if let Some(file) = lock::try_open(path).map_err(failed)? {
-                return Ok(Self { path: path.to_owned(), _file: file });
-            }
-            tokio::select! {
-                () = tokio::time::sleep(RETRY) => {}
-                () = cancel.cancelled() => {
-                    return Err(BackendError::Cancelled { operation: doing.to_owned() });
-                }
-            }
-        }
+        let attempt = || lock::try_open(path).map_err(failed);
+        let given_up = |busy| BackendError::failed(doing, busy);
+        let file = lock::wait(path, cancel, attempt, given_up).await?;
+        Ok(Self { path: path.to_owned(), _file: file })
     }
 }
 

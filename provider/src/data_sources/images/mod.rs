@@ -7,8 +7,8 @@ use async_trait::async_trait;
 use tfplugin::{Attr, CancellationToken, DataSource, Diagnostics, Model, Path};
 
 use crate::backends::{CLOUDS, qemu};
-use crate::domain::Image;
 use crate::domain::rules::one_of;
+use crate::domain::{Image, Tagging};
 use crate::provider::Configured;
 use crate::resources::diagnose;
 
@@ -162,7 +162,14 @@ pub(super) async fn search(
     let cloud = cloud.known_deref().unwrap_or_default();
     let Some(images) = backends.images(cloud, region.known_deref()) else { return Ok(Vec::new()) };
     let all = images.list().await.map_err(|error| diagnose::backend("Images not listed", &error))?;
-    Ok(all.into_iter().rev().filter(|image| filter.takes(image)).collect())
+    let found = all.into_iter().rev().filter(|image| filter.takes(image));
+    Ok(found.map(|image| shown(image, &backends.tagging)).collect())
+}
+
+/// Without the tags that are left alone.
+fn shown(mut image: Image, tagging: &Tagging) -> Image {
+    image.labels.tags = tagging.managed(image.labels.tags);
+    image
 }
 
 /// The data source.

@@ -65,7 +65,7 @@ impl DataSource for TemplateDataSource {
         let mut mistakes = Diagnostics::new();
         let Some(wanted) = image.request(&image, &place.region, &mut mistakes) else { return Err(mistakes) };
         diags.extend(mistakes);
-        let settings = image.settings(&backends.default_tags);
+        let settings = image.settings(&backends.tagging);
         let mut problems = wanted.target.label_problems(&settings.labels, &settings.distribution);
         let validate = config.validate.known() == Some(&true);
         if validate {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use chrono::Utc;
-use tfplugin::{Attr, CreateRequest, Diagnostic, Diagnostics, StateSink};
+use tfplugin::{Attr, CancellationToken, CreateRequest, Diagnostic, Diagnostics, StateSink};
 
 use super::model::{ImageModel, ImageRequest, Origin, Settings};
 use super::place::Place;
@@ -60,7 +60,7 @@ impl Create<'_> {
         }
         let region = &self.place.region;
         let Some(wanted) = planned.request(&self.request.config, region, diags) else { return Ok(()) };
-        let settings = planned.settings(&self.backends.default_tags);
+        let settings = planned.settings(&self.backends.tagging);
         let id = self.obtain(wanted, &settings, state).await?;
         let mut unmanaged = Vec::new();
         state.change(|model| unmanaged = model.unmanaged());
@@ -112,8 +112,7 @@ impl Create<'_> {
             return Ok(());
         }
         let images = self.images()?;
-        let limit = self.limit.saturating_sub(self.began.elapsed());
-        let done = deadline::run(&self.request.cancel, limit, |cancel| {
+        let done = self.within(|cancel| {
             let (images, from) = (&images, &from);
             async move { images.distribute(id, from, to, &cancel).await }
         });
@@ -122,8 +121,6 @@ impl Create<'_> {
                 diags.extend(problems.into_iter().map(|one| undistributed(one, Diagnostic::warning)));
             }
             Err(failure) => {
-                // What was left of the time is not what the user wrote.
-                let failure = Failure { expired: failure.expired.map(|_| self.limit), ..failure };
                 let error = failure.diagnostic("Image not distributed as asked", "create");
                 diags.push(Diagnostic {
                     path: error.path,
@@ -141,14 +138,13 @@ impl Create<'_> {
     /// Takes over an image that somebody else manages, as it is.
     async fn adopt(&self, id: &str, state: &mut StateSink<ImageModel>) -> Result<(), Diagnostics> {
         let images = self.images()?;
-        let operation = format!("reading image {id}");
-        let looked = deadline::look(&self.request.cancel, self.limit, &operation, images.get(id)).await;
+        let looked = self.within(|cancel| look(images.as_ref(), id, cancel)).await;
         let image = looked.map_err(|failure| {
             let told = failure.diagnostic("Image not adopted", "create");
             if told.path.is_some() { told } else { told.at("existing_image_id") }
         })?;
         let private = Private { adopted: true, ..Private::default() };
-        self.store(&image, Origin::Existing, &private, state)
+        self.store(&image, Origin::Existing, &private, state).await
     }
 
     /// Takes the image that the plan showed.
@@ -158,13 +154,13 @@ impl Create<'_> {
         settings: &Settings,
         state: &mut StateSink<ImageModel>,
     ) -> Result<String, Diagnostics> {
-        let gone = |error: BackendError| {
-            if error.is_not_found() {
+        let gone = |failure: Failure| {
+            if failure.error.is_not_found() {
                 let text =
                     format!("The plan found image {id}, which was deleted since. Plan and apply again.");
                 Diagnostic::error("Planned image is gone", text)
             } else {
-                diagnose::backend("Image not used", &error)
+                failure.diagnostic("Image not used", "create")
             }
         };
         let image = self.hold(self.images()?, id, settings, state).await.map_err(gone)?;
@@ -180,13 +176,16 @@ impl Create<'_> {
         state: &mut StateSink<ImageModel>,
     ) -> Result<Option<String>, Diagnostics> {
         let images = self.images()?;
-        let found = images.find_now(&wanted.key).await;
-        let found = found.map_err(|error| diagnose::backend("Image look-up failed", &error))?;
+        let found = self.within(|cancel| {
+            let finding = images.find_now(&wanted.key);
+            deadline::given_up("looking for the image", finding, cancel)
+        });
+        let found = found.await.map_err(|failure| failure.diagnostic("Image look-up failed", "create"))?;
         for image in found.iter().filter(|image| settings.takes(image, Utc::now())) {
             match self.hold(Arc::clone(&images), &image.id, settings, state).await {
                 Ok(image) => return Ok(Some(image.id)),
-                Err(error) if error.is_not_found() => {}
-                Err(error) => return Err(diagnose::backend("Image not used", &error).into()),
+                Err(failure) if failure.error.is_not_found() => {}
+                Err(failure) => return Err(failure.diagnostic("Image not used", "create").into()),
             }
         }
         Ok(None)
@@ -198,23 +197,44 @@ impl Create<'_> {
         id: &str,
         settings: &Settings,
         state: &mut StateSink<ImageModel>,
-    ) -> Result<Image, BackendError> {
-        let (holder, cancel) = (&self.holder, &self.request.cancel);
-        images.hold(id, holder, Utc::now() + self.limit, cancel).await?;
-        let image = match images.get(id).await {
+    ) -> Result<Image, Failure> {
+        let (images, holder, until) = (images.as_ref(), &self.holder, Utc::now() + self.left());
+        self.within(|cancel| async move { images.hold(id, holder, until, &cancel).await }).await?;
+        let image = match self.within(|cancel| look(images, id, cancel)).await {
             Ok(image) => image,
-            Err(error) => {
+            Err(failure) => {
                 // A claim that no state knows would keep the image for ever.
-                if let Err(error) = images.release(id, Some(holder), true, &Copies::new(), cancel).await {
+                let (none, stop) = (Copies::new(), &self.request.cancel);
+                if let Err(error) = images.release(id, Some(holder), true, &none, stop).await {
                     tracing::warn!(image = id, %error, "a claim cannot be given up");
                 }
-                return Err(error);
+                return Err(failure);
             }
         };
         // The claim is in state before anything else can fail.
-        self.store(&image, Origin::Cached, &Private::held_by(holder), state).ok();
-        label(images.as_ref(), id, &settings.labels).await?;
+        self.store(&image, Origin::Cached, &Private::held_by(holder), state).await.ok();
+        let labels = self.shared(&settings.labels);
+        self.within(|cancel| label(images, id, &labels, cancel)).await?;
         Ok(image)
+    }
+
+    /// What of the labels goes to an image that somebody else made.
+    fn shared(&self, labels: &Labels) -> Labels {
+        Labels { tags: self.backends.tagging.managed(labels.tags.clone()), ..labels.clone() }
+    }
+
+    /// Does a part of it, in what is left of its time.
+    async fn within<T, F>(&self, part: impl FnOnce(CancellationToken) -> F) -> Result<T, Failure>
+    where
+        F: Future<Output = Result<T, BackendError>>,
+    {
+        let done = deadline::run(&self.request.cancel, self.left(), part).await;
+        // What was left of the time is not what the user wrote.
+        done.map_err(|failure| Failure { expired: failure.expired.map(|_| self.limit), ..failure })
+    }
+
+    fn left(&self) -> Duration {
+        self.limit.saturating_sub(self.began.elapsed())
     }
 
     async fn build(
@@ -223,7 +243,7 @@ impl Create<'_> {
         settings: Settings,
         state: &mut StateSink<ImageModel>,
     ) -> Result<String, Diagnostics> {
-        let (holder, labels) = (&self.holder, settings.labels.clone());
+        let (holder, labels) = (&self.holder, self.shared(&settings.labels));
         let builder = self.backends.builder(&wanted.target);
         let mut request = BuildRequest {
             spec: wanted.spec,
@@ -234,22 +254,23 @@ impl Create<'_> {
             holder: holder.clone(),
             share: settings.cache,
             not_before: settings.max_age.map(|max_age| Utc::now() - max_age),
-            deadline: Utc::now() + self.limit,
+            deadline: Utc::now() + self.left(),
             cancel: self.request.cancel.clone(),
         };
-        let built = deadline::run(&self.request.cancel, self.limit, |cancel| async {
+        let built = self.within(|cancel| async {
             request.cancel = cancel;
             builder.build(&request).await
         });
         match built.await {
             Ok(Built::Fresh(image)) => {
-                self.store(&image, Origin::Built, &Private::held_by(holder), state)?;
+                self.store(&image, Origin::Built, &Private::held_by(holder), state).await?;
                 Ok(image.id)
             }
             Ok(Built::Shared(image)) => {
-                self.store(&image, Origin::Cached, &Private::held_by(holder), state)?;
-                let labelled = label(self.images()?.as_ref(), &image.id, &labels).await;
-                labelled.map_err(|error| diagnose::backend("Image not labelled", &error))?;
+                self.store(&image, Origin::Cached, &Private::held_by(holder), state).await?;
+                let images = self.images()?;
+                let labelled = self.within(|cancel| label(images.as_ref(), &image.id, &labels, cancel));
+                labelled.await.map_err(|failure| failure.diagnostic("Image not labelled", "create"))?;
                 Ok(image.id)
             }
             Err(failure) => Err(failure.diagnostic("Image not built", "create").into()),
@@ -257,7 +278,7 @@ impl Create<'_> {
     }
 
     /// Puts the image into state.
-    fn store(
+    async fn store(
         &self,
         image: &Image,
         origin: Origin,
@@ -267,12 +288,10 @@ impl Create<'_> {
         let mut model = self.request.planned.clone();
         model.observe(image, self.place.cloud, &self.place.region);
         model.origin = origin.name().into();
-        let settings = model.settings(&self.backends.default_tags);
-        model.tags_all = if private.adopted {
-            Attr::Known(image.labels.tags.clone())
-        } else {
-            Attr::Known(settings.labels.tags)
-        };
+        let tagging = &self.backends.tagging;
+        let tags =
+            if private.adopted { image.labels.tags.clone() } else { model.settings(tagging).labels.tags };
+        model.tags_all = Attr::Known(tagging.managed(tags));
         if private.adopted {
             model.cache_key = Attr::Null;
         }
@@ -281,7 +300,10 @@ impl Create<'_> {
             template::CLOUD => Files::among(&image.made),
             _ => Files::None,
         };
-        let store = (files != Files::None).then(|| self.backends.local.store.ensure_id()).transpose();
+        let store = match files {
+            Files::None => Ok(None),
+            _ => self.within(|cancel| store_id(self.backends, cancel)).await.map(Some),
+        };
         let id = store.as_ref().ok().cloned().flatten();
         let (store_id, files_store) = if files == Files::All { (id, None) } else { (None, id) };
         model.store_id = store_id.into();
@@ -290,10 +312,16 @@ impl Create<'_> {
         let account = self.account.clone();
         state.set_private(Private { sha256, made, files_store, account, ..private.clone() }.write());
         state.set(model);
-        store
-            .map(drop)
-            .map_err(|error| Diagnostic::error("Local store not usable", diagnose::chain(&error)).into())
+        store.map(drop).map_err(|failure| failure.diagnostic("Local store not usable", "create").into())
     }
+}
+
+async fn store_id(backends: &Backends, cancel: CancellationToken) -> Result<String, BackendError> {
+    backends.local.ensure_id(&cancel).await
+}
+
+async fn look(images: &dyn ImageBackend, id: &str, cancel: CancellationToken) -> Result<Image, BackendError> {
+    deadline::given_up(&format!("reading image {id}"), images.get(id), cancel).await
 }
 
 /// How much of an image is on this computer alone.
@@ -318,9 +346,14 @@ impl Files {
 }
 
 /// Puts this resource's labels on an image that it shares.
-async fn label(images: &dyn ImageBackend, id: &str, labels: &Labels) -> Result<(), BackendError> {
+async fn label(
+    images: &dyn ImageBackend,
+    id: &str,
+    labels: &Labels,
+    cancel: CancellationToken,
+) -> Result<(), BackendError> {
     let change = LabelChange::between(&Labels::default(), labels);
-    if change.is_empty() { Ok(()) } else { images.relabel(id, &change).await }
+    if change.is_empty() { Ok(()) } else { images.change(id, &change, None, &cancel).await }
 }
 
 #[cfg(test)]

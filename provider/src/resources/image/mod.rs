@@ -7,6 +7,7 @@ mod moved;
 pub(crate) mod place;
 mod plan;
 mod private;
+mod read;
 #[cfg(test)]
 mod tests;
 
@@ -34,9 +35,6 @@ const CREATE: Duration = Duration::from_secs(60 * 60);
 
 /// How long a deletion may take when the user does not say.
 const DELETE: Duration = Duration::from_secs(15 * 60);
-
-/// How long a look may take when the user does not say: an altered disk is hashed.
-const READ: Duration = Duration::from_secs(15 * 60);
 
 /// How long a change may take when the user does not say: copies of large images take their time.
 const UPDATE: Duration = Duration::from_secs(60 * 60);
@@ -184,48 +182,7 @@ impl Resource for ImageResource {
         request: ReadRequest<ImageModel>,
         diags: &mut Diagnostics,
     ) -> Result<Option<State<ImageModel>>, Diagnostics> {
-        let backends = self.provider.require()?;
-        let mut model = request.state;
-        let Some(id) = model.image_id.known().cloned() else { return Ok(None) };
-        self.seen.add(&id);
-        if !is_here(&backends, &model)? {
-            return Ok(None);
-        }
-        let private = Private::read(&request.private);
-        if private.moved {
-            return Ok(Some(model.into()));
-        }
-        let images = self.images(&backends, &model, &private)?;
-        let limit = Timeouts::of(&model.timeouts, Operation::Read, READ);
-        let found =
-            deadline::look(&request.cancel, limit, &format!("reading image {id}"), images.get(&id)).await;
-        match found {
-            Ok(image) => {
-                observe(images.as_ref(), &image, &mut model).await?;
-                if !private.adopted {
-                    model.observe_labels(&image, &backends.default_tags);
-                }
-                if private.account.is_some() {
-                    return Ok(Some(model.into()));
-                }
-                let account = account_of(&backends, &model).await;
-                let private = account.is_some().then(|| Private { account, ..private }.write());
-                Ok(Some(State { model, private }))
-            }
-            Err(failure) if failure.error.is_not_found() => {
-                check_account(&backends, &model, &private).await?;
-                Ok(lost::keep_copies(&backends, model, diags).await?.map(Into::into))
-            }
-            Err(deadline::Failure { error: BackendError::Damaged { source, .. }, .. }) => {
-                let text = format!(
-                    "{}\nThe image is set aside in `damaged/` under `data_dir` when the next one is built.",
-                    diagnose::chain(source.as_ref())
-                );
-                diags.push(Diagnostic::warning("Damaged image", text));
-                Ok(None)
-            }
-            Err(failure) => Err(failure.diagnostic("Image not readable", "read").into()),
-        }
+        self.look(request, diags).await
     }
 
     async fn update(
@@ -237,25 +194,26 @@ impl Resource for ImageResource {
         let backends = self.provider.require()?;
         is_here(&backends, &request.prior)?;
         let mut model = request.planned;
-        let settings = model.settings(&backends.default_tags);
+        let tagging = &backends.tagging;
+        let mut settings = model.settings(tagging);
+        settings.labels.tags = tagging.managed(settings.labels.tags);
         let private = Private::read(&request.private);
         check_account(&backends, &request.prior, &private).await?;
         if !private.adopted {
-            let mut prior = request.prior.settings(&backends.default_tags);
-            prior.labels.tags = request.prior.tags_all.clone().unwrap_or_default();
+            let mut prior = request.prior.settings(tagging);
+            prior.labels.tags = tagging.managed(request.prior.tags_all.clone().unwrap_or_default());
             let change = LabelChange::between(&prior.labels, &settings.labels);
             let id = model.image_id.known().cloned().unwrap_or_default();
             let images = self.images(&backends, &model, &private)?;
-            if !change.is_empty() {
-                let changed = images.relabel(&id, &change).await;
-                changed.map_err(|error| diagnose::backend("Image not changed", &error))?;
-            }
-            let kept = images.remember(&id, inputs::store(&model)).await;
-            kept.map_err(|error| diagnose::backend("Image not changed", &error))?;
+            let limit = Timeouts::of(&model.timeouts, Operation::Update, UPDATE);
+            let changed = deadline::run(&request.cancel, limit, |cancel| {
+                let (images, id, change, kept) = (&images, &id, &change, Some(inputs::store(&model)));
+                async move { images.change(id, change, kept, &cancel).await }
+            });
+            changed.await.map_err(|failure| failure.diagnostic("Image not changed", "update"))?;
             model.tags_all = Attr::Known(settings.labels.tags);
             let (from, to) = (&prior.distribution, &settings.distribution);
             if from != to {
-                let limit = Timeouts::of(&model.timeouts, Operation::Update, UPDATE);
                 let done = deadline::run(&request.cancel, limit, |cancel| {
                     let (images, id) = (&images, &id);
                     async move { images.distribute(id, from, to, &cancel).await }
@@ -377,7 +335,7 @@ impl Resource for ImageResource {
         if cloud == qemu::CLOUD {
             model.store_id = backends.local.store.id().ok().flatten().into();
         }
-        model.import_labels(&image, &backends.default_tags);
+        model.import_labels(&image, &backends.tagging);
         // In a store of this computer a single claim is that of the resource which lost the image from its state; of
         // several, others live. In a cloud, a single one may as well be that of a state elsewhere that lives.
         let holder = match images.holders(image_id).await.map_err(missing)?.as_slice() {

@@ -1,6 +1,6 @@
 //! What a plan for an image says: whether it is built again, and, where it can be known, which image it is.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use chrono::{DateTime, Utc};
 use tfplugin::{Attr, Diagnostic, Diagnostics, Path, Plan, PlanRequest, Value};
@@ -10,7 +10,7 @@ use super::place::Place;
 use super::private::Private;
 use super::{ImageResource, lost};
 use crate::backends::{Backends, aws, template};
-use crate::domain::Image;
+use crate::domain::{Image, Tagging};
 use crate::resources::diagnose;
 
 impl ImageResource {
@@ -36,7 +36,7 @@ impl ImageResource {
         if planned.existing_image_id.is_known() {
             return plan_existing(&planned, &request, plan);
         }
-        plan_tags(&planned, &backends.default_tags, plan);
+        plan_tags(&planned, &backends.tagging, plan);
         let known = content().all(|path| plan.get(path).is_none_or(Value::is_wholly_known));
         let Some(place) = place.filter(|_| known) else {
             plan.unknown("cache_key");
@@ -52,7 +52,7 @@ impl ImageResource {
         diags.extend(mistakes);
         let Some(wanted) = wanted else { return Ok(()) };
         plan.set("cache_key", wanted.key.as_str());
-        let settings = planned.settings(&backends.default_tags);
+        let settings = planned.settings(&backends.tagging);
         diags.extend(impossible(wanted.target.label_problems(&settings.labels, &settings.distribution)));
         match request.prior {
             Some(prior) => plan_existing_object(prior, request.prior_private, &settings, plan),
@@ -225,13 +225,12 @@ fn plan_existing(
     Ok(())
 }
 
-fn plan_tags(planned: &ImageModel, default_tags: &BTreeMap<String, String>, plan: &mut Plan<ImageModel>) {
+fn plan_tags(planned: &ImageModel, tagging: &Tagging, plan: &mut Plan<ImageModel>) {
     if planned.tags.is_unknown() {
         plan.unknown("tags_all");
         return;
     }
-    let all = planned.settings(default_tags).labels.tags;
-    let all = Value::object(all);
+    let all = Value::object(tagging.managed(planned.settings(tagging).labels.tags));
     if plan.get("tags_all") != Some(&all) {
         plan.set("tags_all", all);
     }

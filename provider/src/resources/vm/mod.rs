@@ -8,6 +8,7 @@ mod private;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -71,12 +72,14 @@ impl VmResource {
         limit: Duration,
         stop: &CancellationToken,
     ) -> VmRequest {
-        let managed = prior.and_then(|prior| prior.tags_all.known());
+        let tagging = &backends.tagging;
+        let managed = prior.and_then(|prior| prior.tags_all.known().cloned()).map(|all| tagging.managed(all));
+        let tags = if prior.is_none() { planned.all_tags(tagging) } else { planned.managed_tags(tagging) };
         VmRequest {
-            spec: planned.spec(config, &planned.all_tags(&backends.default_tags)),
+            spec: planned.spec(config, &tags),
             image_id: planned.image_id.clone().unwrap_or_default(),
             inputs: inputs::store(planned),
-            managed_tags: managed.into_iter().flat_map(|tags| tags.keys().cloned()).collect(),
+            managed_tags: managed.into_iter().flat_map(BTreeMap::into_keys).collect(),
             deadline: Utc::now() + limit,
             stop: stop.clone(),
         }
@@ -94,13 +97,20 @@ fn cloud_of(model: &VmModel) -> &str {
 }
 
 /// The local store's id, for a machine that is kept there.
-fn store_of(backends: &Backends, model: &VmModel) -> Result<Option<String>, Diagnostics> {
+async fn store_of(
+    backends: &Backends,
+    model: &VmModel,
+    stop: &CancellationToken,
+    limit: Duration,
+) -> Result<Option<String>, Diagnostics> {
     match model.target(None) {
         VmTarget::Qemu(_) => {
-            let store = backends.local.store.ensure_id();
+            let store =
+                deadline::run(stop, limit, |cancel| async move { backends.local.ensure_id(&cancel).await });
             store
+                .await
                 .map(Some)
-                .map_err(|error| Diagnostic::error("Local store not usable", diagnose::chain(&error)).into())
+                .map_err(|failure| failure.diagnostic("Local store not usable", "create").into())
         }
         VmTarget::Aws(_) => Ok(None),
     }
@@ -144,11 +154,11 @@ impl Resource for VmResource {
         _diags: &mut Diagnostics,
     ) -> Result<(), Diagnostics> {
         let backends = self.provider.require()?;
-        let store = store_of(&backends, &request.planned)?;
+        let limit = Timeouts::of(&request.planned.timeouts, Operation::Create, LAUNCH);
+        let store = store_of(&backends, &request.planned, &request.cancel, limit).await?;
         let cloud = request.planned.configured_cloud();
         let mut model = request.planned.clone();
-        model.tags_all = Attr::Known(model.all_tags(&backends.default_tags));
-        let limit = Timeouts::of(&model.timeouts, Operation::Create, LAUNCH);
+        model.tags_all = Attr::Known(model.managed_tags(&backends.tagging));
         let machine =
             Self::request(&backends, &request.planned, &request.config, None, limit, &request.cancel);
         let account = account::current(&backends, cloud).await;
@@ -188,7 +198,7 @@ impl Resource for VmResource {
             Ok(vm) => {
                 let cloud = cloud_of(&model).to_owned();
                 model.observe(&vm, &cloud, store);
-                model.observe_tags(&vm);
+                model.observe_tags(&vm, &backends.tagging);
                 if private.account.is_some() {
                     return Ok(Some(model.into()));
                 }
@@ -232,7 +242,7 @@ impl Resource for VmResource {
         let private = Private { imported: false, ..Private::read(&request.private) };
         Self::check_account(&backends, &request.prior, &private).await?;
         let mut model = request.planned.clone();
-        model.tags_all = Attr::Known(model.all_tags(&backends.default_tags));
+        model.tags_all = Attr::Known(model.managed_tags(&backends.tagging));
         let id = model.id.clone().unwrap_or_default();
         let store = model.store_id.known().cloned();
         let prior = Some(&request.prior);
@@ -290,7 +300,8 @@ impl Resource for VmResource {
         let imported = kept.is_null();
         let mut model = if imported { VmModel::imported(&vm) } else { inputs::restore(&kept)? };
         // In a cloud, which of the tags are the user's is only known by the configuration.
-        model.tags_all = Attr::Known(if imported { Default::default() } else { vm.tags.clone() });
+        let tags = if imported { BTreeMap::new() } else { backends.tagging.managed(vm.tags.clone()) };
+        model.tags_all = Attr::Known(tags);
         let store = backends.local.store.id().ok().flatten();
         model.observe(&vm, cloud, store.filter(|_| cloud == qemu::CLOUD));
         let account = account::current(&backends, cloud).await;

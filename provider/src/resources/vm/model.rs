@@ -8,9 +8,9 @@ use tfplugin::{Attr, Diagnostics, Model, Path, Timeouts};
 use crate::backends::aws::model::AwsVmModel;
 use crate::backends::qemu::vm_model::QemuVmModel;
 use crate::backends::{VmTarget, aws, qemu};
-use crate::domain::names;
 use crate::domain::rules::one_of;
 use crate::domain::vm_spec::{PowerState, SshAccess, VmSpec, WaitFor};
+use crate::domain::{Tagging, names};
 use crate::process::Secret;
 
 /// A machine, launched from an image: started, stopped, looked after, destroyed.
@@ -241,10 +241,13 @@ impl VmModel {
     }
 
     /// The user's tags over the provider's.
-    pub fn all_tags(&self, default_tags: &BTreeMap<String, String>) -> BTreeMap<String, String> {
-        let mut tags = default_tags.clone();
-        tags.extend(self.tags.clone().unwrap_or_default());
-        tags
+    pub fn all_tags(&self, tagging: &Tagging) -> BTreeMap<String, String> {
+        tagging.all(self.tags.clone().unwrap_or_default())
+    }
+
+    /// Those among them that are looked after.
+    pub fn managed_tags(&self, tagging: &Tagging) -> BTreeMap<String, String> {
+        tagging.managed(self.all_tags(tagging))
     }
 }
 

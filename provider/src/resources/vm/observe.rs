@@ -1,14 +1,13 @@
 //! From what a backend reports to state.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 
 use tfplugin::Attr;
 
 use super::model::VmModel;
-use crate::domain::Vm;
 use crate::domain::vm::host_key_alias;
 use crate::domain::vm_spec::PowerState;
+use crate::domain::{Tagging, Vm};
 use crate::ssh::LoginCommand;
 
 /// Where SSH listens when the user does not say.
@@ -91,16 +90,12 @@ impl VmModel {
     }
 
     /// Takes over the tags that the state manages; what others put on the machine is theirs.
-    pub(super) fn observe_tags(&mut self, vm: &Vm) {
-        let managed = |keys: &Attr<BTreeMap<String, String>>| {
-            let keys = keys.clone().unwrap_or_default().into_keys();
-            let seen = keys.filter_map(|key| vm.tags.get_key_value(&key));
-            Attr::Known(seen.map(|(key, value)| (key.clone(), value.clone())).collect())
-        };
-        if !self.tags.is_null() {
-            self.tags = managed(&self.tags);
+    pub(super) fn observe_tags(&mut self, vm: &Vm, tagging: &Tagging) {
+        if let Attr::Known(own) = &self.tags {
+            self.tags = Attr::Known(tagging.seen(own, &vm.tags));
         }
-        self.tags_all = managed(&self.tags_all);
+        let all = tagging.managed(self.tags_all.clone().unwrap_or_default());
+        self.tags_all = Attr::Known(tagging.seen(&all, &vm.tags));
     }
 
     /// The command that logs in; none while there is nowhere to.

@@ -19,7 +19,7 @@ pub(super) fn refine(
     let planned = plan.model()?;
     match (backends, planned.tags.is_unknown()) {
         (Some(backends), false) => {
-            set(plan, "tags_all", Value::object(planned.all_tags(&backends.default_tags)));
+            set(plan, "tags_all", Value::object(planned.managed_tags(&backends.tagging)));
         }
         _ => plan.unknown("tags_all"),
     }

@@ -96,10 +96,20 @@ impl Site {
         spec: &ImageSpec,
         qemu: &QemuImageSpec,
     ) -> Result<BuiltImage, BuildError> {
-        let (id, host) = (Uuid::new_v4(), host());
+        self.build_on(&host(), spec, qemu).await
+    }
+
+    /// The same with other settings of this computer.
+    pub(crate) async fn build_on(
+        &self,
+        host: &Host,
+        spec: &ImageSpec,
+        qemu: &QemuImageSpec,
+    ) -> Result<BuiltImage, BuildError> {
+        let id = Uuid::new_v4();
         let work_dir = self.dir.path().join(id.to_string());
         let (log, cancel) = (&self.log, &self.cancel);
-        let built = build(&Build { id, spec, qemu, host: &host, work_dir: &work_dir, log, cancel }).await;
+        let built = build(&Build { id, spec, qemu, host, work_dir: &work_dir, log, cancel }).await;
         self.show_log();
         assert!(!self.log_text().contains(CANARY), "a secret in the log");
         assert!(!host.cache_dir.join(format!("trees/area/work/{id}")).exists(), "the build's tree stays");

@@ -3,10 +3,11 @@
 
 use tokio_util::sync::CancellationToken;
 
+use super::apt_login::Login;
 use super::{BuildError, Host};
 use crate::process::{BuildLog, Command, Limits, ProcessError};
 
-/// What of the host's settings holds for a bootstrap too. No credentials: they would show in process lists.
+/// What of the host's settings holds for a bootstrap too.
 const PASSED: &[&str] = &["Acquire::Retries", "Acquire::Check-Valid-Until", "Acquire::Check-Date"];
 
 /// The same of how a mirror is spoken to, for all mirrors or for one: `Acquire::https::CaInfo`,
@@ -14,24 +15,27 @@ const PASSED: &[&str] = &["Acquire::Retries", "Acquire::Check-Valid-Until", "Acq
 /// their settings out of the tree.
 const SPOKEN: &[&str] = &["Proxy", "CaInfo", "CaPath", "Verify-Peer", "Verify-Host"];
 
-/// The settings, as mmdebstrap's `--aptopt` takes them. None where the host has no APT.
+/// The settings, as mmdebstrap's `--aptopt` takes them. None where the host has no APT. Proxies that ask for a login go to
+/// `login`: in an argument everybody could read it.
 ///
 /// # Errors
 /// When `apt-config` does not answer.
 pub(super) async fn read(
     host: &Host,
+    login: &mut Login,
     log: &BuildLog,
     cancel: &CancellationToken,
 ) -> Result<Vec<String>, BuildError> {
     let command = Command::new("apt-config").args(["dump", "Acquire"]);
     match host.runner.check(&command, None, &Limits::cancelled_by(cancel)).await {
         Ok(dump) => {
-            let passed = select(&dump);
-            for line in passed.iter().filter(|line| line.contains('@')) {
+            let (private, plain): (Vec<_>, Vec<_>) =
+                select(&dump).into_iter().partition(|line| line.contains('@'));
+            for line in private.iter().filter(|line| !login.take_proxy(line)) {
                 let name = line.split(' ').next().unwrap_or_default();
                 log.line(&format!("The host's {name} is not used: it holds a user or a password"));
             }
-            Ok(passed.into_iter().filter(|line| !line.contains('@')).collect())
+            Ok(plain)
         }
         Err(ProcessError::Missing { .. }) => Ok(Vec::new()),
         Err(ProcessError::Cancelled { .. }) => Err(BuildError::Cancelled),

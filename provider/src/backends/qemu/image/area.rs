@@ -4,21 +4,18 @@
 //! all, and closed by the folder above it; inside the namespace it is [`AREA`](crate::process::enter::AREA).
 //! What belongs to other ids is removed through the namespace too.
 
-use std::fs::{self, File, OpenOptions, Permissions};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::fs::{self, File, Permissions};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rustix::fs::FlockOperation;
 use tokio_util::sync::CancellationToken;
 
 use super::{BuildError, Host};
 use crate::process::enter::{self, Entry};
+use crate::process::lock::{self, How};
 use crate::process::private;
 use crate::process::{BuildLog, Command, Finished, Limits, Runner};
-
-/// How often a lock that another build holds is tried.
-const TRY_AGAIN: Duration = Duration::from_millis(200);
 
 /// The area of one cache folder.
 #[derive(Debug, Clone)]
@@ -94,7 +91,7 @@ impl Area {
         // Its exit code says little: rm cannot remove the outermost folders, which are ours.
         let finished =
             host.runner.run(&command, None, &limits).await.map_err(BuildError::tool("remove a tree"))?;
-        remove_all(&path).map_err(|source| match super::error::refused(&finished.output) {
+        remove_all(&path).map_err(|source| match super::said::refused(&finished.output) {
             Some(error) => error,
             None => BuildError::Io { operation: "remove", path, source },
         })
@@ -107,7 +104,7 @@ impl Area {
     pub(super) async fn lock(
         &self,
         relative: &str,
-        how: Lock,
+        how: How,
         cancel: &CancellationToken,
     ) -> Result<File, BuildError> {
         lock_file(&self.host(relative), how, cancel).await
@@ -117,7 +114,7 @@ impl Area {
     ///
     /// # Errors
     /// When the lock's file cannot be made.
-    pub(super) fn try_lock(&self, relative: &str, how: Lock) -> Result<Option<File>, BuildError> {
+    pub(super) fn try_lock(&self, relative: &str, how: How) -> Result<Option<File>, BuildError> {
         try_lock_file(&self.host(relative), how)
     }
 }
@@ -143,7 +140,7 @@ pub(in crate::backends::qemu) async fn refused(
     };
     match tried.await {
         Ok(finished) if finished.code == 0 => None,
-        Ok(finished) => Some(super::error::refused(&finished.output).unwrap_or_else(|| {
+        Ok(finished) => Some(super::said::refused(&finished.output).unwrap_or_else(|| {
             BuildError::Invalid(format!("namespaces cannot be made: {}", finished.output.trim()))
         })),
         Err(error) => Some(error),
@@ -154,47 +151,18 @@ pub(in crate::backends::qemu) async fn refused(
 ///
 /// # Errors
 /// When cancelled meanwhile, or the lock's file cannot be made.
-pub(super) async fn lock_file(
-    path: &Path,
-    how: Lock,
-    cancel: &CancellationToken,
-) -> Result<File, BuildError> {
-    loop {
-        if let Some(file) = try_lock_file(path, how)? {
-            return Ok(file);
-        }
-        tokio::select! {
-            () = cancel.cancelled() => return Err(BuildError::Cancelled),
-            () = tokio::time::sleep(TRY_AGAIN) => {}
-        }
-    }
+pub(super) async fn lock_file(path: &Path, how: How, cancel: &CancellationToken) -> Result<File, BuildError> {
+    lock::wait(path, cancel, || try_lock_file(path, how), BuildError::Busy).await
 }
 
 /// Takes a lock if nobody holds it in a way that excludes ours.
 ///
 /// # Errors
 /// When the lock's file cannot be made.
-pub(super) fn try_lock_file(path: &Path, how: Lock) -> Result<Option<File>, BuildError> {
-    let file = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(path);
-    let file = file.map_err(BuildError::io("open", path))?;
-    let operation = match how {
-        Lock::Shared => FlockOperation::NonBlockingLockShared,
-        Lock::Exclusive => FlockOperation::NonBlockingLockExclusive,
-    };
-    match rustix::fs::flock(&file, operation) {
-        Ok(()) => Ok(Some(file)),
-        Err(rustix::io::Errno::WOULDBLOCK | rustix::io::Errno::INTR) => Ok(None),
-        Err(error) => Err(BuildError::io("lock", path)(error.into())),
-    }
-}
-
-/// With whom a lock is shared.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Lock {
-    /// With others that only read.
-    Shared,
-    /// With nobody.
-    Exclusive,
+pub(super) fn try_lock_file(path: &Path, how: How) -> Result<Option<File>, BuildError> {
+    let file = lock::open(path).map_err(BuildError::io("open", path))?;
+    let ours = lock::try_lock(&file, how).map_err(BuildError::io("lock", path))?;
+    Ok(ours.then_some(file))
 }
 
 /// The folder's children as the namespace sees them: the folder itself is ours.

@@ -24,7 +24,7 @@ pub(super) const BOOT: Duration = Duration::from_secs(15 * 60);
 /// The seed's disk, in the guest's folder.
 pub(super) const SEED: &str = "seed.raw";
 /// How many of a failed command's last lines are shown.
-const TAIL: usize = 20;
+pub(super) const TAIL: usize = 20;
 
 /// A guest with somebody logged in as root.
 pub(super) struct Booted<'a> {
@@ -269,7 +269,7 @@ impl<'a> Booted<'a> {
             Ok(finished) => Err(BuildError::Step {
                 name: task.name.clone(),
                 code: finished.code,
-                tail: last_lines(&finished.output),
+                tail: finished.tail(TAIL),
             }),
             Err(SshError::Timeout { limit }) => Err(BuildError::StepTimeout {
                 name: task.name.clone(),
@@ -308,12 +308,6 @@ fn no_session() -> BuildError {
 /// When it cannot be made.
 pub(super) fn make_dir(dir: &Path) -> Result<(), BuildError> {
     private::create_dir(dir).map_err(BuildError::io("create", dir))
-}
-
-/// The last lines of output, for a message.
-pub(super) fn last_lines(output: &str) -> String {
-    let lines: Vec<&str> = output.lines().collect();
-    lines[lines.len().saturating_sub(TAIL)..].join("\n")
 }
 
 fn write_seed(

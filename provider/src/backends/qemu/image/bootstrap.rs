@@ -5,9 +5,10 @@
 use std::path::PathBuf;
 
 use super::BuildError;
+use super::apt_login::Login;
 use super::apt_sources::{self, Line};
 use super::distribution::{Distribution, Platform};
-use super::error::{refused, says_no_space};
+use super::said::{refused, says_no_space};
 use crate::backends::qemu::{Arch, Bootstrap};
 use crate::process::enter::{AREA, Entry};
 
@@ -33,6 +34,8 @@ pub(super) struct Plan {
     pub(super) arch: Arch,
     /// Settings of the host's APT that concern how mirrors are reached.
     pub(super) apt_options: Vec<String>,
+    /// How it logs in there.
+    pub(super) login: Login,
 }
 
 /// Where things are for the namespace's root, and values for the scripts that run on the way.
@@ -106,6 +109,7 @@ pub(super) fn command(plan: &Plan, place: &Place) -> Entry {
     ];
     args.extend(plan.keyrings.iter().map(|file| format!("--keyring={}", file.display())));
     args.extend(plan.apt_options.iter().map(|option| format!("--aptopt={option}")));
+    args.extend(plan.login.arguments(&folder));
     args.extend([plan.suite.clone(), format!("{folder}/root")]);
     // In the image too, whose sources these become.
     let deb = if plan.dated { "deb [check-valid-until=no]" } else { "deb" };
@@ -186,6 +190,7 @@ mod tests {
             packages: distribution.packages(arch).into_iter().map(str::to_owned).collect(),
             arch,
             apt_options: vec!["Acquire::http::Proxy \"http://proxy.example:3142\"".into()],
+            login: Login::default(),
         }
     }
 

@@ -11,11 +11,12 @@ use reqwest::header;
 use reqwest::{Response, StatusCode};
 use tokio_util::sync::CancellationToken;
 
-use super::area::{Lock, lock_file, try_lock_file};
+use super::area::{lock_file, try_lock_file};
 use super::layer::FORGET;
 use super::{BuildError, convert};
 use crate::domain::backend::causes;
 use crate::process::BuildLog;
+use crate::process::lock::How;
 use crate::process::private;
 
 /// How long a server may say nothing.
@@ -49,7 +50,7 @@ pub(super) async fn fetch(
         partial: folder.join(format!("{sha256}.partial")),
         version: folder.join(format!("{sha256}.version")),
     };
-    let _lock = lock_file(&folder.join(format!("{sha256}.lock")), Lock::Exclusive, cancel).await?;
+    let _lock = lock_file(&folder.join(format!("{sha256}.lock")), How::Exclusive, cancel).await?;
     if let Ok(done) = File::open(&place.done) {
         let _ = done.set_modified(SystemTime::now());
         return Ok(place.done);
@@ -91,7 +92,7 @@ pub(super) fn forget_old(cache_dir: &Path) {
             continue;
         }
         // Somebody may take it up in this moment.
-        if let Ok(Some(_lock)) = try_lock_file(&folder.join(format!("{sum}.lock")), Lock::Exclusive)
+        if let Ok(Some(_lock)) = try_lock_file(&folder.join(format!("{sum}.lock")), How::Exclusive)
             && is_old(&folder.join(&name))
         {
             let _ = fs::remove_file(folder.join(&name));
@@ -221,7 +222,7 @@ mod tests {
         }
         let log = BuildLog::create(&dir.path().join("logs"), "x", "1", Redactor::default()).unwrap();
         fetch(dir.path(), "http://nowhere.invalid/c", "c", &log, &CancellationToken::new()).await.unwrap();
-        let _busy = try_lock_file(&folder.join("e.lock"), Lock::Exclusive).unwrap().unwrap();
+        let _busy = try_lock_file(&folder.join("e.lock"), How::Exclusive).unwrap().unwrap();
         forget_old(dir.path());
         let left =
             fs::read_dir(&folder).unwrap().flatten().filter_map(|it| it.file_name().into_string().ok());

@@ -4,11 +4,13 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::said::{package, refused, says_no_space};
 use crate::backends::qemu::guest::GuestError;
 use crate::backends::qemu::{Base, QemuImageSpec};
 use crate::domain::ImageSpec;
 use crate::packer::{PackerError, Version};
 use crate::process::ProcessError;
+use crate::process::lock::Busy;
 use crate::provision::parts::{Failure, PartError};
 use crate::provision::{FailedCheck, UploadError};
 
@@ -18,6 +20,9 @@ pub enum BuildError {
     /// The operation was cancelled; nothing is left behind.
     #[error("the build was cancelled")]
     Cancelled,
+    /// Somebody else held a lock until the build was cancelled.
+    #[error(transparent)]
+    Busy(Busy),
     /// A file operation failed.
     #[error("could not {operation} {}", .path.display())]
     Io {
@@ -39,7 +44,7 @@ pub enum BuildError {
         operation: String,
     },
     /// A program that the build needs failed or is missing.
-    #[error("could not {operation}{}", hint(.source))]
+    #[error("could not {operation}{}", package(.source))]
     Tool {
         /// What was being done.
         operation: String,
@@ -245,19 +250,6 @@ impl From<Failure> for BuildError {
     }
 }
 
-fn hint(error: &ProcessError) -> String {
-    let ProcessError::Missing { program } = error else { return String::new() };
-    let package = match program.as_str() {
-        "mmdebstrap" => "mmdebstrap",
-        "apt-helper" => "apt",
-        "mke2fs" | "e2fsck" | "debugfs" => "e2fsprogs",
-        "qemu-img" => "qemu-utils",
-        "newuidmap" | "newgidmap" => "uidmap",
-        _ => return format!(": {program} is not installed"),
-    };
-    format!(": {program} is not installed; on Debian and Ubuntu it is in the package {package}")
-}
-
 impl BuildError {
     /// The attribute that it is about, if it is about one, dots between its parts.
     pub fn attribute(&self, qemu: &QemuImageSpec, spec: &ImageSpec) -> Option<String> {
@@ -329,39 +321,6 @@ impl BuildError {
 fn step(name: &str) -> Option<usize> {
     let (number, _) = name.split_once(' ')?;
     number.parse::<usize>().ok()?.checked_sub(1)
-}
-
-/// Whether a program's output says that the host's disk is full.
-pub(super) fn says_no_space(output: &str) -> bool {
-    output.contains("No space left on device") || output.contains("Disk quota exceeded")
-}
-
-/// The error that output about namespaces amounts to, if that is what stopped the program.
-pub(super) fn refused(output: &str) -> Option<BuildError> {
-    let find =
-        |needle: &str| output.lines().find(|line| line.contains(needle)).map(|line| line.trim().to_owned());
-    let ids = "Give your user a range of ids: `sudo usermod --add-subuids 100000-165535 --add-subgids 100000-165535 \
-               $USER`, or run as root";
-    let cases: [(&str, &'static str); 6] = [
-        ("/etc/subuid", ids),
-        ("/etc/subgid", ids),
-        ("newuidmap", "Install the package uidmap"),
-        ("newgidmap", "Install the package uidmap"),
-        (
-            "unshare() failed",
-            "This host forbids user namespaces to ordinary users (sysctl kernel.unprivileged_userns_clone or \
-             user.max_user_namespaces, AppArmor, or an unprivileged container): allow them, or run as root",
-        ),
-        (
-            crate::process::enter::REFUSED,
-            "In a container, give it the right to make user namespaces and mounts (`--privileged`, or a seccomp and \
-             AppArmor profile that allows them), or build on the host",
-        ),
-    ];
-    cases.into_iter().find_map(|(needle, hint)| {
-        let reason = find(needle)?.replace(crate::process::enter::REFUSED, "");
-        Some(BuildError::Namespaces { reason, hint })
-    })
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::booted::{Booted, FirstBoot, Start, is_seeded, last_lines};
+use super::booted::{Booted, FirstBoot, Start, TAIL, is_seeded};
 use super::{Build, BuildError};
 use crate::backends::qemu::DiskFormat;
 use crate::backends::qemu::guest::GuestError;
@@ -82,7 +82,7 @@ async fn own_script(
     if finished.code == 0 {
         return Ok(());
     }
-    Err(BuildError::Step { name: name.to_owned(), code: finished.code, tail: last_lines(&finished.output) })
+    Err(BuildError::Step { name: name.to_owned(), code: finished.code, tail: finished.tail(TAIL) })
 }
 
 /// Moves a raw disk into the guest's folder, block by block where it cannot be renamed.

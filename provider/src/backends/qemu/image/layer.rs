@@ -12,7 +12,8 @@ use aws_lc_rs::digest::{SHA256, digest};
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
-use super::area::{Area, Lock};
+use super::apt_login::Login;
+use super::area::Area;
 use super::bootstrap::{self, Place, Plan};
 use super::distribution::{Distribution, Platform};
 use super::release::{self, Release};
@@ -20,6 +21,7 @@ use super::{BuildError, Host, apt_sources};
 use crate::backends::qemu::host::find_program;
 use crate::backends::qemu::{Arch, Bootstrap};
 use crate::process::enter::ENV_PREFIX;
+use crate::process::lock::How;
 use crate::process::{BuildLog, Limits, ProcessError};
 
 /// Raised when the way a tree is made changes in a way that its scripts and packages do not show.
@@ -30,6 +32,9 @@ pub const MAX_AGE: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// The age at which a layer, or a download, that nobody asks for is removed.
 pub(super) const FORGET: Duration = Duration::from_secs(30 * 24 * 3600);
+
+/// How many of a failed bootstrap's last lines are looked through, and shown.
+const TAIL: usize = 40;
 
 const ESSENTIAL: &str = include_str!("../../../../../templates/scripts/bootstrap-essential.sh");
 const CUSTOMIZE: &str = include_str!("../../../../../templates/scripts/bootstrap-customize.sh");
@@ -101,7 +106,7 @@ pub(super) async fn obtain(
     let id = id(spec, arch);
     let (folder, lock) = (format!("layers/{id}"), format!("layers/{id}.lock"));
     loop {
-        let shared = area.lock(&lock, Lock::Shared, cancel).await?;
+        let shared = area.lock(&lock, How::Shared, cancel).await?;
         if let Some(about) = read(area, &folder).filter(|about| spec.snapshot.is_some() || fresh(about)) {
             log.line(&format!("Using the cached layer {} ({})", &id[..12], about.resolved_base));
             let _ = File::open(area.host(&folder).join("layer.json"))
@@ -119,9 +124,9 @@ pub(super) async fn obtain(
             return Err(BuildError::tool("bootstrap the base system")(missing));
         }
         drop(shared);
-        let Some(exclusive) = area.try_lock(&lock, Lock::Exclusive)? else {
+        let Some(exclusive) = area.try_lock(&lock, How::Exclusive)? else {
             log.line("Waiting for another build that uses or makes the same layer");
-            drop(area.lock(&lock, Lock::Exclusive, cancel).await?);
+            drop(area.lock(&lock, How::Exclusive, cancel).await?);
             continue;
         };
         // The lock came late: another build may have made the layer meanwhile.
@@ -158,7 +163,12 @@ async fn make(
         write_program(&path.join(name), script)?;
     }
     log.step(&format!("Bootstrapping {}", about.resolved_base));
-    if let Err(error) = run(host, area, &plan, &place, log, cancel).await {
+    let done = async {
+        plan.login.lend(host, area, &partial, &Limits::cancelled_by(cancel)).await?;
+        run(host, area, &plan, &place, log, cancel).await?;
+        plan.login.take_back(area, &partial)
+    };
+    if let Err(error) = done.await {
         area.remove(host, &partial).await?;
         return Err(error);
     }
@@ -188,8 +198,7 @@ async fn run(
     if finished.code == 0 {
         return Ok(());
     }
-    let lines: Vec<&str> = finished.output.lines().collect();
-    Err(bootstrap::explain(plan, &lines[lines.len().saturating_sub(40)..].join("\n")))
+    Err(bootstrap::explain(plan, &finished.tail(TAIL)))
 }
 
 /// Finds mirrors and the release, and checks that the suite is there before minutes are spent.
@@ -202,21 +211,25 @@ async fn plan(
 ) -> Result<(Plan, Release), BuildError> {
     let unknown = |reason: String| BuildError::UnknownSuite { suite: spec.suite.clone(), reason };
     let known = Distribution::of_suite(&spec.suite);
+    let mut login = Login::of_host(&host.etc_apt, log);
+    let apt_options = super::apt_options::read(host, &mut login, log, cancel).await?;
     let (distribution, lines, keyrings, release) = if let Some(mirror) = &spec.mirror {
         let guess = known.unwrap_or(Distribution::Debian);
         let first = &bootstrap::mirror_lines(spec, guess, mirror, false)[0];
-        let release = release::fetch(host, &first.uri, &spec.suite, cancel).await?;
+        let release = release::fetch(host, &first.uri, &spec.suite, &login, cancel).await?;
         let release = release.ok_or_else(|| unknown(format!("{} has no such suite", first.uri)))?;
         let distribution = Distribution::of_origin(&release.origin).or(known);
         let distribution = distribution.ok_or_else(|| {
             unknown(format!("{} is neither Debian nor Ubuntu but {:?}", first.uri, release.origin))
         })?;
         let updates = Distribution::has_updates(&spec.suite)
-            && release::fetch(host, &first.uri, &format!("{}-updates", spec.suite), cancel).await?.is_some();
+            && release::fetch(host, &first.uri, &format!("{}-updates", spec.suite), &login, cancel)
+                .await?
+                .is_some();
         let lines = bootstrap::mirror_lines(spec, distribution, mirror, updates);
         if spec.security_mirror.is_some()
             && let Some(line) = lines.last()
-            && release::fetch(host, &line.uri, &line.suite, cancel).await?.is_none()
+            && release::fetch(host, &line.uri, &line.suite, &login, cancel).await?.is_none()
         {
             let reason = format!("it has no suite {}", line.suite);
             return Err(BuildError::Mirror { url: line.uri.clone(), reason });
@@ -232,7 +245,7 @@ async fn plan(
         let sources = apt_sources::read(&host.etc_apt);
         let (lines, keyrings) = bootstrap::host_lines(&sources, distribution, &spec.suite)?;
         let uri = lines[0].uri.clone();
-        let release = release::fetch(host, &uri, &spec.suite, cancel).await?;
+        let release = release::fetch(host, &uri, &spec.suite, &login, cancel).await?;
         (distribution, lines, keyrings, release.ok_or_else(|| unknown(format!("{uri} has no such suite")))?)
     };
     let (package, keyring) = distribution.keyring();
@@ -249,7 +262,8 @@ async fn plan(
         keyrings,
         packages: packages(distribution, spec, arch),
         arch,
-        apt_options: super::apt_options::read(host, log, cancel).await?,
+        apt_options,
+        login,
     };
     Ok((plan, release))
 }
@@ -344,7 +358,7 @@ async fn forget_old(host: &Host, area: &Area, keep: &str) {
         let used =
             fs::metadata(area.host(&format!("layers/{name}/layer.json"))).and_then(|about| about.modified());
         let old = used.map_or(true, |used| used.elapsed().is_ok_and(|age| age > FORGET));
-        if let (true, Ok(Some(_lock))) = (old, area.try_lock(&format!("layers/{id}.lock"), Lock::Exclusive)) {
+        if let (true, Ok(Some(_lock))) = (old, area.try_lock(&format!("layers/{id}.lock"), How::Exclusive)) {
             // Not ours to report: the next build tries again.
             let _ = area.remove(host, &format!("layers/{name}")).await;
         }

@@ -2,6 +2,7 @@
 //!
 //! Works in the build's own folder and in the cache; where a finished image is kept is not its business.
 
+mod apt_login;
 mod apt_options;
 mod apt_sources;
 mod area;
@@ -20,8 +21,8 @@ mod packer_engine;
 mod preview;
 mod problems;
 mod release;
+mod said;
 mod tree;
-
 mod verify;
 
 use std::fs;

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
+use super::apt_login::Login;
 use super::{BuildError, Host};
 use crate::process::{Command, Finished, Limits, ProcessError};
 
@@ -27,8 +28,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// Where distributions keep APT's own downloader.
 const HELPERS: [&str; 2] = ["/usr/lib/apt/apt-helper", "/usr/libexec/apt/apt-helper"];
 
-/// Asks the mirror for the suite's release file, by APT itself: its proxies, certificates and credentials are those of
-/// the host. APT checks its signature later; here it only serves to tell a wrong suite from a mirror that cannot be
+/// Asks the mirror for the suite's release file, by APT itself: its proxies and certificates are those of the host. APT checks its signature later; here it only serves to tell a wrong suite from a mirror that cannot be
 /// reached. None when the mirror has no such suite.
 ///
 /// # Errors
@@ -37,13 +37,15 @@ pub(super) async fn fetch(
     host: &Host,
     uri: &str,
     suite: &str,
+    login: &Login,
     cancel: &CancellationToken,
 ) -> Result<Option<Release>, BuildError> {
     let broken = |reason: String| BuildError::Mirror { url: uri.to_owned(), reason };
     let folder = tempfile::tempdir().map_err(BuildError::io("create", &std::env::temp_dir()))?;
     let file = folder.path().join("InRelease");
     let limits = Limits { cancel: cancel.clone(), timeout: Some(PATIENCE) };
-    let asked = host.runner.run(&command(uri, suite, &file), None, &limits).await;
+    let login = login.option(folder.path())?;
+    let asked = host.runner.run(&command(uri, suite, login.as_deref(), &file), None, &limits).await;
     let finished = match asked {
         Err(ProcessError::Timeout { limit, .. }) => {
             return Err(broken(format!("it did not answer within {limit:?}")));
@@ -65,11 +67,12 @@ fn address(uri: &str, suite: &str) -> String {
     format!("{uri}/dists/{suite}/InRelease")
 }
 
-fn command(uri: &str, suite: &str, file: &Path) -> Command {
+fn command(uri: &str, suite: &str, login: Option<&str>, file: &Path) -> Command {
     let helper = HELPERS.into_iter().find(|helper| Path::new(helper).exists()).unwrap_or("apt-helper");
     // Its own user could not write into our folder.
     let options = ["APT::Sandbox::User=root", "Acquire::Retries=0", "Acquire::http::Timeout=20"];
-    let command = options.into_iter().fold(Command::new(helper), |command, it| command.args(["-o", it]));
+    let command =
+        options.into_iter().chain(login).fold(Command::new(helper), |command, it| command.args(["-o", it]));
     command.args(["download-file", &address(uri, suite)]).arg(file)
 }
 
@@ -164,7 +167,7 @@ mod tests {
             String::from_utf8_lossy(&request[..got]).into_owned()
         });
         let file = dir.path().join("InRelease");
-        let command = command("http://mirror.invalid/debian", "x", &file);
+        let command = command("http://mirror.invalid/debian", "x", None, &file);
         let mut helper = std::process::Command::new(&command.program);
         let output = helper.args(&command.args).env("APT_CONFIG", &config).output().unwrap();
         assert!(output.status.success(), "{output:?}");

@@ -9,11 +9,12 @@ use std::path::{Path, PathBuf};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::area::{Area, Lock};
+use super::area::Area;
 use super::layer::Layer;
 use super::{BuildError, Host};
 use crate::backends::qemu::Network;
 use crate::process::enter::{self, ENV_PREFIX, Entry};
+use crate::process::lock::How;
 use crate::process::{BuildLog, Command, Limits, ProcessError};
 use crate::provision::{self, RUN_SCRIPT, Task, UPLOAD, Work};
 
@@ -161,7 +162,7 @@ impl<'a> Tree<'a> {
         // Not every way into the namespaces hands the exit code through; without the file none was reached.
         let Some(code) = fs::read_to_string(&status_file).ok().and_then(|text| text.parse::<i32>().ok())
         else {
-            let refused = super::error::refused(&finished.output);
+            let refused = super::said::refused(&finished.output);
             return Err(refused.unwrap_or_else(|| step_error(&task.name, finished.code, &finished.output)));
         };
         if code == 0 { Ok(()) } else { Err(step_error(&task.name, code, &finished.output)) }
@@ -240,7 +241,7 @@ pub(super) async fn remove_abandoned(host: &Host, area: &Area, log: &BuildLog) {
         names.filter_map(|entry| entry.file_name().to_str()?.strip_suffix(".lock")?.parse::<Uuid>().ok());
     for id in ids {
         // Its provider holds the lock as long as it lives.
-        let Ok(Some(_lock)) = area.try_lock(&lock_name(id), Lock::Exclusive) else { continue };
+        let Ok(Some(_lock)) = area.try_lock(&lock_name(id), How::Exclusive) else { continue };
         log.line(&format!("Removing the remains of build {id}, whose provider ended"));
         if let Err(error) = remove_left(host, area, id).await {
             log.line(&format!("They stay: {error}"));
@@ -251,7 +252,7 @@ pub(super) async fn remove_abandoned(host: &Host, area: &Area, log: &BuildLog) {
 /// The right to a build's tree. Only one who looks for abandoned trees may hold the lock of a fresh id, and not for long.
 fn claim(area: &Area, id: Uuid) -> Result<File, BuildError> {
     for _ in 0..100 {
-        if let Some(lock) = area.try_lock(&lock_name(id), Lock::Exclusive)? {
+        if let Some(lock) = area.try_lock(&lock_name(id), How::Exclusive)? {
             return Ok(lock);
         }
         std::thread::sleep(std::time::Duration::from_millis(10));
@@ -291,5 +292,5 @@ fn noise(line: &str) -> bool {
 /// What mke2fs says when the tree does not fit.
 fn fs_is_full(output: &str) -> bool {
     let full = ["Could not allocate", "while populating file system"];
-    !super::error::says_no_space(output) && full.iter().any(|text| output.contains(text))
+    !super::said::says_no_space(output) && full.iter().any(|text| output.contains(text))
 }

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use super::{Store, StoreError, files, io_error};
@@ -38,6 +39,24 @@ impl Store {
         let dir = self.image_dir(id)?.join("holders");
         let names = files::names(&dir).map_err(io_error("list", &dir))?;
         Ok(names.iter().filter_map(|name| Holder::parse(name)).collect())
+    }
+
+    /// Bytes of the disk that an image alone takes up: what has another name, too, is not free when it goes.
+    ///
+    /// # Errors
+    /// What the file system says.
+    pub fn own_bytes(&self, id: &str) -> Result<u64, StoreError> {
+        let dir = self.image_dir(id)?;
+        let mut bytes = 0;
+        for name in files::names(&dir).map_err(io_error("list", &dir))? {
+            let path = dir.join(name);
+            let file = fs::symlink_metadata(&path).map_err(io_error("read", &path))?;
+            if file.is_file() && file.nlink() == 1 {
+                // In blocks of stat(2), whatever those of the file system are.
+                bytes += file.blocks() * 512;
+            }
+        }
+        Ok(bytes)
     }
 
     /// Gives up a claim. The last one removes the image, unless it is to be retained.
@@ -79,7 +98,8 @@ impl Store {
         fs::remove_dir_all(&gone).map_err(io_error("delete", &gone))
     }
 
-    /// Removes what is left of an image whose disk is gone: there is nothing to manage any more.
+    /// Removes what is left of an image whose disk is gone: there is nothing to manage any more. Whoever changes the store
+    /// in this moment goes first: the next look does it.
     ///
     /// # Errors
     /// What the file system says.
@@ -88,7 +108,7 @@ impl Store {
         if !self.images().is_dir() {
             return Ok(());
         }
-        let _guard = self.lock_store()?;
+        let Some(_guard) = self.try_lock_store()? else { return Ok(()) };
         match self.get(id) {
             Err(StoreError::NotFound { .. }) if !dir.is_dir() => self.unindex(id),
             Err(StoreError::NotFound { .. }) if dir.is_dir() => self.remove(id, &dir),

@@ -5,18 +5,13 @@
 use std::fs::{self, File, OpenOptions};
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
-use std::time::Duration;
 
-use rustix::fs::FlockOperation;
 use tokio_util::sync::CancellationToken;
 
 use super::{Store, StoreError, files, io_error};
 use crate::domain::CacheKey;
-use crate::process::lock::{Taken, open, take};
+use crate::process::lock::{self, How, Taken, open, take};
 use crate::process::private;
-
-/// How often a lock that somebody else holds is tried again.
-const RETRY: Duration = Duration::from_millis(100);
 
 /// Held while an image of one key is built. Its file goes with it; those that wait keep the file open and read
 /// there why a build failed.
@@ -27,58 +22,47 @@ pub struct KeyLock {
 }
 
 impl Store {
-    /// The lock for changes that take milliseconds: holders, labels, deletes.
+    /// The lock for changes that take milliseconds: holders, labels, deletes. Waits for it on this thread, until
+    /// somebody stops it.
     pub(super) fn lock_store(&self) -> Result<File, StoreError> {
         private::create_dir(&self.root).map_err(io_error("make", &self.root))?;
         let path = self.root.join("store.lock");
-        let file = open(&path).map_err(io_error("open", &path))?;
-        rustix::fs::flock(&file, FlockOperation::LockExclusive)
-            .map_err(|error| io_error("lock", &path)(error.into()))?;
-        Ok(file)
+        lock::wait_blocking(&path, &self.stop, || self.try_lock_store(), StoreError::Busy)
     }
 
     /// The same lock, if nobody has it.
     pub(super) fn try_lock_store(&self) -> Result<Option<File>, StoreError> {
         let path = self.root.join("store.lock");
         let file = open(&path).map_err(io_error("open", &path))?;
-        match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => Ok(Some(file)),
-            Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
-            Err(error) => Err(io_error("lock", &path)(error.into())),
-        }
+        let ours = lock::try_lock(&file, How::Exclusive).map_err(io_error("lock", &path))?;
+        Ok(ours.then_some(file))
     }
 
     /// Waits for the lock of a key. Whoever gets it looks again before building: another may have built since it looked,
     /// whether it had to wait or not. Those that wait share the failure of the one that they wait for.
     ///
     /// # Errors
-    /// [`StoreError::Cancelled`], [`StoreError::SharedFailure`], and what the file system says.
+    /// [`StoreError::Busy`] when cancelled, [`StoreError::SharedFailure`], and what the file system says.
     pub async fn lock_key(&self, key: &CacheKey, cancel: &CancellationToken) -> Result<KeyLock, StoreError> {
         let dir = self.root.join("locks");
         private::create_dir(&dir).map_err(io_error("make", &dir))?;
         let path = dir.join(key.as_str());
         let mut file = open(&path).map_err(io_error("open", &path))?;
-        loop {
+        let attempt = || loop {
             match take(&file, &path).map_err(io_error("lock", &path))? {
-                Taken::Ours => {
-                    // What a killed process may have left in it.
-                    file.set_len(0).map_err(io_error("write", &path))?;
-                    return Ok(KeyLock { path, file });
-                }
-                Taken::Ended => {
-                    if let Some(message) = failure(&file) {
-                        return Err(StoreError::SharedFailure { message });
-                    }
-                    file = open(&path).map_err(io_error("open", &path))?;
-                    continue;
-                }
-                Taken::Busy => {}
+                Taken::Ours => return Ok(Some(())),
+                Taken::Busy => return Ok(None),
+                Taken::Ended => {}
             }
-            tokio::select! {
-                () = cancel.cancelled() => return Err(StoreError::Cancelled),
-                () = tokio::time::sleep(RETRY) => {}
+            if let Some(message) = failure(&file) {
+                return Err(StoreError::SharedFailure { message });
             }
-        }
+            file = open(&path).map_err(io_error("open", &path))?;
+        };
+        lock::wait(&path, cancel, attempt, StoreError::Busy).await?;
+        // What a killed process may have left in it.
+        file.set_len(0).map_err(io_error("write", &path))?;
+        Ok(KeyLock { path, file })
     }
 }
 

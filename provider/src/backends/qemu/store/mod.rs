@@ -17,6 +17,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 pub use lock::KeyLock;
@@ -25,12 +26,15 @@ pub use partial::Partial;
 
 use crate::domain::image::DiskFile;
 use crate::domain::{CacheKey, Holder, Image, LabelChange};
+use crate::process::lock::Busy;
 use crate::process::private;
 
 /// Images on this host. Clones are the same store.
 #[derive(Debug, Clone)]
 pub struct Store {
     root: PathBuf,
+    /// Ends every wait for the store's lock.
+    stop: CancellationToken,
 }
 
 /// What went wrong in the store.
@@ -66,9 +70,9 @@ pub enum StoreError {
         #[source]
         source: io::Error,
     },
-    /// The user asked to stop while waiting for a lock.
-    #[error("waiting for another build of the same image was cancelled")]
-    Cancelled,
+    /// Somebody else held a lock until the wait for it was cancelled.
+    #[error(transparent)]
+    Busy(Busy),
     /// The process that we waited for did not succeed.
     #[error("another apply that was building the same image failed: {message}")]
     SharedFailure {
@@ -86,7 +90,12 @@ fn io_error(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Stor
 impl Store {
     /// The store in this folder, which need not be there yet.
     pub fn at(root: impl Into<PathBuf>) -> Self {
-        Self { root: root.into() }
+        Self { root: root.into(), stop: CancellationToken::new() }
+    }
+
+    /// The same store for work that does not wait for others longer than until `stop`.
+    pub fn stopped_by(&self, stop: &CancellationToken) -> Self {
+        Self { root: self.root.clone(), stop: stop.clone() }
     }
 
     /// The store's folder, `data_dir`.
@@ -254,26 +263,20 @@ impl Store {
         }
     }
 
-    /// Changes what can change without a rebuild.
+    /// Changes what can change without a rebuild, and keeps the user's configuration as it is now, if given.
     ///
     /// # Errors
     /// Those of [`Store::get`], and when the metadata cannot be written.
-    pub fn relabel(&self, id: &str, change: &LabelChange) -> Result<(), StoreError> {
-        self.rewrite(id, |metadata| change.apply(&mut metadata.labels))
-    }
-
-    /// Keeps the user's configuration as it is now.
-    ///
-    /// # Errors
-    /// [`StoreError::NotFound`]; what the file system says.
-    pub fn remember(&self, id: &str, inputs: serde_json::Value) -> Result<(), StoreError> {
-        self.rewrite(id, |metadata| metadata.inputs = inputs)
-    }
-
-    fn rewrite(&self, id: &str, change: impl FnOnce(&mut Metadata)) -> Result<(), StoreError> {
+    pub fn change(
+        &self,
+        id: &str,
+        change: &LabelChange,
+        inputs: Option<serde_json::Value>,
+    ) -> Result<(), StoreError> {
         let _guard = self.lock_store()?;
         let mut metadata = self.metadata(id)?;
-        change(&mut metadata);
+        change.apply(&mut metadata.labels);
+        metadata.inputs = inputs.unwrap_or(metadata.inputs);
         metadata.write(&self.image_dir(id)?.join(metadata::FILE))
     }
 
@@ -344,4 +347,4 @@ impl Store {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

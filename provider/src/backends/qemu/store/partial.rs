@@ -4,9 +4,9 @@ use std::fs::{File, OpenOptions};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::FlockOperation;
 use uuid::Uuid;
 
+use crate::process::lock::{self, How};
 use crate::process::private;
 
 /// The file that marks a failed build whose guest was left up for a look.
@@ -28,11 +28,8 @@ impl Partial {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             opened => opened?,
         };
-        match rustix::fs::flock(&claim, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => Ok(Some(Self { id, dir, _claim: claim })),
-            Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
-            Err(error) => Err(error.into()),
-        }
+        let ours = lock::try_lock(&claim, How::Exclusive)?;
+        Ok(ours.then_some(Self { id, dir, _claim: claim }))
     }
 
     /// Gives the folder its name, the claim staying.

@@ -9,32 +9,36 @@ use super::*;
 use crate::domain::backend::Released;
 use crate::domain::{Holder, Labels};
 
-struct Fixture {
-    store: Store,
+pub(in crate::backends::qemu) struct Fixture {
+    pub(in crate::backends::qemu) store: Store,
     _dir: tempfile::TempDir,
 }
 
-fn fixture() -> Fixture {
+pub(in crate::backends::qemu) fn fixture() -> Fixture {
     let dir = tempfile::tempdir().unwrap();
     Fixture { store: Store::at(dir.path().join("data")), _dir: dir }
 }
 
-fn key(digit: char) -> CacheKey {
+pub(in crate::backends::qemu) fn key(digit: char) -> CacheKey {
     CacheKey::try_from(digit.to_string().repeat(63)).unwrap()
 }
 
-fn holder(digit: char) -> Holder {
+pub(in crate::backends::qemu) fn holder(digit: char) -> Holder {
     Holder::parse(&digit.to_string().repeat(8)).unwrap()
 }
 
 /// Puts an image into the store: `age` in hours.
-fn put(store: &Store, key: &CacheKey, age: i64) -> Image {
+pub(in crate::backends::qemu) fn put(store: &Store, key: &CacheKey, age: i64) -> Image {
+    put_named(store, "dev", key, age)
+}
+
+pub(in crate::backends::qemu) fn put_named(store: &Store, name: &str, key: &CacheKey, age: i64) -> Image {
     let id = Uuid::new_v4();
     let partial = store.begin(id).unwrap();
     let disk = partial.dir().join("disk.qcow2");
     fs::write(&disk, id.to_string()).unwrap();
     let metadata = Metadata {
-        name: "dev".into(),
+        name: name.into(),
         cache_key: key.clone(),
         disk: "disk.qcow2".into(),
         format: "qcow2".into(),
@@ -207,7 +211,7 @@ fn labels_change_in_place() {
         tags: [("a".to_owned(), "b".to_owned())].into(),
         channels: ["production".to_owned()].into(),
     };
-    store.relabel(&image.id, &LabelChange::between(&Labels::default(), &labels)).unwrap();
+    store.change(&image.id, &LabelChange::between(&Labels::default(), &labels), None).unwrap();
     assert_eq!(store.get(&image.id).unwrap(), Image { labels, ..image });
 }
 
@@ -251,7 +255,7 @@ async fn a_killed_builds_lock_is_removed_and_a_held_one_is_not() {
     assert!(!stale.exists());
     let cancel = CancellationToken::new();
     cancel.cancel();
-    assert!(matches!(store.lock_key(&key('a'), &cancel).await, Err(StoreError::Cancelled)));
+    assert!(matches!(store.lock_key(&key('a'), &cancel).await, Err(StoreError::Busy(_))));
 }
 
 #[tokio::test]
@@ -260,7 +264,7 @@ async fn waiting_honours_stop() {
     let _held = store.lock_key(&key('a'), &CancellationToken::new()).await.unwrap();
     let cancel = CancellationToken::new();
     cancel.cancel();
-    assert!(matches!(store.lock_key(&key('a'), &cancel).await, Err(StoreError::Cancelled)));
+    assert!(matches!(store.lock_key(&key('a'), &cancel).await, Err(StoreError::Busy(_))));
 }
 
 #[tokio::test]

@@ -1,5 +1,6 @@
 //! Changes a machine in place, and removes it.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
@@ -32,7 +33,7 @@ pub(super) async fn change(
         cpus: shape.cpus,
         memory_mb: shape.memory_mb,
         ports: shape.ports.clone(),
-        tags: request.spec.tags.clone(),
+        tags: retagged(&old, request),
         inputs: request.inputs.clone(),
         ..old.clone()
     };
@@ -63,6 +64,14 @@ pub(super) async fn change(
     Ok(look(folder, &new).await)
 }
 
+/// Tags that nobody manages stay.
+fn retagged(old: &Record, request: &VmRequest) -> BTreeMap<String, String> {
+    let mut tags = old.tags.clone();
+    tags.retain(|key, _| !request.managed_tags.contains(key));
+    tags.extend(request.spec.tags.clone());
+    tags
+}
+
 /// The forwards from ports that the machine, which may run, does not hold itself.
 fn new_forwards(old: &Record, new: &Record) -> impl Iterator<Item = Forward> {
     let before = forwards(old);
@@ -88,7 +97,7 @@ pub(super) async fn destroy(folder: &Folder, cancel: &CancellationToken) -> Resu
     {
         tokio::select! {
             stopped = guest.shutdown(GOODBYE) => stopped?,
-            () = cancel.cancelled() => return Err(VmError::Busy),
+            () = cancel.cancelled() => return Err(VmError::Cancelled),
         }
     }
     // Whatever the record says: nothing of this id may stay behind.

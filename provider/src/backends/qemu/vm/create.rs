@@ -11,7 +11,6 @@ use super::files::{DISK, Folder, SEED};
 use super::status::view;
 use super::{QemuVmSpec, Record, VmError, power};
 use crate::backends::qemu::guest::{self, Forward, Seed};
-use crate::backends::qemu::local::failed;
 use crate::backends::qemu::{DiskFormat, Local};
 use crate::domain::image::DiskFile;
 use crate::domain::vm_spec::{PowerState, VmSpec};
@@ -31,7 +30,7 @@ pub(super) async fn create(
 ) -> Result<Vm, BackendError> {
     let spec = &request.spec;
     let operation = format!("launching machine {}", spec.name);
-    let image = image(local, &request.image_id, &operation)?;
+    let image = image(local, &request.image_id, &operation, cancel).await?;
     let id = Uuid::new_v4();
     let folder = Folder::of(&local.store.vms(), &id.to_string())?;
     local.sweep_machines(false).await;
@@ -56,9 +55,19 @@ pub(super) async fn create(
 }
 
 /// The image's disk.
-fn image(local: &Local, id: &str, operation: &str) -> Result<DiskFile, BackendError> {
+async fn image(
+    local: &Local,
+    id: &str,
+    operation: &str,
+    cancel: &CancellationToken,
+) -> Result<DiskFile, BackendError> {
     let refused = |problem: String| BackendError::Refused { attribute: "image_id".into(), problem };
-    let image = match local.store.get(id).map_err(|error| failed(operation, error)) {
+    let wanted = id.to_owned();
+    let got = local.in_store(operation, cancel, move |store| store.get(&wanted));
+    let Some(got) = cancel.run_until_cancelled(got).await else {
+        return Err(BackendError::Cancelled { operation: operation.to_owned() });
+    };
+    let image = match got {
         Err(error) if error.is_not_found() => {
             let root = local.store.root().display();
             return Err(refused(format!(

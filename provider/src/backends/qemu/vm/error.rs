@@ -7,6 +7,7 @@ use crate::backends::qemu::guest::GuestError;
 use crate::backends::qemu::host::HostError;
 use crate::domain::BackendError;
 use crate::process::ProcessError;
+use crate::process::lock::Busy;
 use crate::ssh::SshError;
 
 use super::Record;
@@ -51,9 +52,12 @@ pub enum VmError {
         #[source]
         source: io::Error,
     },
-    /// Another apply works on the machine and the user stopped waiting.
-    #[error("waiting for another operation on the machine was cancelled")]
-    Busy,
+    /// Another apply worked on the machine until the wait for it was cancelled.
+    #[error(transparent)]
+    Busy(Busy),
+    /// The wait for the guest to end was cancelled.
+    #[error("waiting for the machine to stop was cancelled")]
+    Cancelled,
     /// A disk that is asked for to be smaller than what is in it.
     #[error(
         "the disk has {have_gb} GiB and cannot shrink to {want_gb}; set `disk_size_gb` to at least {have_gb}"
@@ -152,7 +156,7 @@ impl VmError {
             Self::Corrupt { ref id, .. } => {
                 BackendError::Damaged { id: format!("machine {id}"), source: Box::new(self) }
             }
-            Self::Busy | Self::Guest(GuestError::Cancelled) => {
+            Self::Cancelled | Self::Guest(GuestError::Cancelled) => {
                 BackendError::Cancelled { operation: operation.to_owned() }
             }
             Self::DiskTooSmall { .. } => {

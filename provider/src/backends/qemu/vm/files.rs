@@ -5,17 +5,14 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rustix::fs::FlockOperation;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::{Record, VmError};
 use crate::backends::qemu::DiskFormat;
 use crate::domain::BackendError;
+use crate::process::lock::{self, How};
 use crate::process::private;
-
-/// How often a machine that somebody else works on is tried again.
-const RETRY: Duration = Duration::from_millis(100);
 
 /// What the name of a folder that nobody has claimed yet begins with.
 const UNFINISHED: &str = "new-";
@@ -88,8 +85,8 @@ impl Folder {
         let fresh = self.dir.with_file_name(format!("{UNFINISHED}{}", self.id));
         private::create_dir(&fresh).map_err(VmError::file("make", &fresh))?;
         let dir = File::open(&fresh).map_err(VmError::file("open", &fresh))?;
-        rustix::fs::flock(&dir, FlockOperation::NonBlockingLockExclusive)
-            .map_err(|error| VmError::file("lock", &fresh)(error.into()))?;
+        // Nobody knows of it yet.
+        lock::try_lock(&dir, How::Exclusive).map_err(VmError::file("lock", &fresh))?;
         fs::rename(&fresh, &self.dir).map_err(VmError::file("make", &self.dir))?;
         Ok(Claim { _dir: dir })
     }
@@ -141,24 +138,13 @@ impl Folder {
             }
             Err(error) => return Err(VmError::file("open", &self.dir)(error)),
         };
-        match rustix::fs::flock(&dir, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => Ok(Some(Claim { _dir: dir })),
-            Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
-            Err(error) => Err(VmError::file("lock", &self.dir)(error.into())),
-        }
+        let ours = lock::try_lock(&dir, How::Exclusive).map_err(VmError::file("lock", &self.dir))?;
+        Ok(ours.then_some(Claim { _dir: dir }))
     }
 
     /// Waits for the right to change the machine.
     pub(super) async fn claim(&self, cancel: &CancellationToken) -> Result<Claim, VmError> {
-        loop {
-            if let Some(claim) = self.try_claim()? {
-                return Ok(claim);
-            }
-            tokio::select! {
-                () = cancel.cancelled() => return Err(VmError::Busy),
-                () = tokio::time::sleep(RETRY) => {}
-            }
-        }
+        lock::wait(&self.dir, cancel, || self.try_claim(), VmError::Busy).await
     }
 
     /// Removes it with all that is in it.

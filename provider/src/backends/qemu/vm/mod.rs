@@ -96,17 +96,21 @@ mod tests {
     use crate::backends::qemu::store::Store;
     use crate::process::Runner;
 
-    #[tokio::test]
-    async fn a_damaged_machine_can_be_destroyed() {
-        let dir = tempfile::tempdir().unwrap();
-        let local = Local {
-            store: Store::at(dir.path()),
-            cache_dir: dir.path().join("cache"),
+    fn local(dir: &std::path::Path) -> Local {
+        Local {
+            store: Store::at(dir),
+            cache_dir: dir.join("cache"),
             accelerator: AcceleratorChoice::Auto,
             foreign_store: ForeignStore::Error,
             runner: Runner::new("/no/such/program"),
             packer: crate::packer::Settings::default(),
-        };
+        }
+    }
+
+    #[tokio::test]
+    async fn a_damaged_machine_can_be_destroyed() {
+        let dir = tempfile::tempdir().unwrap();
+        let local = local(dir.path());
         let id = "00000000-0000-4000-8000-000000000007";
         let folder = Folder::of(&local.store.vms(), id).unwrap();
         std::fs::create_dir_all(folder.dir()).unwrap();
@@ -117,6 +121,28 @@ mod tests {
         }
         assert!(local.sweep_machines(false).await.is_empty(), "it may be a machine that somebody needs");
         VmBackend::destroy(&local, id, &CancellationToken::new()).await.unwrap();
+        assert!(!folder.dir().exists());
+    }
+
+    /// Somebody else works on the machine without end.
+    #[tokio::test]
+    async fn who_works_on_a_machine_is_waited_for_until_cancelled() {
+        let dir = tempfile::tempdir().unwrap();
+        let local = local(dir.path());
+        let folder = Folder::of(&local.store.vms(), "00000000-0000-4000-8000-000000000007").unwrap();
+        let claim = folder.make().unwrap();
+        let cancel = CancellationToken::new();
+        let stopped = async {
+            tokio::time::sleep(std::time::Duration::from_millis(150)).await;
+            cancel.cancel();
+        };
+        let (destroyed, ()) = tokio::join!(VmBackend::destroy(&local, folder.id(), &cancel), stopped);
+        let told = crate::domain::backend::causes(&destroyed.unwrap_err());
+        let holder = format!("another resource of this run holds the lock {}", folder.dir().display());
+        assert!(told.contains(&holder), "{told}");
+        assert!(folder.dir().exists());
+        drop(claim);
+        VmBackend::destroy(&local, folder.id(), &cancel).await.unwrap();
         assert!(!folder.dir().exists());
     }
 }

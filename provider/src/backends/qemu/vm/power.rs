@@ -138,6 +138,6 @@ async fn cloud_init(session: &Session, limits: &Limits) -> Result<(), VmError> {
 pub(super) async fn stop(guest: Guest, cancel: &CancellationToken) -> Result<(), VmError> {
     tokio::select! {
         stopped = guest.shutdown(SHUTDOWN) => stopped.map_err(VmError::from),
-        () = cancel.cancelled() => Err(VmError::Busy),
+        () = cancel.cancelled() => Err(VmError::Cancelled),
     }
 }

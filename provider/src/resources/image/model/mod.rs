@@ -50,7 +50,8 @@ pub struct ImageModel {
     /// What the image is promoted to, such as `"production"`; data sources can look it up.
     #[attr(optional)]
     pub channels: Attr<BTreeSet<String>>,
-    /// Whether destroy leaves the image where it is.
+    /// Whether destroy leaves the image where it is. On this computer `terraform-provider-sindri prune` removes what nobody
+    /// holds any more.
     #[attr(optional, default = false)]
     pub retain_on_destroy: Attr<bool>,
     /// Builds the image on this computer with QEMU: no cloud, no Packer, no KVM needed.

@@ -1,6 +1,5 @@
 //! From the configuration to what a build needs, with every mistake said on its attribute.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use tfplugin::{Diagnostic, Diagnostics, Path};
@@ -10,7 +9,7 @@ use crate::backends::aws::model::{AwsImageModel, CONTENT as AWS_CONTENT, validat
 use crate::backends::template::model::{CONTENT as PACKER_CONTENT, PackerImageModel};
 use crate::backends::{KeyError, Target, aws, qemu, template};
 use crate::domain::cache_key::{CacheKey, KeyInputs};
-use crate::domain::{Check, Distribution, ImageSpec, Labels, OnError, Security};
+use crate::domain::{Check, Distribution, ImageSpec, Labels, OnError, Security, Tagging};
 use crate::resources::diagnose;
 
 /// An image as asked for, with the key under which it is found.
@@ -314,10 +313,9 @@ impl ImageModel {
             .collect()
     }
 
-    /// What concerns the image's management. `default_tags` are the provider's.
-    pub fn settings(&self, default_tags: &BTreeMap<String, String>) -> Settings {
-        let mut tags = default_tags.clone();
-        tags.extend(self.tags.clone().unwrap_or_default());
+    /// What concerns the image's management.
+    pub fn settings(&self, tagging: &Tagging) -> Settings {
+        let mut tags = tagging.all(self.tags.clone().unwrap_or_default());
         if !self.packer.is_null() {
             // Nobody but the template gives what it makes its tags.
             tags.clear();
@@ -335,3 +333,6 @@ impl ImageModel {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -9,7 +9,7 @@ use crate::backends::aws::model::AwsImageModel;
 use crate::backends::template::model::PackerArtifactModel;
 use crate::backends::template::{self, Known};
 use crate::backends::{aws, qemu};
-use crate::domain::{Copies, Image, Made, Share};
+use crate::domain::{Copies, Image, Made, Share, Tagging};
 
 /// Where an image came from, from the point of view of the resource.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -129,17 +129,17 @@ impl ImageModel {
     }
 
     /// Fills in the labels of an image that is imported: all of them, but for tags that its builder did not write.
-    pub fn import_labels(&mut self, image: &Image, default_tags: &BTreeMap<String, String>) {
+    pub fn import_labels(&mut self, image: &Image, tagging: &Tagging) {
         self.description = image.labels.description.clone().into();
         if !image.labels.channels.is_empty() {
             self.channels = Attr::Known(image.labels.channels.clone());
         }
-        self.observe_labels(image, default_tags);
+        self.observe_labels(image, tagging);
     }
 
     /// Fills in labels as the image has them, so that a change from outside shows. Only those that this resource manages
-    /// count, for others may share the image: what the user left null stays null.
-    pub fn observe_labels(&mut self, image: &Image, default_tags: &BTreeMap<String, String>) {
+    /// count, for others may share the image: what the user left null stays null. Tags that are left alone stay as written.
+    pub fn observe_labels(&mut self, image: &Image, tagging: &Tagging) {
         let labels = &image.labels;
         if !self.description.is_null() {
             self.description = labels.description.clone().into();
@@ -148,18 +148,17 @@ impl ImageModel {
             self.channels = Attr::Known(own.intersection(&labels.channels).cloned().collect());
         }
         let own = self.tags.clone().unwrap_or_default();
-        let seen: BTreeMap<_, _> =
-            own.keys().filter_map(|key| Some((key.clone(), labels.tags.get(key)?.clone()))).collect();
         if !self.tags.is_null() {
-            self.tags = Attr::Known(seen);
+            self.tags = Attr::Known(tagging.seen(&own, &labels.tags));
         }
         // What a default tag of the past set is still ours to remove.
         let before = self.tags_all.clone().unwrap_or_default();
         let managed = |key: &String| {
-            own.contains_key(key) || default_tags.contains_key(key) || before.contains_key(key)
+            own.contains_key(key) || tagging.default.contains_key(key) || before.contains_key(key)
         };
         let all = labels.tags.iter().filter(|(key, _)| managed(key));
-        self.tags_all = Attr::Known(all.map(|(key, value)| (key.clone(), value.clone())).collect());
+        let all = all.map(|(key, value)| (key.clone(), value.clone())).collect();
+        self.tags_all = Attr::Known(tagging.managed(all));
     }
 }
 

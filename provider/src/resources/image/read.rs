@@ -1,0 +1,65 @@
+//! Looking at an image: what became of it since.
+
+use std::time::Duration;
+
+use tfplugin::{Diagnostic, Diagnostics, Operation, ReadRequest, State, Timeouts};
+
+use super::model::ImageModel;
+use super::private::Private;
+use super::{ImageResource, account_of, check_account, is_here, lost, observe};
+use crate::domain::BackendError;
+use crate::resources::{deadline, diagnose};
+
+/// How long a look may take when the user does not say: an altered disk is hashed.
+const READ: Duration = Duration::from_secs(15 * 60);
+
+impl ImageResource {
+    pub(super) async fn look(
+        &self,
+        request: ReadRequest<ImageModel>,
+        diags: &mut Diagnostics,
+    ) -> Result<Option<State<ImageModel>>, Diagnostics> {
+        let backends = self.provider.require()?;
+        let mut model = request.state;
+        let Some(id) = model.image_id.known().cloned() else { return Ok(None) };
+        self.seen.add(&id);
+        if !is_here(&backends, &model)? {
+            return Ok(None);
+        }
+        let private = Private::read(&request.private);
+        if private.moved {
+            return Ok(Some(model.into()));
+        }
+        let images = self.images(&backends, &model, &private)?;
+        let limit = Timeouts::of(&model.timeouts, Operation::Read, READ);
+        let found =
+            deadline::look(&request.cancel, limit, &format!("reading image {id}"), images.get(&id)).await;
+        match found {
+            Ok(image) => {
+                observe(images.as_ref(), &image, &mut model).await?;
+                if !private.adopted {
+                    model.observe_labels(&image, &backends.tagging);
+                }
+                if private.account.is_some() {
+                    return Ok(Some(model.into()));
+                }
+                let account = account_of(&backends, &model).await;
+                let private = account.is_some().then(|| Private { account, ..private }.write());
+                Ok(Some(State { model, private }))
+            }
+            Err(failure) if failure.error.is_not_found() => {
+                check_account(&backends, &model, &private).await?;
+                Ok(lost::keep_copies(&backends, model, diags).await?.map(Into::into))
+            }
+            Err(deadline::Failure { error: BackendError::Damaged { source, .. }, .. }) => {
+                let text = format!(
+                    "{}\nThe image is set aside in `damaged/` under `data_dir` when the next one is built.",
+                    diagnose::chain(source.as_ref())
+                );
+                diags.push(Diagnostic::warning("Damaged image", text));
+                Ok(None)
+            }
+            Err(failure) => Err(failure.diagnostic("Image not readable", "read").into()),
+        }
+    }
+}
