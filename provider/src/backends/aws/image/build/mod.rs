@@ -21,8 +21,10 @@ mod preview;
 mod source;
 mod template;
 mod verify;
+mod work;
 
 use error::BuildError;
+use work::Work;
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -34,7 +36,7 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use aws_credential_types::Credentials;
 use aws_sdk_ec2::types::Image as Ami;
-use chrono::{SecondsFormat, Utc};
+use chrono::Utc;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -42,14 +44,16 @@ use self::access::Access;
 use super::AwsImageSpec;
 use crate::backends::aws::region::Region;
 use crate::backends::aws::sweep::{self, How, Swept};
-use crate::backends::aws::{Aws, CLOUD, tags};
+use crate::backends::aws::{Aws, CLOUD};
 use crate::domain::backend::causes;
 use crate::domain::{
-    BackendError, BuildRequest, Built, Image, ImageBackend, ImageBuilder, OnError, Template, TemplateRequest,
+    BackendError, BuildRequest, Built, Check, Image, ImageBackend, ImageBuilder, OnError, Template,
+    TemplateRequest,
 };
 use crate::journal::{Entry, Phase, Record};
 use crate::packer;
 use crate::process::{BuildLog, Redactor, Runner, Secret, lock, private};
+use crate::provision;
 
 /// How many lines of the log a diagnostic shows.
 const TAIL: usize = 20;
@@ -253,7 +257,7 @@ impl Build<'_> {
         let mut record = self.aws.journal().begin(entry)?;
         match self.make(&mut record, &packer, &base, networks).await {
             Ok(image) => {
-                self.remove_dir();
+                self.work().remove_dir();
                 // Killed before its holder is in state, nobody would ever let go of it.
                 self.aws.claims.add(record);
                 Ok(image)
@@ -264,7 +268,7 @@ impl Build<'_> {
                 Err(keep::kept(self, error, image.as_deref()).await)
             }
             Err(error) => {
-                self.remove_dir();
+                self.work().remove_dir();
                 self.settle(record).await;
                 Err(error)
             }
@@ -303,7 +307,8 @@ impl Build<'_> {
     ) -> Result<Image, BuildError> {
         private::create_dir(&self.dir).map_err(BuildError::io("create", &self.dir))?;
         record.advance(Phase::Building)?;
-        let access = Access::make(self, &networks).await?;
+        let work = self.work();
+        let access = Access::make(&work, &networks, self.request.spec.security.clean_sensitive_data).await?;
         // Packer has a builder and its volumes. What a failure leaves, the way in among it, is settled by the journal.
         let id = engine::run(self, record, packer, base, &access).await?;
         record.advance(Phase::Built { image_id: id.clone() })?;
@@ -312,11 +317,14 @@ impl Build<'_> {
         let accepted = artifact::accept(self.region, self.spec, &id, &self.request.cancel);
         let ami = self.unless_stopped(accepted).await?.map_err(unfinished)?;
         let machine = match self.spec.verify_boot {
-            true => Some(guard::guarded(self, record, verify::verify(self, &access, &ami)).await?),
+            true => {
+                let checks = self.checks();
+                Some(guard::guarded(&work, record, verify::verify(&work, &access, &ami, &checks)).await?)
+            }
             false => None,
         };
         let seconds = complete::accept(self, record, base, &ami).await.map_err(unfinished)?;
-        let unended = self.end(record, machine).await?;
+        let unended = self.end(&work, record, machine).await?;
         if !unended {
             access.remove(self.region).await;
         }
@@ -328,9 +336,14 @@ impl Build<'_> {
     }
 
     /// Ends the machine that the image was checked in. Whether it is still there: the image is accepted by now.
-    async fn end(&self, record: &Record, machine: Option<verify::Machine<'_>>) -> Result<bool, BuildError> {
+    async fn end(
+        &self,
+        work: &Work<'_>,
+        record: &Record,
+        machine: Option<verify::Machine<'_>>,
+    ) -> Result<bool, BuildError> {
         let Some(machine) = machine else { return Ok(false) };
-        let is_ended = guard::guarded(self, record, machine.end()).await;
+        let is_ended = guard::guarded(work, record, machine.end()).await;
         // Whoever interrupts wants nothing to be left, and settling the build waits for the machine.
         if self.request.cancel.is_cancelled() { Err(BuildError::Cancelled) } else { Ok(!is_ended) }
     }
@@ -342,9 +355,28 @@ impl Build<'_> {
             && (matches!(error, BuildError::Steps(_)) || error.is_of_the_image())
     }
 
+    fn work(&self) -> Work<'_> {
+        Work {
+            region: self.region,
+            spec: self.spec,
+            runner: &self.tools.runner,
+            id: self.id,
+            dir: &self.dir,
+            log: self.log,
+            tags: self.tags(),
+            cancel: &self.request.cancel,
+        }
+    }
+
+    /// What is checked in a machine from the finished image.
+    fn checks(&self) -> Vec<Check> {
+        let spec = &self.request.spec;
+        provision::look(spec.security).into_iter().chain(spec.checks.clone()).collect()
+    }
+
     fn tags(&self) -> BTreeMap<String, String> {
-        let deadline = sweep::over_by(self.request.deadline).to_rfc3339_opts(SecondsFormat::Secs, true);
-        build_tags(&self.name, &self.request.labels.tags, &self.id.to_string(), &deadline)
+        let deadline = work::in_words(sweep::over_by(self.request.deadline));
+        work::tags_of(&self.name, &self.request.labels.tags, &self.id.to_string(), &deadline)
     }
 
     /// Removes what carries the build's tag, or leaves an image that only lacks its tags to whoever asks for it next.
@@ -361,26 +393,4 @@ impl Build<'_> {
             "What is left of the build cannot be removed yet: {told}\nThe next build removes it, or `terraform-provider-sindri sweep`"
         ));
     }
-
-    fn remove_dir(&self) {
-        if let Err(error) = std::fs::remove_dir_all(&self.dir)
-            && error.kind() != io::ErrorKind::NotFound
-        {
-            tracing::warn!(folder = %self.dir.display(), %error, "a build's folder cannot be removed");
-        }
-    }
-}
-
-/// What Packer makes for a build carries, and the image from its first moment. Its key comes last, and not from here.
-fn build_tags(
-    name: &str,
-    own: &BTreeMap<String, String>,
-    build: &str,
-    deadline: &str,
-) -> BTreeMap<String, String> {
-    let mut all = BTreeMap::from([(tags::NAME.to_owned(), name.to_owned())]);
-    all.extend(own.clone());
-    let ours = [(tags::BUILD, build), (tags::DEADLINE, deadline)];
-    all.extend(ours.map(|(key, value)| (key.to_owned(), value.to_owned())));
-    all
 }
