@@ -64,14 +64,22 @@ impl Account {
     pub fn workspace(&self, host: &Host, cli: Cli, more: Value) -> Result<Workspace> {
         let mut workspace = host.workspace(cli, "aws-build")?;
         self.moto.serve(&mut workspace);
+        self.variables(&workspace, more)?;
+        Ok(workspace)
+    }
+
+    /// Other variables for a workspace of [`Account::workspace`].
+    ///
+    /// # Errors
+    /// When they cannot be written.
+    pub fn variables(&self, workspace: &Workspace, more: Value) -> Result<()> {
         let (address, port, user, key) = self.guest.login();
         let guest = json!({ "host": address, "port": port, "user": user, "key": key, "pair": PAIR });
         let mut variables = json!({ "source_image": self.source, "guest": guest });
         if let (Some(all), Value::Object(more)) = (variables.as_object_mut(), more) {
             all.extend(more);
         }
-        workspace.variables(&variables)?;
-        Ok(workspace)
+        workspace.variables(&variables)
     }
 
     /// An apply that goes on until [`Account::release`], from when its log has these words.

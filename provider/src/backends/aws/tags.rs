@@ -21,6 +21,8 @@ pub(super) const DEADLINE: &str = "sindri_deadline";
 pub(super) const BASE: &str = "sindri_base";
 /// How long the build took, in seconds.
 pub(super) const BUILD_SECONDS: &str = "sindri_build_seconds";
+/// What a machine from the image was looked through for: words, the last of them for an image that everybody may have.
+pub(super) const LOOKED: &str = "sindri_looked";
 /// Channels and holders have a tag each, after these prefixes.
 pub(super) const CHANNEL: &str = "sindri_channel_";
 /// See [`CHANNEL`].

@@ -174,6 +174,12 @@ impl Access {
         Ok(Self { key_name, key_file, public_key: Some(public_key), own_pair: true, groups, own_group })
     }
 
+    /// The public key that lets us in, as `authorized_keys` has it: its kind and comment are apart.
+    pub(super) fn own_key(&self) -> Result<String, BuildError> {
+        let key = ssh::public_key(&self.key_file)?;
+        Ok(key.split(' ').nth(1).unwrap_or_default().to_owned())
+    }
+
     /// Removes what was made. What stays has the build's tag.
     pub(super) async fn remove(&self, region: &Region) {
         let never = CancellationToken::new();

@@ -16,6 +16,7 @@ mod engine;
 mod error;
 mod guard;
 mod keep;
+mod look;
 mod name;
 mod preview;
 mod source;
@@ -37,7 +38,6 @@ use async_trait::async_trait;
 use aws_credential_types::Credentials;
 use aws_sdk_ec2::types::Image as Ami;
 use chrono::Utc;
-use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use self::access::Access;
@@ -47,8 +47,8 @@ use crate::backends::aws::sweep::{self, How, Swept};
 use crate::backends::aws::{Aws, CLOUD};
 use crate::domain::backend::causes;
 use crate::domain::{
-    BackendError, BuildRequest, Built, Check, Image, ImageBackend, ImageBuilder, OnError, Template,
-    TemplateRequest,
+    BackendError, BuildRequest, Built, Check, Image, ImageBackend, ImageBuilder, LookRequest, OnError,
+    Template, TemplateRequest,
 };
 use crate::journal::{Entry, Phase, Record};
 use crate::packer;
@@ -59,8 +59,6 @@ use crate::provision;
 const TAIL: usize = 20;
 /// How often a lock that somebody else holds is tried again.
 const RETRY: Duration = Duration::from_millis(250);
-/// How long a build that failed may take to remove what it made. What stays is in the journal.
-const CLEANING: Duration = Duration::from_secs(5 * 60);
 /// How long a build waits for what killed builds left to go.
 const RECOVERING: Duration = Duration::from_secs(60);
 
@@ -154,6 +152,10 @@ impl ImageBuilder for AwsBuilder {
         let built = build.run().await;
         let image = built.map_err(|error| error.into_backend(&log))?;
         Ok(Built::Fresh(Image { log_path: Some(log.path().to_owned()), ..image }))
+    }
+
+    async fn look_through(&self, request: &LookRequest) -> Result<(), BackendError> {
+        self.look(request).await
     }
 
     async fn template(&self, request: &TemplateRequest) -> Result<Template, BackendError> {
@@ -269,7 +271,7 @@ impl Build<'_> {
             }
             Err(error) => {
                 self.work().remove_dir();
-                self.settle(record).await;
+                work::settle(self.aws, record, self.log).await;
                 Err(error)
             }
         }
@@ -318,7 +320,7 @@ impl Build<'_> {
         let ami = self.unless_stopped(accepted).await?.map_err(unfinished)?;
         let machine = match self.spec.verify_boot {
             true => {
-                let checks = self.checks();
+                let checks = self.checks(&access)?;
                 Some(guard::guarded(&work, record, verify::verify(&work, &access, &ami, &checks)).await?)
             }
             false => None,
@@ -369,28 +371,15 @@ impl Build<'_> {
     }
 
     /// What is checked in a machine from the finished image.
-    fn checks(&self) -> Vec<Check> {
+    fn checks(&self, access: &Access) -> Result<Vec<Check>, BuildError> {
         let spec = &self.request.spec;
-        provision::look(spec.security).into_iter().chain(spec.checks.clone()).collect()
+        let own_key = self.spec.for_everybody.then(|| access.own_key()).transpose()?;
+        let look = provision::look(spec.security, own_key.as_deref());
+        Ok(look.into_iter().chain(spec.checks.clone()).collect())
     }
 
     fn tags(&self) -> BTreeMap<String, String> {
         let deadline = work::in_words(sweep::over_by(self.request.deadline));
         work::tags_of(&self.name, &self.request.labels.tags, &self.id.to_string(), &deadline)
-    }
-
-    /// Removes what carries the build's tag, or leaves an image that only lacks its tags to whoever asks for it next.
-    async fn settle(&self, record: Record) {
-        // Not the request's own: cancelled or late, it is to clean up all the same.
-        let never = CancellationToken::new();
-        let settled = self.aws.settle(record, How::Really, &never);
-        let told = match tokio::time::timeout(CLEANING, settled).await {
-            Ok(Ok(_)) => return,
-            Ok(Err(error)) => causes(&error),
-            Err(_) => format!("AWS did not let go of it within {CLEANING:?}"),
-        };
-        self.log.step(&format!(
-            "What is left of the build cannot be removed yet: {told}\nThe next build removes it, or `terraform-provider-sindri sweep`"
-        ));
     }
 }

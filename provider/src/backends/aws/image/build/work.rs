@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
+use std::time::Duration;
 
 use chrono::{DateTime, SecondsFormat, Utc};
 use tokio_util::sync::CancellationToken;
@@ -10,8 +11,14 @@ use uuid::Uuid;
 
 use crate::backends::aws::image::AwsImageSpec;
 use crate::backends::aws::region::Region;
-use crate::backends::aws::tags;
+use crate::backends::aws::sweep::How;
+use crate::backends::aws::{Aws, tags};
+use crate::domain::backend::causes;
+use crate::journal::Record;
 use crate::process::{BuildLog, Runner};
+
+/// How long a build that failed may take to remove what it made. What stays is in the journal.
+const CLEANING: Duration = Duration::from_secs(5 * 60);
 
 /// Something that is in the journal, and makes things that carry its id.
 pub(super) struct Work<'a> {
@@ -36,6 +43,21 @@ impl Work<'_> {
             tracing::warn!(folder = %self.dir.display(), %error, "a build's folder cannot be removed");
         }
     }
+}
+
+/// Removes what carries the id in an entry, but not an image that is complete, or only lacks its tags.
+pub(super) async fn settle(aws: &Aws, record: Record, log: &BuildLog) {
+    // Not the request's own: cancelled or late, it is to clean up all the same.
+    let never = CancellationToken::new();
+    let settled = aws.settle(record, How::Really, &never);
+    let told = match tokio::time::timeout(CLEANING, settled).await {
+        Ok(Ok(_)) => return,
+        Ok(Err(error)) => causes(&error),
+        Err(_) => format!("AWS did not let go of it within {CLEANING:?}"),
+    };
+    log.step(&format!(
+        "What is left of the build cannot be removed yet: {told}\nThe next build removes it, or `terraform-provider-sindri sweep`"
+    ));
 }
 
 /// The tags, and the image's own from its first moment. Its key comes last, and not from here.

@@ -151,7 +151,8 @@ pub struct ShareModel {
     /// Organisations and organisational units, by their ARNs.
     #[attr(optional, validate = organizations)]
     pub organization_arns: Attr<BTreeSet<String>>,
-    /// Whether everybody may.
+    /// Whether everybody may. With `verify_boot`, an image that is there already is looked through first, in a machine that is
+    /// launched from it and terminated, unless that was done before.
     #[attr(optional, default = false)]
     pub public: Attr<bool>,
 }

@@ -31,6 +31,7 @@ fn spec(text: &str) -> AwsImageSpec {
         },
         imdsv2_required: true,
         verify_boot: false,
+        for_everybody: false,
         builder: Builder {
             instance_type: one(),
             vpc_id: None,
