@@ -355,6 +355,44 @@ fn a_killed_apply_keeps_no_image_for_ever() -> Result<()> {
     host.inventory()?.ensure_empty()
 }
 
+/// A proxy says 429 in its own words, if it says any.
+#[test]
+fn what_ec2_has_no_time_for_is_asked_again() -> Result<()> {
+    each_cli(|cli| {
+        let host = Host::new()?;
+        let (moto, workspace) = scenario(&host, cli)?;
+        built(&moto, &workspace)?;
+        let busy = |code| Fault::Error { status: 429, code, message: "Later." };
+        let faults = [Fault::THROTTLED, busy("RequestLimitExceeded"), busy("TooManyRequests"), Fault::Reset];
+        let hit = |actions: &[&str]| -> Result<()> {
+            for action in actions {
+                faults.iter().try_for_each(|fault| moto.fault(action, 1, *fault))?;
+            }
+            Ok(())
+        };
+        hit(&[
+            "DescribeImages",
+            "CreateTags",
+            "CopyImage",
+            "ModifyImageAttribute",
+            "EnableImageDeprecation",
+        ])?;
+        set_aws(
+            &workspace,
+            json!({ "ami_regions": [THERE], "share": { "account_ids": [FRIEND] }, "deprecate_after": "2160h" }),
+        )?;
+        let applied = workspace.apply()?;
+        ensure!(applied.warnings().is_empty(), "{applied}");
+        assert_eq!(moto.inventory()?["images"].len(), 2);
+        hit(&["DescribeImageAttribute", "DescribeImages"])?;
+        workspace.converged()?;
+        hit(&["DeregisterImage", "DeleteSnapshot", "DeleteTags"])?;
+        let destroyed = workspace.destroy()?;
+        ensure!(destroyed.warnings().is_empty(), "{destroyed}");
+        nothing_left(&moto)
+    })
+}
+
 /// The host forgets what we keep beside the state then, the claim among it.
 #[test]
 fn a_provider_that_is_killed_amid_an_update_still_holds_its_image() -> Result<()> {

@@ -9,6 +9,7 @@ use aws_sdk_ec2::Client;
 use aws_sdk_ec2::config::Region;
 use aws_sdk_ec2::types::{ResourceType, Tag, TagSpecification};
 use chrono::Utc;
+use futures::future::join_all;
 use sindri::backends::aws::image::AmiKeeper;
 use sindri::backends::aws::sweep::How;
 use sindri::backends::aws::{Aws, AwsSettings};
@@ -264,22 +265,53 @@ fn a_machine_that_has_ended_tells_where_a_build_worked() {
     });
 }
 
+/// Hosts read ten at a time. EC2 gives a thousand on a page; here it gives fewer, so that there are several.
+#[test]
+fn a_thousand_images_are_read_with_ten_requests() {
+    under_moto("a_thousand_images_are_read_with_ten_requests", async || {
+        let client = ec2(HOME).await;
+        let (mut ids, key) = (Vec::new(), key("1"));
+        for some in (0..1000).collect::<Vec<_>>().chunks(20) {
+            let names: Vec<String> = some.iter().map(|number| format!("many-{number}")).collect();
+            let tags = [("sindri_key", key.as_str())];
+            ids.extend(join_all(names.iter().map(|name| register(&client, name, &tags))).await);
+        }
+        control("pages", reqwest::Method::POST, r#"{"most": 300}"#.to_owned()).await;
+        control("requests", reqwest::Method::DELETE, String::new()).await;
+        let backend = images();
+        for ids in ids.chunks(10) {
+            let read = join_all(ids.iter().map(|id| backend.get(id))).await;
+            assert!(read.iter().all(Result::is_ok), "{read:?}");
+        }
+        assert_eq!(backend.list().await.unwrap().len(), 1000);
+        let gone = join_all((0..10).map(|number| {
+            let (backend, id) = (&backend, format!("ami-0123456789abcde{number:02}"));
+            async move { backend.get(&id).await }
+        }));
+        assert!(gone.await.iter().all(|it| it.as_ref().is_err_and(BackendError::is_not_found)));
+        let told = control("requests", reqwest::Method::GET, String::new()).await;
+        let requests: BTreeMap<String, u64> = serde_json::from_str(&told).unwrap();
+        assert!(requests.values().sum::<u64>() <= 10 && requests["DescribeImages"] >= 4, "{requests:?}");
+    });
+}
+
 /// From now on AWS does not allow this.
 async fn deny(action: &str) {
     let fault =
         format!(r#"{{"action": "{action}", "times": 1000, "status": 403, "code": "UnauthorizedOperation"}}"#);
-    control(reqwest::Method::POST, fault).await;
+    control("faults", reqwest::Method::POST, fault).await;
 }
 
 /// Nothing goes wrong any more.
 async fn heal() {
-    control(reqwest::Method::DELETE, String::new()).await;
+    control("faults", reqwest::Method::DELETE, String::new()).await;
 }
 
-async fn control(method: reqwest::Method, body: String) {
-    let url = format!("{}/_rig/faults", std::env::var("AWS_ENDPOINT_URL").unwrap());
+/// Asks the emulator itself.
+async fn control(what: &str, method: reqwest::Method, body: String) -> String {
+    let url = format!("{}/_rig/{what}", std::env::var("AWS_ENDPOINT_URL").unwrap());
     let answer = reqwest::Client::new().request(method, url).body(body).send().await.unwrap();
-    assert!(answer.status().is_success(), "{answer:?}");
+    answer.error_for_status().unwrap().text().await.unwrap()
 }
 
 #[test]

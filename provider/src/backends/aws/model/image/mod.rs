@@ -3,12 +3,16 @@
 mod check;
 mod in_place;
 mod spec;
+#[cfg(test)]
+mod texts;
 mod words;
 
 use std::collections::BTreeSet;
 
 use tfplugin::{Attr, Model};
 
+#[cfg(test)]
+pub(in crate::backends::aws) use self::texts::with_text;
 use self::words::{accounts, interface, organizations, owners, port, regions};
 use super::words::{cidrs, imdsv2, volume_type, word};
 use crate::backends::aws::settings;
