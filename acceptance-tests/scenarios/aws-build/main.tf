@@ -39,6 +39,12 @@ variable "ami_regions" { default = null }
 variable "create_timeout" { default = null }
 variable "public" { default = null }
 
+variable "accounts" {
+  description = "Who else may use it."
+  type        = set(string)
+  default     = null
+}
+
 variable "clean" {
   description = "Whether the image is cleaned: the guest is of no use afterwards."
   default     = false
@@ -62,7 +68,7 @@ resource "sindri_image" "it" {
     vpc_id               = var.vpc_id
     ami_regions          = var.ami_regions
     verify_boot          = var.verify_boot
-    share                = var.public == null ? null : { public = var.public }
+    share                = var.public == null && var.accounts == null ? null : { public = var.public, account_ids = var.accounts }
   }
 
   provision = [{ inline = ["echo ${var.marker} > /srv/marker", var.command] }]

@@ -73,18 +73,6 @@ fn looked_through(account: &Account) -> Result<()> {
     Ok(())
 }
 
-/// An image that somebody else has built, and that is found, not cleaned here: that would cost the guest.
-fn found(account: &Account, host: &Host, marker: &str) -> Result<(Workspace, Value, String)> {
-    let variables = json!({ "marker": marker, "verify_boot": true, "clean": true });
-    let workspace = account.workspace(host, Cli::Tofu, variables.clone())?;
-    let plan = workspace.plan()?;
-    let planned = plan.change(IMAGE).context("nothing planned")?;
-    let key = planned.after["cache_key"].as_str().context("no key")?;
-    let id = account.moto.register("us-west-2", &format!("it-{marker}"), &[("sindri_key", key)])?;
-    workspace.apply()?;
-    Ok((workspace, variables, id))
-}
-
 fn is_public(account: &Account, id: &str) -> Result<bool> {
     let asked = [("ImageId", id), ("Attribute", "launchPermission")];
     Ok(account.moto.ec2("DescribeImageAttribute", &asked)?.contains("<group>all"))
@@ -98,7 +86,7 @@ fn change(account: &Account, workspace: &Workspace, variables: &mut Value, publi
 
 fn public_later(account: &Account) -> Result<()> {
     let host = Host::new()?;
-    let (workspace, mut variables, id) = found(account, &host, "public")?;
+    let (workspace, mut variables, id) = account.found(&host, "public")?;
     assert_eq!(workspace.text(IMAGE, "image_id")?, id);
     account.moto.forget_requests()?;
     change(account, &workspace, &mut variables, true)?;
@@ -138,7 +126,7 @@ fn public_later(account: &Account) -> Result<()> {
 
 fn killed_amid_a_look(account: &Account) -> Result<()> {
     let host = Host::new()?;
-    let (workspace, mut variables, id) = found(account, &host, "public-killed")?;
+    let (workspace, mut variables, id) = account.found(&host, "public-killed")?;
     change(account, &workspace, &mut variables, true)?;
     account.moto.instances_take(Duration::from_secs(20))?;
     account.moto.forget_requests()?;
