@@ -128,25 +128,34 @@ fn killed_amid_a_look(account: &Account) -> Result<()> {
     let host = Host::new()?;
     let (workspace, mut variables, id) = account.found(&host, "public-killed")?;
     change(account, &workspace, &mut variables, true)?;
-    account.moto.instances_take(Duration::from_secs(20))?;
-    account.moto.forget_requests()?;
-    let running = workspace.start_apply()?;
-    within(PATIENCE, || {
-        ensure!(account.moto.requests()?.contains_key("RunInstances"), "no machine is launched");
-        Ok(())
-    })?;
-    running.kill_provider()?;
-    account.moto.instances_take(Duration::ZERO)?;
-    running.wait(PATIENCE)?.fails()?;
-    // By the supervisor, and without anybody's doing.
-    within(PATIENCE, || {
-        let more = account.more()?;
-        ensure!(more == images(1), "{more:?}");
-        host.inventory()?.ensure_empty()
-    })?;
-    ensure!(!is_public(account, &id)?, "it is public, and nobody has looked");
+    for with_supervisor in [false, true] {
+        account.moto.instances_take(Duration::from_secs(20))?;
+        account.moto.forget_requests()?;
+        let running = workspace.start_apply()?;
+        within(PATIENCE, || {
+            ensure!(account.moto.requests()?.contains_key("RunInstances"), "no machine is launched");
+            Ok(())
+        })?;
+        if with_supervisor {
+            assert_eq!(kill_with_supervisor(&host, running)?, 1);
+            account.moto.instances_take(Duration::ZERO)?;
+            assert_eq!(account.more()?.get("instances"), Some(&1));
+        } else {
+            running.kill_provider()?;
+            account.moto.instances_take(Duration::ZERO)?;
+            running.wait(PATIENCE)?.fails()?;
+            // By the supervisor, and without anybody's doing.
+            within(PATIENCE, || {
+                let more = account.more()?;
+                ensure!(more == images(1), "{more:?}");
+                host.inventory()?.ensure_empty()
+            })?;
+        }
+        ensure!(!is_public(account, &id)?, "it is public, and nobody has looked");
+    }
     workspace.apply()?;
     ensure!(is_public(account, &id)?, "it is not public");
+    assert_eq!(account.more()?, images(1));
     workspace.destroy()?;
     account.ensure_as_before()
 }

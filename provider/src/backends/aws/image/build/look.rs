@@ -7,11 +7,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use aws_sdk_ec2::types::Image as Ami;
 use chrono::Utc;
+use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::access::{self, Access};
-use super::{AwsBuilder, BuildError, Work, guard, verify, work};
+use super::{AwsBuilder, BuildError, RECOVERING, Work, guard, tell_all, verify, work};
 use crate::backends::aws::image::{not_found, read};
+use crate::backends::aws::sweep::How;
 use crate::backends::aws::{Aws, AwsError, CLOUD, sweep, tags};
 use crate::domain::{BackendError, LookRequest, Security};
 use crate::journal::{Entry, Phase, Record};
@@ -33,6 +35,9 @@ impl AwsBuilder {
             // Who wrote `security` out answers for it.
             return Ok(());
         }
+        // An earlier look among them, whose machine costs money, whether the image has to be looked through again or not.
+        let until = How::Until(Instant::now() + RECOVERING);
+        tell_all(self.aws.recover(Some(&self.spec.region), until, &request.cancel).await);
         let doing = format!("looking through image {}", request.id);
         let region = self.aws.region_for(Some(&self.spec.region), &doing).await?;
         let found = region.fresh_image(&request.id).await;

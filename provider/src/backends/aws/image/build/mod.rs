@@ -38,12 +38,13 @@ use async_trait::async_trait;
 use aws_credential_types::Credentials;
 use aws_sdk_ec2::types::Image as Ami;
 use chrono::Utc;
+use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use self::access::Access;
 use super::AwsImageSpec;
 use crate::backends::aws::region::Region;
-use crate::backends::aws::sweep::{self, How, Swept};
+use crate::backends::aws::sweep::{self, How, SweepError, Swept};
 use crate::backends::aws::{Aws, CLOUD};
 use crate::domain::backend::causes;
 use crate::domain::{
@@ -124,7 +125,7 @@ impl ImageBuilder for AwsBuilder {
         let region = self.aws.region_for(Some(&self.spec.region), "building the image").await?;
         // One build of a key at a time on this computer: whoever waited finds what was built.
         let _turn = if request.share { Some(self.turn(request).await?) } else { None };
-        self.recover(request).await;
+        self.recover(&request.cancel).await;
         if request.share
             && let Some(image) = self.shared(request).await?
         {
@@ -183,20 +184,11 @@ impl AwsBuilder {
     }
 
     /// Finishes or removes what killed builds left in the region: what is finished may be the image that is asked for.
-    async fn recover(&self, request: &BuildRequest) {
-        let (region, cancel) = (Some(self.spec.region.as_str()), &request.cancel);
+    async fn recover(&self, cancel: &CancellationToken) {
+        let region = Some(self.spec.region.as_str());
         let end = tokio::time::Instant::now() + RECOVERING;
-        let recovered = self.aws.recover(region, How::Until(end - RECOVERING / 3), cancel).await;
-        let overdue = self.aws.sweep_overdue(region, How::Until(end), cancel).await;
-        for swept in [recovered, overdue] {
-            match swept {
-                Ok(swept) => swept.iter().for_each(tell),
-                // That is no reason not to build.
-                Err(error) => {
-                    tracing::warn!(error = causes(&error), "what killed builds left is not removed");
-                }
-            }
-        }
+        tell_all(self.aws.recover(region, How::Until(end - RECOVERING / 3), cancel).await);
+        tell_all(self.aws.sweep_overdue(region, How::Until(end), cancel).await);
     }
 
     /// Takes an image that another process has finished since the plan.
@@ -226,6 +218,14 @@ impl AwsBuilder {
         let redactor = Redactor::new(spec.environment.secret.values().chain(of_steps).chain(&ours));
         BuildLog::create(&self.aws.data_dir.join("logs"), &spec.name_prefix, &id.to_string(), redactor)
             .map_err(|error| BackendError::failed("writing the build's log", error))
+    }
+}
+
+/// What became of what killed builds left. That it stays is no reason not to build.
+fn tell_all(swept: Result<Vec<Swept>, SweepError>) {
+    match swept {
+        Ok(swept) => swept.iter().for_each(tell),
+        Err(error) => tracing::warn!(error = causes(&error), "what killed builds left is not removed"),
     }
 }
 
