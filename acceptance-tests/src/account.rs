@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
@@ -64,14 +64,38 @@ impl Account {
     pub fn workspace(&self, host: &Host, cli: Cli, more: Value) -> Result<Workspace> {
         let mut workspace = host.workspace(cli, "aws-build")?;
         self.moto.serve(&mut workspace);
+        self.variables(&workspace, more)?;
+        Ok(workspace)
+    }
+
+    /// A workspace whose image somebody else has built, which is found and in state: cleaned as images for everybody are, which
+    /// would cost the machine. Returns its variables and the image, too.
+    ///
+    /// # Errors
+    /// When it is not found.
+    pub fn found(&self, host: &Host, marker: &str) -> Result<(Workspace, Value, String)> {
+        let variables = json!({ "marker": marker, "verify_boot": true, "clean": true });
+        let workspace = self.workspace(host, Cli::Tofu, variables.clone())?;
+        let plan = workspace.plan()?;
+        let planned = plan.change(IMAGE).context("nothing planned")?;
+        let key = planned.after["cache_key"].as_str().context("no key")?;
+        let id = self.moto.register("us-west-2", &format!("it-{marker}"), &[("sindri_key", key)])?;
+        workspace.apply()?;
+        Ok((workspace, variables, id))
+    }
+
+    /// Other variables for a workspace of [`Account::workspace`].
+    ///
+    /// # Errors
+    /// When they cannot be written.
+    pub fn variables(&self, workspace: &Workspace, more: Value) -> Result<()> {
         let (address, port, user, key) = self.guest.login();
         let guest = json!({ "host": address, "port": port, "user": user, "key": key, "pair": PAIR });
         let mut variables = json!({ "source_image": self.source, "guest": guest });
         if let (Some(all), Value::Object(more)) = (variables.as_object_mut(), more) {
             all.extend(more);
         }
-        workspace.variables(&variables)?;
-        Ok(workspace)
+        workspace.variables(&variables)
     }
 
     /// An apply that goes on until [`Account::release`], from when its log has these words.
@@ -82,12 +106,7 @@ impl Account {
         self.guest.run(&format!("sudo touch {HOLD}"))?;
         let workspace = self.workspace(host, Cli::Tofu, more)?;
         let mut running = workspace.start_apply()?;
-        let deadline = Instant::now() + Duration::from_secs(300);
-        while !log(host).contains(words) {
-            let waits = Instant::now() < deadline && !running.has_ended()?;
-            ensure!(waits, "no {words:?}: {}", log(host));
-            std::thread::sleep(Duration::from_millis(100));
-        }
+        says(host, &mut running, words)?;
         Ok((workspace, running))
     }
 
@@ -217,6 +236,20 @@ impl Account {
     pub fn run_out(&self, but: &Inventory) -> Result<()> {
         self.moto.run_out(but)
     }
+}
+
+/// Waits until an apply's log has these words.
+///
+/// # Errors
+/// When it ends before.
+pub fn says(host: &Host, running: &mut Running, words: &str) -> Result<()> {
+    let deadline = Instant::now() + Duration::from_secs(300);
+    while !log(host).contains(words) {
+        let waits = Instant::now() < deadline && !running.has_ended()?;
+        ensure!(waits, "no {words:?}: {}", log(host));
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    Ok(())
 }
 
 /// So many images with their snapshots.

@@ -33,6 +33,8 @@ pub enum Fault<'a> {
     },
     /// The request has its effect, and the connection breaks instead of an answer.
     Drop,
+    /// The request has no effect, and the connection is reset.
+    Reset,
     /// The request waits, and is answered then.
     Late {
         /// For how long.
@@ -142,6 +144,7 @@ impl Moto {
                 json!({ "kind": "error", "status": status, "code": code, "message": message })
             }
             Fault::Drop => json!({ "kind": "drop" }),
+            Fault::Reset => json!({ "kind": "reset" }),
             Fault::Late { seconds } => json!({ "kind": "late", "seconds": seconds }),
         };
         order["action"] = action.into();
@@ -196,6 +199,14 @@ impl Moto {
             order["reason"] = reason.into();
         }
         self.control("POST", "images", &order.to_string()).map(drop)
+    }
+
+    /// Listings of images, instances and snapshots come in pages of so many at most.
+    ///
+    /// # Errors
+    /// When the emulator does not answer.
+    pub fn pages(&self, most: u32) -> Result<()> {
+        self.control("POST", "pages", &json!({ "most": most }).to_string()).map(drop)
     }
 
     /// Instances that change their state from now on take so long.

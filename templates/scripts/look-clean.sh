@@ -1,7 +1,8 @@
 #!/bin/sh
 # Run as root in a machine from a finished image, after its first boot: tells what the image brought along that its build was
-# to remove. What the boot itself made is newer than the boot. $SINDRI_LOOK_FOR says what: "data", "keys" or both. A file tree
-# ($SINDRI_ROOT) and when it was booted ($SINDRI_BOOTED, seconds since 1970) are for tests.
+# to remove. What the boot itself made is newer than the boot. $SINDRI_LOOK_FOR says what: "data", "keys", and "logins", keys
+# that let in somebody else than the one that looks, whose key is $SINDRI_OWN_KEY. A file tree ($SINDRI_ROOT) and when it was
+# booted ($SINDRI_BOOTED, seconds since 1970) are for tests.
 set -u
 
 root=${SINDRI_ROOT:-}
@@ -33,6 +34,17 @@ case " $SINDRI_LOOK_FOR " in *" data "*)
         fi
     done
     brought "a folder of the build" "$root/var/tmp/sindri-build" "$root/var/tmp/sindri-incoming"
+    ;;
+esac
+case " $SINDRI_LOOK_FOR " in *" logins "*)
+    for file in "$root"/root/.ssh/authorized_keys "$root"/root/.ssh/authorized_keys2 \
+        "$root"/home/*/.ssh/authorized_keys "$root"/home/*/.ssh/authorized_keys2; do
+        # Whatever its age: the boot adds our key to what the image brought along.
+        others=$(sed '/^[[:space:]]*\(#.*\)*$/d' "$file" 2>/dev/null | grep -vF "$SINDRI_OWN_KEY")
+        if [ -n "$others" ]; then
+            echo "${file#"$root"}: lets somebody into all machines from the image" >>"$list"
+        fi
+    done
     ;;
 esac
 

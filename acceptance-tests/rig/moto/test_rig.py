@@ -1,6 +1,7 @@
 """The emulator as boto3, which we did not write, sees it: python -m unittest, in this folder."""
 
 import json
+import socket
 import subprocess
 import sys
 import time
@@ -52,6 +53,43 @@ class Rig(unittest.TestCase):
         asked = {"ImageId": image, "InstanceType": "t3.micro", "MinCount": 1, "MaxCount": 1, **more}
         made = self.ec2.run_instances(**asked, **({"ClientToken": token} if token else {}))
         return made["Instances"][0]["InstanceId"]
+
+    def test_listings_have_pages(self):
+        mine = [self.register(f"page-{number}") for number in range(5)]
+        machines = [self.launch(mine[0]) for _ in range(3)]
+        self.rig("POST", "pages", {"most": 2})
+        try:
+            images = self.ec2.describe_images(Owners=["self"], MaxResults=1000)
+            self.assertEqual((len(images["Images"]), "NextToken" in images), (2, True))
+            self.assertNotIn("NextToken", self.ec2.describe_images(Owners=["self"]))
+            for listing, name, owner in [
+                ("describe_images", "Image", {"Owners": ["self"]}),
+                ("describe_snapshots", "Snapshot", {"OwnerIds": ["self"]}),
+            ]:
+                wanted = [one[f"{name}Id"] for one in getattr(self.ec2, listing)(**owner)[f"{name}s"]]
+                pages = self.ec2.get_paginator(listing).paginate(**owner, PaginationConfig={"PageSize": 1000})
+                found = [one[f"{name}Id"] for page in pages for one in page[f"{name}s"]]
+                self.assertEqual(sorted(found), sorted(wanted))
+            pages = list(self.ec2.get_paginator("describe_instances").paginate(PaginationConfig={"PageSize": 1000}))
+            reservations = [one for page in pages for one in page["Reservations"]]
+            found = {machine["InstanceId"] for one in reservations for machine in one["Instances"]}
+            self.assertTrue(len(pages) > 1 and found.issuperset(machines))
+            self.refused("InvalidParameterCombination", self.ec2.describe_images, ImageIds=mine[:1], MaxResults=5)
+        finally:
+            self.rig("POST", "pages", {"most": 1000})
+
+    def test_a_reset_has_no_effect(self):
+        image = self.register("reset")
+        self.rig("POST", "faults", {"action": "DeregisterImage", "kind": "reset"})
+        with self.assertRaises(ConnectionClosedError):
+            self.ec2.deregister_image(ImageId=image)
+        self.ec2.deregister_image(ImageId=image)
+        self.rig("POST", "faults", {"action": "DescribeImages", "kind": "reset"})
+        body = b"Action=DescribeImages"
+        with socket.create_connection(self.url.removeprefix("http://").split(":")) as connection:
+            connection.sendall(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body))
+            with self.assertRaises(ConnectionResetError):
+                connection.recv(1)
 
     def refused(self, code, call, **arguments):
         with self.assertRaises(ClientError) as caught:

@@ -37,6 +37,18 @@ variable "ssh_bastion_host" { default = null }
 variable "vpc_id" { default = null }
 variable "ami_regions" { default = null }
 variable "create_timeout" { default = null }
+variable "public" { default = null }
+
+variable "accounts" {
+  description = "Who else may use it."
+  type        = set(string)
+  default     = null
+}
+
+variable "clean" {
+  description = "Whether the image is cleaned: the guest is of no use afterwards."
+  default     = false
+}
 
 resource "sindri_image" "it" {
   name_prefix = "it"
@@ -56,14 +68,14 @@ resource "sindri_image" "it" {
     vpc_id               = var.vpc_id
     ami_regions          = var.ami_regions
     verify_boot          = var.verify_boot
+    share                = var.public == null && var.accounts == null ? null : { public = var.public, account_ids = var.accounts }
   }
 
   provision = [{ inline = ["echo ${var.marker} > /srv/marker", var.command] }]
 
   verify    = var.verify
 
-  # The guest is needed again.
-  security = { clean_sensitive_data = false, remove_ssh_host_keys = false }
+  security = { clean_sensitive_data = var.clean, remove_ssh_host_keys = var.clean }
 
   timeouts = { create = var.create_timeout }
 }

@@ -355,6 +355,70 @@ fn a_killed_apply_keeps_no_image_for_ever() -> Result<()> {
     host.inventory()?.ensure_empty()
 }
 
+/// A proxy says 429 in its own words, if it says any.
+#[test]
+fn what_ec2_has_no_time_for_is_asked_again() -> Result<()> {
+    each_cli(|cli| {
+        let host = Host::new()?;
+        let (moto, workspace) = scenario(&host, cli)?;
+        built(&moto, &workspace)?;
+        let busy = |code| Fault::Error { status: 429, code, message: "Later." };
+        let faults = [Fault::THROTTLED, busy("RequestLimitExceeded"), busy("TooManyRequests"), Fault::Reset];
+        let hit = |actions: &[&str]| -> Result<()> {
+            for action in actions {
+                faults.iter().try_for_each(|fault| moto.fault(action, 1, *fault))?;
+            }
+            Ok(())
+        };
+        hit(&[
+            "DescribeImages",
+            "CreateTags",
+            "CopyImage",
+            "ModifyImageAttribute",
+            "EnableImageDeprecation",
+        ])?;
+        set_aws(
+            &workspace,
+            json!({ "ami_regions": [THERE], "share": { "account_ids": [FRIEND] }, "deprecate_after": "2160h" }),
+        )?;
+        let applied = workspace.apply()?;
+        ensure!(applied.warnings().is_empty(), "{applied}");
+        assert_eq!(moto.inventory()?["images"].len(), 2);
+        hit(&["DescribeImageAttribute", "DescribeImages"])?;
+        workspace.converged()?;
+        hit(&["DeregisterImage", "DeleteSnapshot", "DeleteTags"])?;
+        let destroyed = workspace.destroy()?;
+        ensure!(destroyed.warnings().is_empty(), "{destroyed}");
+        nothing_left(&moto)
+    })
+}
+
+/// The host forgets what we keep beside the state then, the claim among it.
+#[test]
+fn a_provider_that_is_killed_amid_an_update_still_holds_its_image() -> Result<()> {
+    each_cli(|cli| {
+        let host = Host::new()?;
+        let (moto, workspace) = scenario(&host, cli)?;
+        built(&moto, &workspace)?;
+        workspace.apply()?;
+        set_aws(&workspace, json!({ "share": { "account_ids": [FRIEND] } }))?;
+        moto.fault("ModifyImageAttribute", 1, Fault::Late { seconds: 20 })?;
+        moto.forget_requests()?;
+        let running = workspace.start_apply()?;
+        within(PATIENCE, || {
+            ensure!(moto.requests()?.contains_key("ModifyImageAttribute"), "nothing is shared");
+            Ok(())
+        })?;
+        running.kill_provider()?;
+        running.wait(PATIENCE)?.fails()?;
+        workspace.apply()?;
+        workspace.converged()?;
+        let destroyed = workspace.destroy()?;
+        ensure!(destroyed.warnings().is_empty(), "{destroyed}");
+        nothing_left(&moto)
+    })
+}
+
 #[test]
 fn other_credentials_do_not_make_an_image_vanish() -> Result<()> {
     let host = Host::new()?;
@@ -426,12 +490,16 @@ fn drift_is_noticed_and_mended() -> Result<()> {
         let friend = [("ImageId", id.as_str()), ("LaunchPermission.Remove.1.UserId", FRIEND)];
         let of_copy = [("ImageId", there.as_str())];
         type Drift<'a> = (&'a str, &'a str, &'a [(&'a str, &'a str)]);
-        let drifts: [Drift<'_>; 7] = [
+        let copied_stranger = [("ImageId", there.as_str()), ("LaunchPermission.Add.1.Group", "all")];
+        let copied_friend = [("ImageId", there.as_str()), ("LaunchPermission.Remove.1.UserId", FRIEND)];
+        let drifts: [Drift<'_>; 9] = [
             (HOME, "CreateTags", &tag("b")),
             (HOME, "DeleteTags", &channel),
             (HOME, "DisableImageDeprecation", &image),
             (HOME, "ModifyImageAttribute", &stranger),
             (HOME, "ModifyImageAttribute", &friend),
+            (THERE, "ModifyImageAttribute", &copied_stranger),
+            (THERE, "ModifyImageAttribute", &copied_friend),
             (THERE, "DisableImageDeprecation", &of_copy),
             (THERE, "DeregisterImage", &of_copy),
         ];
@@ -442,6 +510,8 @@ fn drift_is_noticed_and_mended() -> Result<()> {
             workspace.apply()?;
             workspace.converged().with_context(|| format!("after {action} in {region}"))?;
         }
+        let shared = permissions(&moto, THERE, &copy(&workspace, THERE)?)?;
+        ensure!(shared.contains(FRIEND) && !shared.contains("<group>all"), "{shared}");
         assert_eq!(workspace.text(IMAGE, "image_id")?, id);
         let there = copy(&workspace, THERE)?;
 
@@ -572,10 +642,10 @@ fn a_hundred_images_are_read_with_few_requests() -> Result<()> {
 }
 
 #[test]
-fn sharing_costs_one_request_an_image_where_it_is_managed() -> Result<()> {
+fn sharing_costs_one_request_an_image_and_region_where_it_is_managed() -> Result<()> {
     let host = Host::new()?;
     let (moto, workspace) = scenario(&host, Cli::Tofu)?;
-    let mut variables = aws(json!({ "share": { "account_ids": [FRIEND] } }));
+    let mut variables = aws(json!({ "share": { "account_ids": [FRIEND] }, "ami_regions": [THERE] }));
     variables["images"] = json!(5);
     workspace.variables(&variables)?;
     let plan = workspace.plan()?;
@@ -587,8 +657,9 @@ fn sharing_costs_one_request_an_image_where_it_is_managed() -> Result<()> {
     moto.forget_requests()?;
     workspace.plan()?;
     let requests = moto.requests()?;
-    assert_eq!(requests.get("DescribeImageAttribute"), Some(&5), "{requests:?}");
-    ensure!(requests["DescribeImages"] <= 3, "{requests:?}");
+    // One in each region.
+    assert_eq!(requests.get("DescribeImageAttribute"), Some(&10), "{requests:?}");
+    ensure!(requests["DescribeImages"] <= 6, "{requests:?}");
     workspace.destroy()?;
     nothing_left(&moto)
 }

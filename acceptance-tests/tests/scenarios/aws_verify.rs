@@ -2,10 +2,10 @@
 //! stands for all instances, and this is one test.
 
 use std::fs;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use acceptance_tests::account::{Account, HOLD, IMAGE, PATIENCE, images, kill_with_supervisor, log, sweep};
-use acceptance_tests::{Cli, Fault, Host, Running, Workspace, repository};
+use acceptance_tests::{Cli, Fault, Host, Running, Workspace, repository, within};
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
@@ -14,8 +14,10 @@ type Case = (&'static str, fn(&Account) -> Result<()>);
 #[test]
 fn finished_images_are_checked_in_machines_of_their_own() -> Result<()> {
     let account = Account::new()?;
-    let cases: [Case; 14] = [
+    let cases: [Case; 16] = [
         ("a machine from a clean image is looked through", looked_through),
+        ("an image is public only after a look", public_later),
+        ("the provider is killed amid a look", killed_amid_a_look),
         ("refused at plan", refused),
         ("the check passes", passes),
         ("there is nothing to check but the boot", boots),
@@ -69,6 +71,93 @@ fn looked_through(account: &Account) -> Result<()> {
     ))?;
     assert_eq!(told, "the image is not clean:\n/etc/machine-id: the id of all machines from the image");
     Ok(())
+}
+
+fn is_public(account: &Account, id: &str) -> Result<bool> {
+    let asked = [("ImageId", id), ("Attribute", "launchPermission")];
+    Ok(account.moto.ec2("DescribeImageAttribute", &asked)?.contains("<group>all"))
+}
+
+/// The same configuration with other variables.
+fn change(account: &Account, workspace: &Workspace, variables: &mut Value, public: bool) -> Result<()> {
+    variables["public"] = json!(public);
+    account.variables(workspace, variables.clone())
+}
+
+fn public_later(account: &Account) -> Result<()> {
+    let host = Host::new()?;
+    let (workspace, mut variables, id) = account.found(&host, "public")?;
+    assert_eq!(workspace.text(IMAGE, "image_id")?, id);
+    account.moto.forget_requests()?;
+    change(account, &workspace, &mut variables, true)?;
+    account.guest.run(
+        "sudo mkdir -p /root/.ssh && echo ssh-ed25519 AAAAof-the-builder | sudo tee /root/.ssh/authorized_keys",
+    )?;
+    let errors = workspace.apply_with(&[])?.fails()?;
+    account.guest.run("sudo rm /root/.ssh/authorized_keys")?;
+    let told = |words: &str| errors.iter().any(|one| one.mentions(words) || one.code.contains(words));
+    for words in ["/root/.ssh/authorized_keys: lets somebody into", "is not made public", "public"] {
+        ensure!(told(words), "no {words:?} in {errors:?}");
+    }
+    ensure!(!is_public(account, &id)?, "it is public, and was found not to be clean");
+    assert_eq!(account.more()?, images(1));
+    host.inventory()?.ensure_empty()?;
+    assert_eq!(workspace.resource(IMAGE)?["aws"]["share"]["public"], json!(false));
+
+    assert_eq!(workspace.plan()?.action(IMAGE), "update");
+    workspace.apply()?;
+    workspace.converged()?;
+    ensure!(is_public(account, &id)?, "it is clean, and not public");
+    assert_eq!(account.moto.requests()?.get("RunInstances"), Some(&2));
+    assert_eq!(account.more()?, images(1));
+    host.inventory()?.ensure_empty()?;
+
+    // It was looked through, and does not change.
+    for public in [false, true] {
+        change(account, &workspace, &mut variables, public)?;
+        workspace.apply()?;
+        workspace.converged()?;
+        assert_eq!(is_public(account, &id)?, public);
+    }
+    assert_eq!(account.moto.requests()?.get("RunInstances"), Some(&2));
+    workspace.destroy()?;
+    account.ensure_as_before()
+}
+
+fn killed_amid_a_look(account: &Account) -> Result<()> {
+    let host = Host::new()?;
+    let (workspace, mut variables, id) = account.found(&host, "public-killed")?;
+    change(account, &workspace, &mut variables, true)?;
+    for with_supervisor in [false, true] {
+        account.moto.instances_take(Duration::from_secs(20))?;
+        account.moto.forget_requests()?;
+        let running = workspace.start_apply()?;
+        within(PATIENCE, || {
+            ensure!(account.moto.requests()?.contains_key("RunInstances"), "no machine is launched");
+            Ok(())
+        })?;
+        if with_supervisor {
+            assert_eq!(kill_with_supervisor(&host, running)?, 1);
+            account.moto.instances_take(Duration::ZERO)?;
+            assert_eq!(account.more()?.get("instances"), Some(&1));
+        } else {
+            running.kill_provider()?;
+            account.moto.instances_take(Duration::ZERO)?;
+            running.wait(PATIENCE)?.fails()?;
+            // By the supervisor, and without anybody's doing.
+            within(PATIENCE, || {
+                let more = account.more()?;
+                ensure!(more == images(1), "{more:?}");
+                host.inventory()?.ensure_empty()
+            })?;
+        }
+        ensure!(!is_public(account, &id)?, "it is public, and nobody has looked");
+    }
+    workspace.apply()?;
+    ensure!(is_public(account, &id)?, "it is not public");
+    assert_eq!(account.more()?, images(1));
+    workspace.destroy()?;
+    account.ensure_as_before()
 }
 
 fn passes(account: &Account) -> Result<()> {

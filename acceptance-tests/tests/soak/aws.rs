@@ -3,11 +3,11 @@
 use std::time::{Duration, Instant};
 
 use acceptance_tests::account::{
-    Account, HOLD, IMAGE, Inventory, PATIENCE, images, kill_with_supervisor, log, switch_off,
+    Account, HOLD, IMAGE, Inventory, PATIENCE, images, kill_with_supervisor, log, says, switch_off,
 };
 use acceptance_tests::{Cli, Host, Running, Workspace, within};
 use anyhow::{Context, Result, ensure};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{moment, share};
 
@@ -45,6 +45,106 @@ fn a_hundred_builds_on_aws_end_early() -> Result<()> {
     }
     eprintln!("{} rounds, of which the longest took {slowest:?}", share(100));
     elsewhere.end(&account)
+}
+
+/// A change of an image that is there: what its variables get, and how many images there are then.
+type Change = (&'static str, fn() -> Value, usize);
+
+/// The moments are spread over the length of each change.
+#[test]
+fn changes_of_images_on_aws_end_early() -> Result<()> {
+    let account = Account::new()?;
+    // As long as EC2 might, seen from how long the rest takes.
+    account.moto.images_take(Duration::from_secs(3), None)?;
+    let changes: [Change; 3] = [
+        ("a copy", || json!({ "ami_regions": ["eu-central-1"] }), 2),
+        ("sharing", || json!({ "ami_regions": ["eu-central-1"], "accounts": ["111111111111"] }), 2),
+        ("a look before everybody may have it", || json!({ "public": true }), 1),
+    ];
+    for (name, change, count) in changes {
+        let mut length = Duration::ZERO;
+        for number in 0..=share(30) {
+            let host = Host::new()?;
+            let (end, moment) = (ENDS[number as usize % 2], moment(number, length));
+            // The first one tells how long it takes.
+            let end = (number > 0).then_some((end, moment));
+            let took = changed(&account, &host, number, change(), (end, count))
+                .with_context(|| format!("{name}, round {number}, {end:?}, whose log is:\n{}", log(&host)))?;
+            length = length.max(took);
+            eprintln!("{name}: round {number}: {end:?} of {length:?}");
+        }
+    }
+    Ok(())
+}
+
+/// Returns how long the change took, when nobody disturbed it.
+fn changed(
+    account: &Account,
+    host: &Host,
+    number: u32,
+    change: Value,
+    (end, count): (Option<(End, Duration)>, usize),
+) -> Result<Duration> {
+    account.moto.images_take(Duration::ZERO, None)?;
+    let (workspace, mut variables, _) = account.found(host, &format!("changed-{number}"))?;
+    account.moto.images_take(Duration::from_secs(3), None)?;
+    if let (Some(all), Value::Object(change)) = (variables.as_object_mut(), change) {
+        all.extend(change);
+    }
+    account.variables(&workspace, variables)?;
+    let began = Instant::now();
+    disturb(host, workspace.start_apply()?, end)?;
+    let took = if end.is_none() { began.elapsed() } else { Duration::ZERO };
+    workspace.apply().context("the next apply")?;
+    workspace.converged()?;
+    within(PATIENCE, || {
+        ensure!(account.more()? == images(count), "the next apply left {:?}", account.more()?);
+        host.inventory()?.ensure_empty()
+    })?;
+    let destroyed = workspace.destroy()?;
+    ensure!(destroyed.warnings().is_empty(), "{destroyed}");
+    account.ensure_as_before()?;
+    Ok(took)
+}
+
+/// The moments are spread over the check of the finished image.
+#[test]
+fn checks_of_finished_images_on_aws_end_early() -> Result<()> {
+    let account = Account::new()?;
+    let mut length = Duration::ZERO;
+    for number in 0..=share(30) {
+        let host = Host::new()?;
+        let (end, moment) = (ENDS[number as usize % 2], moment(number, length));
+        let took = checked(&account, &host, number, (number > 0).then_some((end, moment)));
+        let took = took.with_context(|| {
+            format!("round {number}, {end:?} {moment:?} into the check, whose log is:\n{}", log(&host))
+        })?;
+        length = length.max(took);
+        eprintln!("round {number}: {end:?}, {moment:?} into {length:?}");
+    }
+    Ok(())
+}
+
+/// Returns how long the check took, when nobody disturbed it.
+fn checked(account: &Account, host: &Host, number: u32, end: Option<(End, Duration)>) -> Result<Duration> {
+    let marker = format!("checked-{number}");
+    let check = json!({ "name": "the marker", "command": format!("grep -qx {marker} /srv/marker") });
+    let variables = json!({ "marker": marker, "verify": [check], "verify_boot": true });
+    let workspace = account.workspace(host, Cli::Tofu, variables)?;
+    let mut running = workspace.start_apply()?;
+    says(host, &mut running, "Launching a machine from")?;
+    let began = Instant::now();
+    disturb(host, running, end)?;
+    let took = if end.is_none() { began.elapsed() } else { Duration::ZERO };
+    workspace.apply().context("the next apply")?;
+    workspace.converged()?;
+    within(PATIENCE, || {
+        ensure!(account.more()? == images(1), "the next apply left {:?}", account.more()?);
+        host.inventory()?.ensure_empty()
+    })?;
+    workspace.destroy()?;
+    account.ensure_as_before()?;
+    Ok(took)
 }
 
 /// How long an apply takes that nobody disturbs.
@@ -110,13 +210,7 @@ fn round(
     (end, moment): (End, Duration),
 ) -> Result<()> {
     let workspace = workspace(account, host, &format!("round-{number}"))?;
-    let mut running = workspace.start_apply()?;
-    std::thread::sleep(moment);
-    if running.has_ended()? {
-        running.wait(PATIENCE)?.succeeds()?;
-    } else {
-        early(host, running, end)?;
-    }
+    disturb(host, workspace.start_apply()?, Some((end, moment)))?;
     if matches!(end, End::Computer) {
         if host.data_dir().exists() {
             std::fs::remove_dir_all(host.data_dir())?;
@@ -137,6 +231,19 @@ fn round(
     elsewhere.ensure_alone(account)?;
     ensure!(workspace.state(IMAGE)?.is_none(), "the image is in state");
     host.inventory()?.ensure_empty()
+}
+
+/// Ends an apply at its moment, or waits for its own end.
+fn disturb(host: &Host, mut running: Running, end: Option<(End, Duration)>) -> Result<()> {
+    let Some((end, moment)) = end else {
+        return running.wait(Duration::from_secs(300))?.succeeds().map(drop);
+    };
+    std::thread::sleep(moment);
+    if running.has_ended()? {
+        running.wait(PATIENCE)?.succeeds().map(drop)
+    } else {
+        early(host, running, end)
+    }
 }
 
 /// Ends an apply, which may end by itself in the same moment.

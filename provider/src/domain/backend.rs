@@ -1,5 +1,6 @@
 //! What every backend can do with images. Resources know backends by this trait alone.
 
+use std::collections::BTreeMap;
 use std::error::Error;
 use std::path::PathBuf;
 
@@ -11,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use super::cache_key::KeyInputs;
 use super::vm::{Vm, VmRequest};
 use super::{
-    CacheKey, Copies, Distribution, Holder, Image, ImageSpec, LabelChange, Labels, Share, Template,
+    CacheKey, Copies, Distribution, Holder, Image, ImageSpec, LabelChange, Labels, Security, Share, Template,
     TemplateRequest, Undistributed,
 };
 
@@ -37,6 +38,27 @@ pub struct BuildRequest {
     /// When the build must be over. What is left of it later is anybody's to remove.
     pub deadline: DateTime<Utc>,
     /// Ends the build early.
+    pub cancel: CancellationToken,
+}
+
+/// An image that is there, and that everybody is to have.
+#[derive(Debug, Clone)]
+pub struct LookRequest {
+    /// Its id.
+    pub id: String,
+    /// What its name begins with.
+    pub name_prefix: String,
+    /// The key under which it is found.
+    pub key: CacheKey,
+    /// Who holds it.
+    pub holder: Holder,
+    /// The user's tags, for what is made meanwhile.
+    pub tags: BTreeMap<String, String>,
+    /// What its build was to remove.
+    pub security: Security,
+    /// When the look must be over. What is left of it later is anybody's to remove.
+    pub deadline: DateTime<Utc>,
+    /// Ends it early.
     pub cancel: CancellationToken,
 }
 
@@ -271,10 +293,10 @@ pub trait ImageBackend: Send + Sync {
         Ok(Vec::new())
     }
 
-    /// Who else may use an image, where the backend has such a thing.
-    async fn shared(&self, id: &str) -> Result<Share, BackendError> {
+    /// Who else may use an image and its copies, by region, where the backend has such a thing. What is not told is not known.
+    async fn shared(&self, id: &str) -> Result<BTreeMap<String, Share>, BackendError> {
         let _ = id;
-        Ok(Share::default())
+        Ok(BTreeMap::new())
     }
 
     /// Keeps the user's configuration as it is now, for a later import.
@@ -287,6 +309,17 @@ pub trait ImageBuilder: Send + Sync {
     /// Builds an image and holds it, until [`ImageBackend::is_known`] for this process only. When this returns an error nothing is left of the build, or what is left
     /// is in the journal.
     async fn build(&self, request: &BuildRequest) -> Result<Built, BackendError>;
+
+    /// Looks through an image that is there for what its build was to remove, and for others' keys: before everybody may have it.
+    /// Nothing is looked at twice, and nothing where the user answers for it. Nothing of the look stays, or what does is in the
+    /// journal.
+    ///
+    /// # Errors
+    /// What was found, and whatever keeps the image from being looked through.
+    async fn look_through(&self, request: &LookRequest) -> Result<(), BackendError> {
+        let _ = request;
+        Ok(())
+    }
 
     /// What a build would be made of, as far as that is known without one. Makes nothing that stays, here or in a cloud.
     async fn template(&self, request: &TemplateRequest) -> Result<Template, BackendError> {

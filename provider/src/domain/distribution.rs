@@ -48,6 +48,13 @@ pub struct Undistributed {
 /// Copies of an image: region and id.
 pub type Copies = BTreeMap<String, String>;
 
+impl Distribution {
+    /// Whether everybody is to have it.
+    pub fn is_public(&self) -> bool {
+        self.share.as_ref().is_some_and(|share| share.public)
+    }
+}
+
 impl ShareChange {
     /// From what a resource asked for to what it asks for now. What others share stays; `public` is exact as long as
     /// sharing is managed. Without `from`, nothing was asked for yet.

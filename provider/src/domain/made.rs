@@ -1,5 +1,6 @@
 //! What a user's own template made: things of any builder, and who looks after them.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use async_trait::async_trait;
@@ -38,6 +39,8 @@ pub enum Heard {
     Begins(Made),
     /// It removes what it had begun.
     Removes,
+    /// It works in this machine.
+    Works(String),
 }
 
 /// Looks after what builders of certain kinds make.
@@ -65,6 +68,17 @@ pub trait Keeper: std::fmt::Debug + Send + Sync {
     /// The thing that was heard of, when it is ours and has come up since then: words alone prove nothing.
     async fn trace(&self, _heard: &Made, _since: DateTime<Utc>) -> Result<Option<Made>, BackendError> {
         Ok(None)
+    }
+
+    /// Whether something that a thing left is seen, which proves that it was here, and that it is gone when it is not seen itself.
+    async fn was_here(&self, _made: &Made) -> Result<bool, BackendError> {
+        Ok(false)
+    }
+
+    /// Whether all of these machines, in which builders worked, are seen, running or ended, and whoever made this worked in one:
+    /// then it was made in our account.
+    async fn worked_here(&self, _made: &Made, _machines: &BTreeSet<String>) -> Result<bool, BackendError> {
+        Ok(false)
     }
 
     /// What there is of it in this moment; `None` when it is not seen.

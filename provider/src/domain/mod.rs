@@ -19,7 +19,8 @@ pub mod vm_spec;
 
 pub use arch::Arch;
 pub use backend::{
-    BackendError, BuildRequest, Built, Exists, ImageBackend, ImageBuilder, Released, VmBackend, VmLauncher,
+    BackendError, BuildRequest, Built, Exists, ImageBackend, ImageBuilder, LookRequest, Released, VmBackend,
+    VmLauncher,
 };
 pub use cache_key::CacheKey;
 pub use distribution::{Copies, Distribution, Share, ShareChange, Undistributed};

@@ -42,12 +42,20 @@ pub fn cleanup(security: Security) -> Vec<Cleanup> {
     scripts
 }
 
-/// Looks in a machine from the finished image for what its build was to remove; none when that was nothing.
-pub fn look(security: Security) -> Option<Check> {
+/// What is looked for in a machine from a finished image; with `everybody`, also for keys that let somebody into all machines
+/// from it. Nothing when the build was to remove nothing.
+pub fn looked_for(security: Security, everybody: bool) -> Vec<&'static str> {
     let data = security.clean_sensitive_data.then_some("data");
     let keys = security.remove_ssh_host_keys.then_some("keys");
-    let look_for = data.into_iter().chain(keys).collect::<Vec<_>>().join(" ");
-    let command = format!("SINDRI_LOOK_FOR=\"{look_for}\"\n{LOOK}");
+    data.into_iter().chain(keys).chain(everybody.then_some("logins")).collect()
+}
+
+/// Looks in a machine from the finished image for what its build was to remove. An image for everybody comes with `own_key`, in
+/// base64, which lets us in: no other may.
+pub fn look(security: Security, own_key: Option<&str>) -> Option<Check> {
+    let look_for = looked_for(security, own_key.is_some()).join(" ");
+    let own_key = own_key.unwrap_or_default();
+    let command = format!("SINDRI_LOOK_FOR=\"{look_for}\"\nSINDRI_OWN_KEY=\"{own_key}\"\n{LOOK}");
     (!look_for.is_empty()).then(|| Check { name: "nothing of the build is left".to_owned(), command })
 }
 
@@ -72,13 +80,43 @@ mod tests {
         let own = root.path().join("var/lib/cloud/instance");
         fs::create_dir_all(own.parent().unwrap()).unwrap();
         std::os::unix::fs::symlink("/var/lib/cloud/instances/i-2", own).unwrap();
-        let Some(check) = look(security) else { return String::new() };
+        look(security, None).map(|check| told(&check, root.path())).unwrap_or_default()
+    }
+
+    fn told(check: &Check, root: &std::path::Path) -> String {
         let mut shell = Command::new("sh");
-        shell.args(["-c", &check.command]).env("SINDRI_ROOT", root.path()).env("SINDRI_BOOTED", "2000");
+        shell.args(["-c", &check.command]).env("SINDRI_ROOT", root).env("SINDRI_BOOTED", "2000");
         let told = shell.output().unwrap();
         let text = String::from_utf8(told.stdout).unwrap();
         assert_eq!((told.status.success(), told.stderr.as_slice()), (text.is_empty(), &b""[..]), "{text}");
         text
+    }
+
+    /// What the first boot writes is newer than the boot, and what it finds it keeps: the time tells nothing.
+    #[test]
+    fn an_image_for_everybody_lets_in_nobody_but_us() {
+        let security = Security { clean_sensitive_data: true, remove_ssh_host_keys: true };
+        let (own, other) = ("ssh-ed25519 AAAAown= us\n", "ssh-ed25519 AAAAother= the builder\n");
+        let restricted = format!("command=\"echo 'as the user'\" {own}");
+        for (file, text, is_found) in [
+            ("home/ubuntu/.ssh/authorized_keys", own.to_owned(), false),
+            ("home/ubuntu/.ssh/authorized_keys", format!("{other}{own}"), true),
+            ("root/.ssh/authorized_keys", format!("# ours\n\n{restricted}"), false),
+            ("root/.ssh/authorized_keys", other.to_owned(), true),
+            ("root/.ssh/authorized_keys2", other.to_owned(), true),
+            ("root/.ssh/authorized_keys", String::new(), false),
+            ("root/.ssh/id_ed25519.pub", other.to_owned(), false),
+        ] {
+            let root = tempfile::tempdir().unwrap();
+            let path = root.path().join(file);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(&path, &text).unwrap();
+            let seen = told(&look(security, Some("AAAAown=")).unwrap(), root.path());
+            let expected =
+                format!("the image is not clean:\n/{file}: lets somebody into all machines from the image\n");
+            assert_eq!(seen, if is_found { expected.as_str() } else { "" }, "{file} {text}");
+            assert_eq!(told(&look(security, None).unwrap(), root.path()), "", "{file} {text}");
+        }
     }
 
     #[test]

@@ -9,7 +9,7 @@ pub mod parts;
 mod upload;
 
 pub use check::{FailedCheck, STARTED, judge};
-pub use clean::{Cleanup, cleanup, look};
+pub use clean::{Cleanup, cleanup, look, looked_for};
 pub use upload::{UploadError, pack};
 
 use std::path::PathBuf;

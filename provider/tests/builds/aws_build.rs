@@ -102,6 +102,7 @@ impl Account {
             },
             imdsv2_required: true,
             verify_boot: false,
+            for_everybody: false,
             builder: Builder {
                 instance_type: "t3.large".into(),
                 vpc_id: None,

@@ -9,7 +9,9 @@ use aws_sdk_ec2::Client;
 use aws_sdk_ec2::config::Region;
 use aws_sdk_ec2::types::{ResourceType, Tag, TagSpecification};
 use chrono::Utc;
+use futures::future::join_all;
 use sindri::backends::aws::image::AmiKeeper;
+use sindri::backends::aws::sweep::How;
 use sindri::backends::aws::{Aws, AwsSettings};
 use sindri::domain::backend::Released;
 use sindri::domain::{BackendError, CacheKey, Copies, Holder, ImageBackend, Keeper, LabelChange, Made};
@@ -205,6 +207,111 @@ fn what_a_lost_image_left_goes_with_it() {
         assert_eq!(keeper.delete(&made, &go()).await.unwrap(), Vec::<String>::new());
         assert_eq!(snapshots(&client).await, 1);
     });
+}
+
+/// Their builders register a snapshot that says nothing of the AMI.
+#[test]
+fn a_deletion_of_a_templates_image_that_was_cut_off_is_taken_up() {
+    under_moto("a_deletion_of_a_templates_image_that_was_cut_off_is_taken_up", async || {
+        let client = ec2(HOME).await;
+        let aws = || Arc::new(Aws::new(AwsSettings::default(), data_dir()));
+        for swept in [false, true] {
+            let id = register(&client, "of a template", &[]).await;
+            let builder_id = "mitchellh.amazon.chroot".to_owned();
+            let made = Made { builder_id, id: format!("{HOME}:{id}"), managed: true, ..Made::default() };
+            let keeper = AmiKeeper::new(aws());
+            assert!(!keeper.was_here(&made).await.unwrap());
+            deny("DeleteSnapshot").await;
+            keeper.delete(&made, &go()).await.unwrap_err();
+            heal().await;
+            assert!(AmiKeeper::new(aws()).look(&made).await.unwrap().is_none());
+            assert_eq!(snapshots(&client).await, 1);
+            assert!(keeper.was_here(&made).await.unwrap());
+            let sweep = async || aws().sweep_overdue(Some(HOME), How::Really, &go()).await.unwrap();
+            assert!(sweep().await.is_empty(), "the deletion may still go on");
+            if swept {
+                let found = client.describe_snapshots().owner_ids("self").send().await.unwrap();
+                let snapshot = found.snapshots()[0].snapshot_id().unwrap();
+                let past = Tag::builder().key("sindri_deadline").value("2026-01-01T00:00:00Z").build();
+                client.create_tags().resources(snapshot).tags(past).send().await.unwrap();
+                assert_eq!(sweep().await.len(), 1);
+            } else {
+                AmiKeeper::new(aws()).delete(&made, &go()).await.unwrap();
+            }
+            assert_eq!(snapshots(&client).await, 0);
+        }
+    });
+}
+
+#[test]
+fn a_machine_that_has_ended_tells_where_a_build_worked() {
+    under_moto("a_machine_that_has_ended_tells_where_a_build_worked", async || {
+        let client = ec2("eu-central-1").await;
+        let base = register(&client, "base", &[]).await;
+        let run = client.run_instances().image_id(base).min_count(1).max_count(1).send().await.unwrap();
+        let machine = run.instances()[0].instance_id().unwrap().to_owned();
+        client.terminate_instances().instance_ids(&machine).send().await.unwrap();
+        let keeper = AmiKeeper::new(Arc::new(Aws::new(AwsSettings::default(), data_dir())));
+        let made = |builder_id: &str| Made { builder_id: builder_id.into(), ..Made::default() };
+        let other = "i-0123456789abcdef0".to_owned();
+        for (builder, machines, expected) in [
+            ("mitchellh.amazonebs", vec![machine.clone()], true),
+            ("mitchellh.amazonebs", vec![machine.clone(), other], false),
+            ("packer.post-processor.amazon-import", vec![machine], false),
+        ] {
+            let seen = keeper.worked_here(&made(builder), &machines.into_iter().collect()).await;
+            assert_eq!(seen.unwrap(), expected, "{builder}");
+        }
+    });
+}
+
+/// Hosts read ten at a time. EC2 gives a thousand on a page; here it gives fewer, so that there are several.
+#[test]
+fn a_thousand_images_are_read_with_ten_requests() {
+    under_moto("a_thousand_images_are_read_with_ten_requests", async || {
+        let client = ec2(HOME).await;
+        let (mut ids, key) = (Vec::new(), key("1"));
+        for some in (0..1000).collect::<Vec<_>>().chunks(20) {
+            let names: Vec<String> = some.iter().map(|number| format!("many-{number}")).collect();
+            let tags = [("sindri_key", key.as_str())];
+            ids.extend(join_all(names.iter().map(|name| register(&client, name, &tags))).await);
+        }
+        control("pages", reqwest::Method::POST, r#"{"most": 300}"#.to_owned()).await;
+        control("requests", reqwest::Method::DELETE, String::new()).await;
+        let backend = images();
+        for ids in ids.chunks(10) {
+            let read = join_all(ids.iter().map(|id| backend.get(id))).await;
+            assert!(read.iter().all(Result::is_ok), "{read:?}");
+        }
+        assert_eq!(backend.list().await.unwrap().len(), 1000);
+        let gone = join_all((0..10).map(|number| {
+            let (backend, id) = (&backend, format!("ami-0123456789abcde{number:02}"));
+            async move { backend.get(&id).await }
+        }));
+        assert!(gone.await.iter().all(|it| it.as_ref().is_err_and(BackendError::is_not_found)));
+        let told = control("requests", reqwest::Method::GET, String::new()).await;
+        let requests: BTreeMap<String, u64> = serde_json::from_str(&told).unwrap();
+        assert!(requests.values().sum::<u64>() <= 10 && requests["DescribeImages"] >= 4, "{requests:?}");
+    });
+}
+
+/// From now on AWS does not allow this.
+async fn deny(action: &str) {
+    let fault =
+        format!(r#"{{"action": "{action}", "times": 1000, "status": 403, "code": "UnauthorizedOperation"}}"#);
+    control("faults", reqwest::Method::POST, fault).await;
+}
+
+/// Nothing goes wrong any more.
+async fn heal() {
+    control("faults", reqwest::Method::DELETE, String::new()).await;
+}
+
+/// Asks the emulator itself.
+async fn control(what: &str, method: reqwest::Method, body: String) -> String {
+    let url = format!("{}/_rig/{what}", std::env::var("AWS_ENDPOINT_URL").unwrap());
+    let answer = reqwest::Client::new().request(method, url).body(body).send().await.unwrap();
+    answer.error_for_status().unwrap().text().await.unwrap()
 }
 
 #[test]

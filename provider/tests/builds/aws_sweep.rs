@@ -387,6 +387,25 @@ fn what_is_stuck_keeps_nothing_else() {
     });
 }
 
+/// Of each kind there is more than one page.
+#[test]
+fn what_is_on_a_later_page_is_removed_too() {
+    under_moto("what_is_on_a_later_page_is_removed_too", async || {
+        let (dir, client, cancel) = (tempfile::tempdir().unwrap(), ec2().await, CancellationToken::new());
+        let (aws, base) = (aws(dir.path()), base(&client).await);
+        let before = inventory().await;
+        for _ in 0..3 {
+            things(&client, &base, &Uuid::new_v4().to_string(), &time(-1)).await;
+        }
+        let url = format!("{}/_rig/pages", std::env::var("AWS_ENDPOINT_URL").unwrap());
+        let ordered = reqwest::Client::new().post(url).body(r#"{"most": 1}"#).send().await.unwrap();
+        assert!(ordered.status().is_success());
+        let swept = aws.sweep_overdue(Some(HOME), How::Really, &cancel).await.unwrap();
+        assert!(swept.iter().all(|it| matches!(it, Swept::Removed(_))), "{swept:?}");
+        assert_eq!(inventory().await, before);
+    });
+}
+
 #[test]
 fn there_is_no_waiting_where_there_is_no_time() {
     under_moto("there_is_no_waiting_where_there_is_no_time", async || {

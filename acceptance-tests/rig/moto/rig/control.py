@@ -3,6 +3,7 @@
     POST   /_rig/faults     {"action": "RunInstances", "times": 20, "kind": "error",
                              "status": 503, "code": "RequestLimitExceeded", "message": "…"}
                             kind "drop" has the effect and breaks the connection instead of answering;
+                            kind "reset" has no effect, and the connection is reset (RST) instead of an answer;
                             kind "late" sleeps for "seconds" first, and is answered then;
                             "after": 2 lets so many requests pass first
     DELETE /_rig/faults     nothing goes wrong any more
@@ -11,6 +12,7 @@
     POST   /_rig/console    {"instance": "i-…", "output": "…"}
     POST   /_rig/images     {"pending": 5, "then": "failed", "reason": "…"}: those made from now on are pending
                             for so many seconds; with 0, they are available at once again
+    POST   /_rig/pages      {"most": 2}: listings of images, instances and snapshots come in pages of so many at most
     POST   /_rig/instances  {"pending": 1, "stopping": 2, "shutting-down": 3}: how long instances are in these states
                             that get there from now on, in seconds
 """
@@ -18,7 +20,9 @@
 import collections
 import io
 import json
+import os
 import socket
+import struct
 import threading
 import time
 import urllib.parse
@@ -66,6 +70,15 @@ class Control:
             environ["werkzeug.socket"].shutdown(socket.SHUT_RDWR)
             start_response("200 OK", [("Content-Length", "0")])
             return [b""]
+        if fault["kind"] == "reset":
+            connection = environ["werkzeug.socket"]
+            # Closed like this, the other end gets an RST. What is written now goes to nobody.
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            for nobody in socket.socketpair():
+                os.dup2(nobody.fileno(), connection.fileno())
+                nobody.close()
+            start_response("200 OK", [("Content-Length", "0")])
+            return [b""]
         return refuse(environ, fault, start_response)
 
     def take(self, action):
@@ -102,6 +115,8 @@ class Control:
                     gaps.CONSOLES[order["instance"]] = order["output"]
                 case ("POST", "images"):
                     gaps.IMAGES.update({"then": "available", "reason": "", **json.loads(body)})
+                case ("POST", "pages"):
+                    gaps.PAGES.update(json.loads(body))
                 case ("POST", "instances"):
                     gaps.INSTANCES.update(json.loads(body))
                 case _:

@@ -11,7 +11,9 @@ from moto.ec2.models.amis import Ami, AmiBackend
 from moto.ec2.models.fleets import Fleet
 from moto.ec2.models.instances import Instance, InstanceBackend
 from moto.ec2.responses.amis import AmisResponse
+from moto.ec2.responses.elastic_block_store import ElasticBlockStore
 from moto.ec2.responses.general import General
+from moto.ec2.responses.instances import InstanceResponse
 from moto.ec2.responses.key_pairs import KeyPairs
 from moto.ec2.utils import Base64EncodedString
 
@@ -23,6 +25,9 @@ IMAGES = {"pending": 0, "then": "available", "reason": ""}
 
 # How long instances take from one state to the next, in seconds, from now on.
 INSTANCES = {"pending": 0, "stopping": 0, "shutting-down": 0}
+
+# How many objects a page of a listing has at most.
+PAGES = {"most": 1000}
 
 # States that EC2 passes through, and their numbers.
 CODES = {"pending": 0, "running": 16, "shutting-down": 32, "terminated": 48, "stopping": 64, "stopped": 80}
@@ -44,6 +49,9 @@ def close():
     AmisResponse.modify_image_attribute = with_values(AmisResponse.modify_image_attribute)
     AmisResponse.enable_image_deprecation = enable_deprecation
     AmisResponse.disable_image_deprecation = disable_deprecation
+    AmisResponse.describe_images = in_pages(AmisResponse.describe_images, "Images")
+    ElasticBlockStore.describe_snapshots = in_pages(ElasticBlockStore.describe_snapshots, "Snapshots")
+    InstanceResponse.describe_instances = in_smaller_pages(InstanceResponse.describe_instances)
     General.get_console_output = console_output
     KeyPairs.delete_key_pair = delete_by_id_too(KeyPairs.delete_key_pair)
     Ami.state = property(image_state, begin_image)
@@ -165,7 +173,7 @@ def unique_name(make, position):
     @functools.wraps(make)
     def made(self, *args, **kwargs):
         name = kwargs.get("name", args[position] if len(args) > position else None)
-        if name and any(ami.name == name and ami.owner_id == self.account_id for ami in self.amis.values()):
+        if name and any(ami.name == name and ami.owner_id == self.account_id for ami in list(self.amis.values())):
             message = f"AMI name {name} is already in use by another AMI"
             raise EC2ClientError("InvalidAMIName.Duplicate", message)
         return make(self, *args, **kwargs)
@@ -190,6 +198,42 @@ def with_tags(create_image):
         return ami
 
     return made
+
+
+def in_pages(describe, name):
+    """moto lists these as a whole, whatever is asked for. EC2 gives pages to who asks for some."""
+
+    @functools.wraps(describe)
+    def described(self):
+        wanted = self._get_param("MaxResults")
+        if wanted is None:
+            return describe(self)
+        if self._get_param("ImageIds") or self._get_param("SnapshotIds"):
+            raise EC2ClientError("InvalidParameterCombination", "Ids cannot be used with the parameter maxResults")
+        found = list(describe(self).result[name])
+        start = int(self._get_param("NextToken") or 0)
+        end = start + min(int(wanted), PAGES["most"])
+        more = {"NextToken": str(end)} if end < len(found) else {}
+        return ActionResult({name: found[start:end], **more})
+
+    return described
+
+
+def in_smaller_pages(describe):
+    """moto has pages of these."""
+
+    @functools.wraps(describe)
+    def described(self):
+        asked = self._get_param
+
+        def at_most(name, *default):
+            value = asked(name, *default)
+            return value if name != "MaxResults" or not asked(name) else min(int(value), PAGES["most"])
+
+        self._get_param = at_most
+        return describe(self)
+
+    return described
 
 
 def delete_by_id_too(delete_key_pair):
@@ -254,7 +298,7 @@ def copy_with_tags(self):
 def register_with_attributes(self):
     self.error_on_dryrun()
     name = self._get_param("Name")
-    taken = (ami for ami in self.ec2_backend.amis.values() if ami.owner_id == self.current_account)
+    taken = (ami for ami in list(self.ec2_backend.amis.values()) if ami.owner_id == self.current_account)
     if any(ami.name == name for ami in taken):
         raise EC2ClientError("InvalidAMIName.Duplicate", f"AMI name {name} is already in use by another AMI")
     ami = self.ec2_backend.register_image(name, self._get_param("Description", ""))

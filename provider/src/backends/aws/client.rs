@@ -19,10 +19,10 @@ use aws_sdk_ec2::config::retry::{RetryPartition, TokenBucket};
 use aws_sdk_ec2::config::{Region as SdkRegion, SharedCredentialsProvider};
 use tokio::sync::OnceCell;
 
-use super::capacity::NoCapacity;
 use super::error::ATTEMPTS;
 use super::image::Claims;
 use super::region::Region;
+use super::retries::{Busy, NoCapacity};
 use super::settings::DEFAULT_REGION;
 use super::{AwsError, AwsSettings};
 use crate::domain::{BackendError, CacheKey};
@@ -94,6 +94,7 @@ impl Aws {
             let ec2 = aws_sdk_ec2::config::Builder::from(config)
                 .region(SdkRegion::new(name.clone()))
                 .retry_classifier(NoCapacity)
+                .retry_classifier(Busy)
                 // The SDK's own bucket runs dry when ten resources are throttled at once.
                 .retry_partition(
                     RetryPartition::custom(format!("sindri-{name}"))

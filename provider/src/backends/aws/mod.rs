@@ -2,7 +2,6 @@
 //!
 //! Nothing is loaded or asked before the first use. Knows no other backend and no resource.
 
-mod capacity;
 mod client;
 mod error;
 mod identity;
@@ -11,6 +10,7 @@ mod listing;
 pub mod model;
 mod permissions;
 mod region;
+mod retries;
 mod settings;
 pub mod sweep;
 mod tags;

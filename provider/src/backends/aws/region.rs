@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 use aws_sdk_ec2::Client;
-use aws_sdk_ec2::types::{Filter, Image, Instance, InstanceStateName, SecurityGroup, Tag};
+use aws_sdk_ec2::types::{Filter, Image, Instance, InstanceStateName, SecurityGroup, Snapshot, Tag};
 use tokio::sync::OnceCell;
 
 use super::listing::{Listing, Source};
@@ -268,6 +268,18 @@ fn by_id(instances: impl IntoIterator<Item = Instance>) -> Vec<(String, Instance
         .into_iter()
         .filter_map(|instance| Some((instance.instance_id()?.to_owned(), instance)))
         .collect()
+}
+
+/// The account's own snapshots.
+pub(super) async fn snapshots(ec2: &Client, filter: Filter) -> Result<Vec<Snapshot>, AwsError> {
+    let asked = ec2.describe_snapshots().owner_ids("self").filters(filter).max_results(PAGE);
+    let mut pages = asked.into_paginator().send();
+    let mut found = Vec::new();
+    while let Some(page) = pages.next().await {
+        let page = page.map_err(|error| AwsError::of("DescribeSnapshots", error))?;
+        found.extend(page.snapshots.unwrap_or_default());
+    }
+    Ok(found)
 }
 
 /// Instances in any state.

@@ -15,12 +15,16 @@ pub(super) const VM: &str = "sindri_vm";
 pub(super) const INSTANCE: &str = "sindri_instance";
 /// Which build made a thing: a UUID. All that it makes has it.
 pub(super) const BUILD: &str = "sindri_build";
+/// Which AMI a snapshot belongs to whose AMI is being deleted, and has no tags of ours.
+pub(super) const IMAGE: &str = "sindri_image";
 /// When that build will have ended, whatever becomes of it: a time as RFC 3339 has it. Complete images have none.
 pub(super) const DEADLINE: &str = "sindri_deadline";
 /// What the requested base turned out to be.
 pub(super) const BASE: &str = "sindri_base";
 /// How long the build took, in seconds.
 pub(super) const BUILD_SECONDS: &str = "sindri_build_seconds";
+/// What a machine from the image was looked through for: words, the last of them for an image that everybody may have.
+pub(super) const LOOKED: &str = "sindri_looked";
 /// Channels and holders have a tag each, after these prefixes.
 pub(super) const CHANNEL: &str = "sindri_channel_";
 /// See [`CHANNEL`].

@@ -325,7 +325,7 @@ impl Build<'_> {
         let Traced { lost, outcome } =
             self.templates.trace(&mut told, self.log.path(), entry.started_at).await;
         let there = self.templates.look(&told.made).await?;
-        let mut unseen = self.templates.unseen(&mut told, &there).await?;
+        let mut unseen = self.templates.unseen(&mut told, &there, self.log.path()).await?;
         unseen.extend(lost);
         told.note(&self.dir, &unseen);
         let left = self.templates.delete(self.id, &told.made, cancel).await?;

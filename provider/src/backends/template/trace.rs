@@ -3,10 +3,11 @@
 //!
 //! [`Keeper`]: crate::domain::Keeper
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::{self, BufRead};
 use std::path::Path;
+use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -17,6 +18,8 @@ use crate::domain::{BackendError, Heard, Keeper, Made};
 
 /// The most of a log that is looked through.
 const LONGEST_LOG: u64 = 64 << 20;
+/// After so long without a word nothing of a killed build is under way.
+const QUIET: Duration = Duration::from_secs(10 * 60);
 /// What follows this in a log names artifacts.
 const ARTIFACTS: &str = "==> Builds finished. The artifacts of successful builds are:";
 
@@ -56,6 +59,7 @@ impl Templates {
             match search(keeper, &heard, since).await {
                 Ok(Ok(found)) => told.made.extend(Some(found).filter(|found| !told.made.contains(found))),
                 Ok(Err(_)) if one.removed => {}
+                Ok(Err(_)) if self.worked_here(keeper, &heard, log).await.unwrap_or_default() => {}
                 Ok(Err(account)) => {
                     traced.lost.push((heard, account));
                     left.push(one);
@@ -72,10 +76,8 @@ impl Templates {
 
     /// What builders said in the log that they make, but for those whose artifacts Packer told.
     fn heard(&self, log: &Path, made: &[Made]) -> Vec<Doubtful> {
-        let Ok(file) = fs::File::open(log) else { return Vec::new() };
         let (mut all, mut ended) = (BTreeMap::<String, Vec<Doubtful>>::new(), false);
-        for line in io::BufReader::new(io::Read::take(file, LONGEST_LOG)).split(b'\n').map_while(Result::ok) {
-            let line = String::from_utf8_lossy(&line);
+        for line in lines(log) {
             ended |= line.trim_end() == ARTIFACTS;
             let Some((lead, target, text)) = spoken(line.trim_end()) else { continue };
             let of_target = all.entry(target.to_owned()).or_default();
@@ -91,12 +93,42 @@ impl Templates {
         all.into_values().flatten().collect()
     }
 
+    /// Whether what is not seen was certainly made in our account, and is gone: all machines are seen in which builders said that
+    /// they work. Not as long as their cloud may not know everywhere what was made.
+    pub(super) async fn worked_here(
+        &self,
+        keeper: &dyn Keeper,
+        made: &Made,
+        log: &Path,
+    ) -> Result<bool, BackendError> {
+        let written = fs::metadata(log).and_then(|it| it.modified());
+        if !written.is_ok_and(|time| time.elapsed().is_ok_and(|age| age > QUIET)) {
+            return Ok(false);
+        }
+        let works = |line: String| match keeper.hear(spoken(line.trim_end())?.2) {
+            Some(Heard::Works(machine)) => Some(machine),
+            _ => None,
+        };
+        let machines: BTreeSet<String> = lines(log).filter_map(works).collect();
+        if machines.is_empty() {
+            return Ok(false);
+        }
+        keeper.worked_here(made, &machines).await
+    }
+
     fn begun(&self, words: &str) -> Option<(&dyn Keeper, Made)> {
         self.keepers.iter().find_map(|keeper| match keeper.hear(words) {
             Some(Heard::Begins(made)) => Some((keeper.as_ref(), made)),
             _ => None,
         })
     }
+}
+
+/// A log's lines, as far as it is looked through.
+fn lines(log: &Path) -> impl Iterator<Item = String> {
+    let file = fs::File::open(log).into_iter();
+    let lines = file.flat_map(|file| io::BufReader::new(io::Read::take(file, LONGEST_LOG)).split(b'\n'));
+    lines.map_while(Result::ok).map(|line| String::from_utf8_lossy(&line).into_owned())
 }
 
 /// The thing, or the account that has no such thing.

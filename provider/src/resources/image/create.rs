@@ -9,6 +9,7 @@ use tfplugin::{Attr, CancellationToken, CreateRequest, Diagnostic, Diagnostics, 
 use super::model::{ImageModel, ImageRequest, Origin, Settings};
 use super::place::Place;
 use super::private::Private;
+use super::spread::Spreading;
 use super::undistributed;
 use crate::backends::{Backends, qemu, template};
 use crate::domain::{
@@ -107,14 +108,23 @@ impl Create<'_> {
         state: &mut StateSink<ImageModel>,
         diags: &mut Diagnostics,
     ) -> Result<(), Diagnostics> {
-        let (from, to) = (Distribution::default(), &settings.distribution);
-        if from == *to {
+        let (from, to) = (&Distribution::default(), &settings.distribution);
+        if from == to {
             return Ok(());
         }
         let images = self.images()?;
+        let spreading = Spreading {
+            backends: self.backends,
+            images: images.as_ref(),
+            id,
+            model: &self.request.planned,
+            holder: Some(self.holder.clone()),
+            tags: &settings.labels.tags,
+            limit: self.left(),
+        };
         let done = self.within(|cancel| {
-            let (images, from) = (&images, &from);
-            async move { images.distribute(id, from, to, &cancel).await }
+            let spreading = &spreading;
+            async move { spreading.bring(from, to, &cancel).await }
         });
         match done.await {
             Ok(problems) => {

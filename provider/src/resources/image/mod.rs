@@ -8,6 +8,7 @@ pub(crate) mod place;
 mod plan;
 mod private;
 mod read;
+mod spread;
 #[cfg(test)]
 mod tests;
 
@@ -18,6 +19,7 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use model::{ImageModel, Origin};
 use private::Private;
+use spread::Spreading;
 use tfplugin::{
     Attr, CreateRequest, DeleteRequest, Diagnostic, Diagnostics, Model, MovedFrom, Operation, Plan,
     PlanRequest, ReadRequest, Resource, State, StateSink, Timeouts, UpdateRequest,
@@ -106,6 +108,13 @@ async fn check_account(
     let cloud = model.cloud.known_deref().unwrap_or_default();
     let what = format!("image {}", model.image_id.known_deref().unwrap_or_default());
     account::check(backends, cloud, &what, private.account.as_deref()).await
+}
+
+/// What was kept beside the state. Where the host has forgotten it, what can be told without.
+async fn known(private: Private, kept: &[u8], images: &dyn ImageBackend, model: &ImageModel) -> Private {
+    let Some(id) = model.image_id.known().filter(|_| kept.is_empty()) else { return private };
+    let holders = images.holders(id).await.unwrap_or_default();
+    Private::recovered(model, &holders)
 }
 
 /// Takes in the image as it is now.
@@ -211,12 +220,21 @@ impl Resource for ImageResource {
                 async move { images.change(id, change, kept, &cancel).await }
             });
             changed.await.map_err(|failure| failure.diagnostic("Image not changed", "update"))?;
-            model.tags_all = Attr::Known(settings.labels.tags);
+            model.tags_all = Attr::Known(settings.labels.tags.clone());
             let (from, to) = (&prior.distribution, &settings.distribution);
             if from != to {
+                let spreading = Spreading {
+                    backends: &backends,
+                    images: images.as_ref(),
+                    id: &id,
+                    model: &model,
+                    holder: private.holder(),
+                    tags: &settings.labels.tags,
+                    limit,
+                };
                 let done = deadline::run(&request.cancel, limit, |cancel| {
-                    let (images, id) = (&images, &id);
-                    async move { images.distribute(id, from, to, &cancel).await }
+                    let spreading = &spreading;
+                    async move { spreading.bring(from, to, &cancel).await }
                 });
                 let problems =
                     done.await.map_err(|failure| failure.diagnostic("Image not changed", "update"))?;
@@ -256,7 +274,7 @@ impl Resource for ImageResource {
     ) -> Result<(), Diagnostics> {
         let private = Private::read(&request.private);
         let Some(id) = request.prior.image_id.known() else { return Ok(()) };
-        if private.adopted {
+        if private.adopted || request.prior.origin.known_deref() == Some(Origin::Existing.name()) {
             return Ok(());
         }
         if private.moved {
@@ -270,6 +288,7 @@ impl Resource for ImageResource {
         }
         check_account(&backends, &request.prior, &private).await?;
         let images = self.images(&backends, &request.prior, &private)?;
+        let private = known(private, &request.private, images.as_ref(), &request.prior).await;
         let retain = request.prior.retain_on_destroy.unwrap_or(false);
         let (holder, copies) = (private.holder(), request.prior.copies());
         let limit = Timeouts::of(&request.prior.timeouts, Operation::Delete, DELETE);

@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::model::{ImageModel, Origin};
+use crate::backends::{qemu, template};
 use crate::domain::Holder;
 
 /// The private data of an image.
@@ -39,6 +41,21 @@ impl Private {
         Holder::parse(self.holder.as_deref()?)
     }
 
+    /// As far as state and the claims on the image tell it: a host forgets it when the provider is killed amid an update. A
+    /// single claim is this object's, for it has one, unless it was imported from a cloud.
+    pub(super) fn recovered(model: &ImageModel, holders: &[Holder]) -> Self {
+        let origin = model.origin.known_deref();
+        let cloud = model.cloud.known_deref();
+        let adopted = origin == Some(Origin::Existing.name());
+        let has_claim = !adopted && (origin != Some(Origin::Imported.name()) || cloud == Some(qemu::CLOUD));
+        let holder = match holders {
+            [only] if has_claim => Some(only.to_string()),
+            _ => None,
+        };
+        let made = model.packer_artifacts.known().map(Vec::len).filter(|_| cloud == Some(template::CLOUD));
+        Self { holder, adopted, made, sha256: model.sha256.known().cloned(), ..Self::default() }
+    }
+
     /// What an earlier version wrote and we do not understand counts as nothing.
     pub(super) fn read(bytes: &[u8]) -> Self {
         serde_json::from_slice(bytes).unwrap_or_default()
@@ -52,6 +69,26 @@ impl Private {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_host_forgot_is_what_state_and_claims_tell() {
+        let (one, other) = (Holder::random(), Holder::random());
+        let (alone, both) = ([one.clone()], [one.clone(), other]);
+        for (origin, cloud, holders, adopted, is_held) in [
+            (Origin::Built, "aws", &alone[..], false, true),
+            (Origin::Cached, "aws", &both[..], false, false),
+            (Origin::Cached, "aws", &[], false, false),
+            (Origin::Existing, "aws", &alone[..], true, false),
+            (Origin::Imported, "aws", &alone[..], false, false),
+            (Origin::Imported, "qemu", &alone[..], false, true),
+        ] {
+            let model =
+                ImageModel { origin: origin.name().into(), cloud: cloud.into(), ..ImageModel::default() };
+            let private = Private::recovered(&model, holders);
+            let told = (private.adopted, private.holder() == Some(one.clone()));
+            assert_eq!(told, (adopted, is_held), "{} {cloud} {}", origin.name(), holders.len());
+        }
+    }
 
     #[test]
     fn survives_the_round_trip_and_strange_bytes() {

@@ -6,7 +6,7 @@ use tfplugin::{Diagnostic, Diagnostics, Operation, ReadRequest, State, Timeouts}
 
 use super::model::ImageModel;
 use super::private::Private;
-use super::{ImageResource, account_of, check_account, is_here, lost, observe};
+use super::{ImageResource, account_of, check_account, is_here, known, lost, observe};
 use crate::domain::BackendError;
 use crate::resources::{deadline, diagnose};
 
@@ -36,6 +36,7 @@ impl ImageResource {
             deadline::look(&request.cancel, limit, &format!("reading image {id}"), images.get(&id)).await;
         match found {
             Ok(image) => {
+                let private = known(private, &request.private, images.as_ref(), &model).await;
                 observe(images.as_ref(), &image, &mut model).await?;
                 if !private.adopted {
                     model.observe_labels(&image, &backends.tagging);
@@ -44,7 +45,8 @@ impl ImageResource {
                     return Ok(Some(model.into()));
                 }
                 let account = account_of(&backends, &model).await;
-                let private = account.is_some().then(|| Private { account, ..private }.write());
+                let is_news = account.is_some() || request.private.is_empty();
+                let private = is_news.then(|| Private { account, ..private }.write());
                 Ok(Some(State { model, private }))
             }
             Err(failure) if failure.error.is_not_found() => {

@@ -65,51 +65,52 @@ pub(super) struct Copied {
     pub(super) is_new: bool,
 }
 
-/// The copy in a region: the one that is there, or a new one.
-pub(super) async fn ensure(
-    aws: &Aws,
-    home: &Region,
-    ami: &Ami,
-    name: &str,
-    recorded: Option<&str>,
-    cancel: &CancellationToken,
-) -> Result<Copied, CopyError> {
-    let ensured = cancel.run_until_cancelled(found_or_begun(aws, home, ami, name, recorded, cancel)).await;
-    ensured.unwrap_or(Err(CopyError::Stopped))
+/// A region that is to have a copy of an image.
+pub(super) struct Wanted<'a> {
+    pub(super) aws: &'a Aws,
+    pub(super) home: &'a Region,
+    pub(super) ami: &'a Ami,
+    /// The region.
+    pub(super) name: &'a str,
+    /// The copy that is recorded there.
+    pub(super) recorded: Option<&'a str>,
+    pub(super) cancel: &'a CancellationToken,
 }
 
-async fn found_or_begun(
-    aws: &Aws,
-    home: &Region,
-    ami: &Ami,
-    name: &str,
-    recorded: Option<&str>,
-    cancel: &CancellationToken,
-) -> Result<Copied, CopyError> {
-    let region = aws.region(Some(name)).await?;
-    if let Some(id) = recorded
-        && region.fresh_image(id).await?.is_some_and(|copy| read::is_there(&copy))
-    {
-        return Ok(Copied { region, id: id.to_owned(), is_new: false });
+impl Wanted<'_> {
+    /// The copy in the region: the one that is there, or a new one.
+    pub(super) async fn ensure(&self) -> Result<Copied, CopyError> {
+        let ensured = self.cancel.run_until_cancelled(self.found_or_begun()).await;
+        ensured.unwrap_or(Err(CopyError::Stopped))
     }
-    let of = origin(home, ami);
-    // One that was asked for, and whose reply or record was lost.
-    let (there, failed): (Vec<Ami>, Vec<Ami>) =
-        region.copies_of(&of).await?.into_iter().partition(read::is_there);
-    for copy in failed.iter().filter(|copy| copy.state() != Some(&ImageState::Deregistered)) {
-        // It has the name, and may have snapshots that cost.
-        for left in delete::one(&region, copy, cancel).await? {
-            tracing::warn!(copy = copy.image_id(), left, "something of a failed copy stays");
+
+    async fn found_or_begun(&self) -> Result<Copied, CopyError> {
+        let Self { aws, home, ami, name, recorded, cancel } = self;
+        let region = aws.region(Some(name)).await?;
+        if let Some(id) = recorded
+            && region.fresh_image(id).await?.is_some_and(|copy| read::is_there(&copy))
+        {
+            return Ok(Copied { region, id: (*id).to_owned(), is_new: false });
         }
+        let of = origin(home, ami);
+        // One that was asked for, and whose reply or record was lost.
+        let (there, failed): (Vec<Ami>, Vec<Ami>) =
+            region.copies_of(&of).await?.into_iter().partition(read::is_there);
+        for copy in failed.iter().filter(|copy| copy.state() != Some(&ImageState::Deregistered)) {
+            // It has the name, and may have snapshots that cost.
+            for left in delete::one(&region, copy, cancel).await? {
+                tracing::warn!(copy = copy.image_id(), left, "something of a failed copy stays");
+            }
+        }
+        // Before the copy is asked for: where this mark is, one whose id gets lost is looked for.
+        home.tag(ami.image_id(), [(format!("{}{name}", tags::UNFINISHED), "copying".to_owned())]).await?;
+        let id = match there.first().and_then(|copy| copy.image_id().map(str::to_owned)) {
+            Some(id) => id,
+            None => start(&region, home, ami, &of).await?,
+        };
+        home.tag(ami.image_id(), [(format!("{}{name}", tags::COPY), id.clone())]).await?;
+        Ok(Copied { region, id, is_new: true })
     }
-    // Before the copy is asked for: where this mark is, one whose id gets lost is looked for.
-    home.tag(ami.image_id(), [(format!("{}{name}", tags::UNFINISHED), "copying".to_owned())]).await?;
-    let id = match there.first().and_then(|copy| copy.image_id().map(str::to_owned)) {
-        Some(id) => id,
-        None => start(&region, home, ami, &of).await?,
-    };
-    home.tag(ami.image_id(), [(format!("{}{name}", tags::COPY), id.clone())]).await?;
-    Ok(Copied { region, id, is_new: true })
 }
 
 /// What a copy says it is one of.

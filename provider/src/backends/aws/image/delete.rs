@@ -5,11 +5,14 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use aws_sdk_ec2::types::{Image as Ami, ImageState, Snapshot};
+use chrono::{SecondsFormat, TimeDelta, Utc};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
 use super::{copy, read};
-use crate::backends::aws::region::{self, Region, filter};
+use crate::backends::aws::region::{self, Region, filter, tag_filter};
+use crate::backends::aws::sweep::over_by;
 use crate::backends::aws::{Aws, AwsError, tags};
 use crate::domain::{BackendError, Copies};
 
@@ -23,6 +26,8 @@ const FIRST_PAUSE: Duration = Duration::from_millis(250);
 const LONGEST_PAUSE: Duration = Duration::from_secs(8);
 /// How long EC2 may take a snapshot for used by an AMI that is gone.
 const LAGGING: Duration = Duration::from_secs(60);
+/// How long a deletion goes on.
+const DELETING: TimeDelta = TimeDelta::hours(1);
 /// How long an AMI that is still being made is waited for. Deregistered earlier, its snapshots come up later.
 const UNREADY: Duration = Duration::from_secs(2 * 60);
 
@@ -168,22 +173,39 @@ pub(super) async fn by_id(
 }
 
 /// Deletes an AMI that has no tags of ours, and that we know to have been made for us. When it is gone, an earlier try may
-/// have been cut off before its snapshots were: those go that EC2 itself says were made for it.
+/// have been cut off before its snapshots were: those go that [are known to be its own](of_untagged).
 pub(super) async fn untagged(
     region: &Region,
     id: &str,
     cancel: &CancellationToken,
 ) -> Result<Vec<String>, DeleteError> {
     match region.fresh_image(id).await?.filter(|ami| !is_deregistered(ami)) {
-        Some(ami) => one(region, &ami, cancel).await,
-        None => delete_all(region, id, &ids(&made_for(region, id).await?), cancel).await,
+        Some(ami) => deregister(region, &ami, true, cancel).await,
+        None => delete_all(region, id, &of_untagged(region, id).await?, true, cancel).await,
     }
+}
+
+/// Snapshots of which EC2 says that they were made for an AMI, or that we marked before we deregistered it.
+pub(super) async fn of_untagged(region: &Region, id: &str) -> Result<BTreeSet<String>, AwsError> {
+    let mut all = ids(&made_for(region, id).await?);
+    all.extend(ids(&region::snapshots(&region.ec2, tag_filter(tags::IMAGE, [id])).await?));
+    Ok(all)
 }
 
 /// Deletes one AMI and its snapshots.
 pub(super) async fn one(
     region: &Region,
     ami: &Ami,
+    cancel: &CancellationToken,
+) -> Result<Vec<String>, DeleteError> {
+    deregister(region, ami, false, cancel).await
+}
+
+/// The same. With `marks` its snapshots say before whose they are, for nothing else may tell afterwards.
+async fn deregister(
+    region: &Region,
+    ami: &Ami,
+    marks: bool,
     cancel: &CancellationToken,
 ) -> Result<Vec<String>, DeleteError> {
     let id = ami.image_id().unwrap_or_default();
@@ -194,13 +216,45 @@ pub(super) async fn one(
     if ami.state() != Some(&ImageState::Available) || snapshots.is_empty() {
         snapshots.extend(settled(region, ami, cancel).await?);
     }
+    if marks {
+        mark(region, id, &snapshots).await;
+    }
     let done = region.ec2.deregister_image().image_id(id).send().await;
     match done.map_err(|error| AwsError::of("DeregisterImage", error)) {
         Err(error) if error.is_gone() => {}
-        other => drop(other?),
+        Err(error) => {
+            if marks && !error.is_ambiguous() {
+                unmark(region, snapshots).await;
+            }
+            return Err(error.into());
+        }
+        Ok(_) => {}
     }
     region.image_is_gone(id).await;
-    delete_all(region, id, &snapshots, cancel).await
+    delete_all(region, id, &snapshots, marks, cancel).await
+}
+
+/// Tags of a snapshot whose AMI is about to be deregistered: the AMI, for who deletes it again, and an overdue build, for who
+/// sweeps. A snapshot that an image uses is never taken for overdue.
+const MARKS: [&str; 3] = [tags::IMAGE, tags::BUILD, tags::DEADLINE];
+
+async fn mark(region: &Region, id: &str, snapshots: &BTreeSet<String>) {
+    let deadline = over_by(Utc::now() + DELETING).to_rfc3339_opts(SecondsFormat::Secs, true);
+    let values = [id.to_owned(), Uuid::new_v4().to_string(), deadline];
+    let marks = MARKS.iter().map(|key| (*key).to_owned()).zip(values);
+    if snapshots.is_empty() {
+        return;
+    }
+    if let Err(error) = region.tag(snapshots, marks).await {
+        tracing::warn!(image = id, %error, "the snapshots are not marked: cut off, nobody would know whose they are");
+    }
+}
+
+/// They stay: nobody is to take them for left behind later.
+async fn unmark(region: &Region, snapshots: impl IntoIterator<Item = String>) {
+    if let Err(error) = region.untag(snapshots, MARKS).await {
+        tracing::warn!(%error, "the marks of snapshots that stay cannot be taken off");
+    }
 }
 
 /// Deletes what an AMI left that is gone itself: snapshots that we marked as ours. Whose image it was cannot be asked any
@@ -210,7 +264,7 @@ pub(super) async fn remains(
     id: &str,
     cancel: &CancellationToken,
 ) -> Result<Vec<String>, DeleteError> {
-    delete_all(region, id, &remaining(region, id).await?, cancel).await
+    delete_all(region, id, &remaining(region, id).await?, false, cancel).await
 }
 
 /// Those snapshots, which nobody uses. What others use is left to them, when their image goes.
@@ -221,15 +275,21 @@ pub(super) async fn remaining(region: &Region, id: &str) -> Result<BTreeSet<Stri
     Ok(ids(made.iter().filter(|one| is_ours(one))))
 }
 
+/// Deletes those that nobody else uses. `marked` ones that stay are nobody's to look for any more.
 async fn delete_all(
     region: &Region,
     id: &str,
     snapshots: &BTreeSet<String>,
+    marked: bool,
     cancel: &CancellationToken,
 ) -> Result<Vec<String>, DeleteError> {
     let mut left = Vec::new();
     for snapshot in snapshots {
-        left.extend(delete_snapshot(region, id, snapshot, cancel).await?);
+        let stays = delete_snapshot(region, id, snapshot, cancel).await?;
+        if marked && stays.is_some() {
+            unmark(region, [snapshot.clone()]).await;
+        }
+        left.extend(stays);
     }
     Ok(left)
 }
@@ -301,14 +361,8 @@ async fn settled(
 
 /// Snapshots that say that they were made for an AMI.
 async fn made_for(region: &Region, id: &str) -> Result<Vec<Snapshot>, AwsError> {
-    let asked = region.ec2.describe_snapshots().owner_ids("self").max_results(region::PAGE);
-    let mut pages = asked.filters(filter("description", [format!("*{id}*")])).into_paginator().send();
-    let mut found = Vec::new();
-    while let Some(page) = pages.next().await {
-        let page = page.map_err(|error| AwsError::of("DescribeSnapshots", error))?;
-        let own = |one: &Snapshot| is_made_for(one.description().unwrap_or_default(), id);
-        found.extend(page.snapshots.unwrap_or_default().into_iter().filter(own));
-    }
+    let mut found = region::snapshots(&region.ec2, filter("description", [format!("*{id}*")])).await?;
+    found.retain(|one| is_made_for(one.description().unwrap_or_default(), id));
     Ok(found)
 }
 

@@ -106,8 +106,9 @@ impl Task<'_> {
             if !fresh && !self.changes() {
                 continue;
             }
-            let known = recorded.get(name).map(String::as_str);
-            match copy::ensure(self.aws, self.home, self.ami, name, known, self.cancel).await {
+            let Self { aws, home, ami, cancel, .. } = self;
+            let recorded = recorded.get(name).map(String::as_str);
+            match (copy::Wanted { aws, home, ami, name, recorded, cancel }).ensure().await {
                 Ok(copy::Copied { region, id, is_new }) => {
                     places.push(Place { region, id, fresh: fresh || is_new });
                 }

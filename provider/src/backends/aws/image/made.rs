@@ -1,6 +1,7 @@
 //! AMIs that Packer made of a template of the user's own: looked at and deleted, with their snapshots, where Packer says
 //! that they are. They have no tags of ours.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -22,6 +23,10 @@ const BUILDERS: [&str; 5] = [
     "mitchellh.amazon.instance",
     "packer.post-processor.amazon-import",
 ];
+
+/// Those of them that launch an instance, and say so, with the credentials by which they make the AMI.
+const WITH_INSTANCES: [&str; 3] =
+    ["mitchellh.amazonebs", "mitchellh.amazon.ebssurrogate", "mitchellh.amazon.instance"];
 
 /// How far this computer's clock may be behind Amazon's.
 const SKEW: TimeDelta = TimeDelta::minutes(5);
@@ -58,11 +63,38 @@ impl Keeper for AmiKeeper {
         if line.starts_with("Deregistering the AMI") {
             return Some(Heard::Removes);
         }
+        if let Some(id) = line.strip_prefix("Instance ID: ").filter(|id| is_id(id, "i-")) {
+            return Some(Heard::Works(id.to_owned()));
+        }
         let id = line.strip_prefix("AMI: ").filter(|id| is_ami(id))?.to_owned();
         Some(Heard::Begins(Made { builder_id: BUILDERS[0].to_owned(), id, files: Vec::new(), managed: true }))
     }
 
-    /// A builder does not say in which region it works.
+    async fn was_here(&self, made: &Made) -> Result<bool, BackendError> {
+        let Some((name, id)) = place(&made.id) else { return Ok(false) };
+        let doing = format!("looking for what image {id} left");
+        let region = self.aws.region_for(Some(name), &doing).await?;
+        let left = delete::of_untagged(&region, id).await;
+        left.map(|left| !left.is_empty()).map_err(|error| error.into_backend(doing.as_str()))
+    }
+
+    /// EC2 tells of an instance for about an hour after its end.
+    async fn worked_here(&self, made: &Made, machines: &BTreeSet<String>) -> Result<bool, BackendError> {
+        if !WITH_INSTANCES.contains(&made.builder_id.as_str()) {
+            return Ok(false);
+        }
+        let seen = async {
+            let regions = self.regions().await?;
+            let by = || filter("instance-id", machines);
+            let seen = try_join_all(regions.iter().map(|it| region::instances(&it.ec2, by()))).await?;
+            Ok(seen.into_iter().flatten().filter_map(|it| it.instance_id).collect::<BTreeSet<_>>())
+        };
+        let seen =
+            seen.await.map_err(|error: AwsError| error.into_backend("looking for a build's machines"))?;
+        Ok(machines.iter().all(|id| seen.contains(id)))
+    }
+
+    /// A builder does not say in which region it works. One that is gone may have left something.
     async fn trace(&self, heard: &Made, since: DateTime<Utc>) -> Result<Option<Made>, BackendError> {
         let doing = format!("looking for image {}", heard.id);
         let found = self.find(&heard.id, since - SKEW).await.map_err(|error| error.into_backend(&doing))?;
@@ -96,15 +128,25 @@ impl Keeper for AmiKeeper {
 }
 
 impl AmiKeeper {
-    /// The region of the account's that has this AMI, made since then.
+    /// The region of the account's that has this AMI, made since then, or snapshots of it.
     async fn find(&self, id: &str, since: DateTime<Utc>) -> Result<Option<String>, AwsError> {
+        let regions = self.regions().await?;
+        let found = try_join_all(regions.iter().map(|region| own_image(region, id, since))).await?;
+        let is_in = |found: &[bool]| Some(regions.get(found.iter().position(|it| *it)?)?.name.clone());
+        if let Some(name) = is_in(&found) {
+            return Ok(Some(name));
+        }
+        let left = try_join_all(regions.iter().map(|region| delete::of_untagged(region, id))).await?;
+        Ok(is_in(&left.iter().map(|left| !left.is_empty()).collect::<Vec<_>>()))
+    }
+
+    /// All that the account works in.
+    async fn regions(&self) -> Result<Vec<Arc<Region>>, AwsError> {
         let home = self.aws.region(None).await?;
         let all = home.ec2.describe_regions().send().await;
         let all = all.map_err(|error| AwsError::of("DescribeRegions", error))?.regions.unwrap_or_default();
         let names = all.into_iter().filter_map(|region| region.region_name);
-        let regions = try_join_all(names.map(async |name| self.aws.region(Some(&name)).await)).await?;
-        let found = try_join_all(regions.iter().map(|region| own_image(region, id, since))).await?;
-        Ok(regions.iter().zip(found).find_map(|(region, found)| found.then(|| region.name.clone())))
+        try_join_all(names.map(async |name| self.aws.region(Some(&name)).await)).await
     }
 }
 
@@ -122,7 +164,11 @@ fn place(id: &str) -> Option<(&str, &str)> {
 }
 
 fn is_ami(id: &str) -> bool {
-    let digits = id.strip_prefix("ami-").unwrap_or_default();
+    is_id(id, "ami-")
+}
+
+fn is_id(id: &str, prefix: &str) -> bool {
+    let digits = id.strip_prefix(prefix).unwrap_or_default();
     !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_alphanumeric())
 }
 
@@ -143,6 +189,8 @@ mod tests {
             ("Deregistering the AMI because cancellation or error...", Some(Heard::Removes)),
             ("Found Image ID: ami-0123abcd", None),
             ("Source AMI: ami-0123abcd", None),
+            ("Instance ID: i-0123abcd", Some(Heard::Works("i-0123abcd".to_owned()))),
+            ("Instance ID: ", None),
             ("AMI: none", None),
             ("AMI: ami-0123abcd, and more", None),
         ] {

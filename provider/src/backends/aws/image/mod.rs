@@ -22,11 +22,13 @@ pub(super) use delete::{DeleteError, copies_of as delete_copies_of};
 pub(crate) use problems::{build_problems, label_problems, problems};
 pub(super) use read::{holders as holders_of, is_there, snapshots as snapshots_of};
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use aws_sdk_ec2::types::{AttributeValue, Image as Ami, ImageState};
 use chrono::{DateTime, Utc};
+use futures::future::join_all;
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
@@ -209,13 +211,30 @@ impl ImageBackend for AwsImages {
         Ok(task.run().await)
     }
 
-    async fn shared(&self, id: &str) -> Result<Share, BackendError> {
+    async fn shared(&self, id: &str) -> Result<BTreeMap<String, Share>, BackendError> {
         let failed = |error: AwsError| error.into_backend(format!("reading image {id}"));
         let region = self.region().await.map_err(failed)?;
-        match share::seen(&region, id).await {
-            Err(error) if error.is_gone() => Err(not_found(id)),
-            seen => seen.map_err(failed),
-        }
+        let at_home = match share::seen(&region, id).await {
+            Err(error) if error.is_gone() => return Err(not_found(id)),
+            seen => seen.map_err(failed)?,
+        };
+        let ami = region.image(id).await.map_err(failed)?;
+        let all = ami.as_ref().map(|ami| tags::map(ami.tags())).unwrap_or_default();
+        // One that is not ready is shared when it is.
+        let unready: BTreeSet<&str> = read::unfinished(&all).collect();
+        let ready = read::copies(&all).filter(|(name, _)| !unready.contains(name));
+        let seen = ready.map(|(name, copy)| async move {
+            let seen = async { share::seen(self.aws.region(Some(name)).await?.as_ref(), copy).await };
+            match seen.await {
+                Ok(share) => Some((name.to_owned(), share)),
+                Err(error) => {
+                    tracing::warn!(copy, region = name, %error, "nobody knows who may use a copy");
+                    None
+                }
+            }
+        });
+        let seen: Vec<_> = join_all(seen).await;
+        Ok(seen.into_iter().flatten().chain([(region.name.clone(), at_home)]).collect())
     }
 
     async fn remember(&self, _id: &str, _inputs: Value) -> Result<(), BackendError> {

@@ -21,6 +21,8 @@ pub struct AwsImageSpec {
     pub imdsv2_required: bool,
     /// Whether the checks run in a machine from the finished image, rather than in the builder.
     pub verify_boot: bool,
+    /// Whether everybody is to have it: nobody's key may be in it then.
+    pub for_everybody: bool,
     /// The machine that builds it.
     pub builder: Builder,
 }

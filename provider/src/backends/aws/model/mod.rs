@@ -5,6 +5,8 @@ mod provider;
 mod vm;
 mod words;
 
+#[cfg(test)]
+pub(super) use image::with_text;
 pub use image::{AwsImageModel, CONTENT, ShareModel, SourceFilterModel};
 pub use provider::{AssumeRoleModel, AwsProviderModel};
 pub use vm::{AwsVmModel, REPLACES, RootVolumeModel};

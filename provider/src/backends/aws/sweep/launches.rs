@@ -2,17 +2,16 @@
 //! well or not, has no entry and no deadline any more: what it made is in state, and the state's to remove.
 
 use chrono::Utc;
-use futures::future::join_all;
 use tokio_util::sync::CancellationToken;
 
+use super::each::{Abandoned, clear, clear_each, late, restless_since, settle_each, within};
 use super::look::{self, Wanted};
 use super::overdue::overdue_launches;
-use super::recover::{Settled, all, clear, in_time, late, restless_since, within};
 use super::remove::Outcome;
 use super::{How, Kind, SweepError, Swept};
 use crate::backends::aws::region::Region;
 use crate::backends::aws::vm::LAUNCH;
-use crate::backends::aws::{Aws, AwsError, CLOUD, tags};
+use crate::backends::aws::{Aws, AwsError, tags};
 use crate::journal::{Journal, Launch, Record};
 
 impl Aws {
@@ -32,17 +31,8 @@ impl Aws {
         how: How,
         cancel: &CancellationToken,
     ) -> Result<Vec<Swept>, SweepError> {
-        let mut abandoned = self.launches().abandoned()?;
-        abandoned.retain(|record| {
-            let entry = record.entry();
-            entry.cloud == CLOUD && region.is_none_or(|region| region == entry.region)
-        });
-        let settling = abandoned.into_iter().map(|record| async move {
-            let (id, at) = (id(record.entry().launch), record.entry().region.clone());
-            let settled = in_time(how, &id, self.settle_launch(record, how, cancel)).await;
-            (id, at, settled)
-        });
-        all(join_all(settling).await)
+        let abandoned = self.launches().abandoned()?;
+        settle_each(abandoned, region, how, |record| self.settle_launch(record, how, cancel)).await
     }
 
     async fn settle_launch(
@@ -52,7 +42,7 @@ impl Aws {
         cancel: &CancellationToken,
     ) -> Result<Outcome<Vec<Swept>>, SweepError> {
         let entry = record.entry();
-        let id = id(entry.launch);
+        let id = entry.whose();
         let other = self.reached_by(&entry.access, id.clone(), &entry.region, record.path()).await?;
         let region = other.as_ref().unwrap_or(self).region(Some(&entry.region)).await?;
         let wanted = Wanted { build: id, ..Wanted::default() };
@@ -79,13 +69,7 @@ impl Aws {
         let region = &region;
         let overdue = within(how, self.lost(region)).await;
         let overdue = overdue.ok_or_else(|| late("what other launches left".to_owned()))??;
-        let clearing = overdue.into_iter().map(|wanted| async move {
-            let id = wanted.build.clone();
-            let cleared = in_time(how, &id, clear(region, wanted, 1, how, cancel)).await;
-            (id, region.name.clone(), cleared)
-        });
-        let cleared: Vec<Settled> = join_all(clearing).await;
-        all(cleared)
+        clear_each(region, overdue, how, cancel).await
     }
 
     /// Launches past their deadline of which nothing is known here. One whose instance has no deadline any more has ended,
@@ -102,6 +86,16 @@ impl Aws {
             }
         }
         Ok(lost)
+    }
+}
+
+impl Abandoned for Launch {
+    fn place(&self) -> (&str, &str) {
+        (&self.cloud, &self.region)
+    }
+
+    fn whose(&self) -> String {
+        id(self.launch)
     }
 }
 

@@ -109,7 +109,7 @@ pub(super) async fn with_deadline(region: &Region) -> Result<Vec<Thing>, AwsErro
         removable.extend(ami.image_id().map(str::to_owned));
         found.extend(Thing::new(Kind::Image, ami.image_id(), ami.tags()));
     }
-    let snapshots = snapshots(region, tag).await?;
+    let snapshots = region::snapshots(&region.ec2, tag).await?;
     found.extend(unused(region, snapshots, &removable).await?);
     Ok(found)
 }
@@ -183,13 +183,13 @@ async fn snapshots_of_build(
     tag: Filter,
     wanted: &Wanted,
 ) -> Result<Vec<Snapshot>, AwsError> {
-    let mut found = snapshots(region, tag).await?;
+    let mut found = region::snapshots(&region.ec2, tag).await?;
     if !wanted.snapshots.is_empty() {
-        found.extend(snapshots(region, filter("snapshot-id", &wanted.snapshots)).await?);
+        found.extend(region::snapshots(&region.ec2, filter("snapshot-id", &wanted.snapshots)).await?);
     }
     if !wanted.images.is_empty() {
         let descriptions = wanted.images.iter().map(|ami| format!("Created by CreateImage(*) for {ami}*"));
-        found.extend(snapshots(region, filter("description", descriptions)).await?);
+        found.extend(region::snapshots(&region.ec2, filter("description", descriptions)).await?);
     }
     Ok(found)
 }
@@ -216,17 +216,6 @@ async fn images(region: &Region, by: Filter) -> Result<Vec<Ami>, AwsError> {
     let asked = region.ec2.describe_images().owners("self").include_disabled(true).include_deprecated(true);
     let found = region::images(asked.filters(by).max_results(region::PAGE)).await?;
     Ok(found.into_iter().map(|(_, ami)| ami).collect())
-}
-
-async fn snapshots(region: &Region, by: Filter) -> Result<Vec<Snapshot>, AwsError> {
-    let asked = region.ec2.describe_snapshots().owner_ids("self").filters(by).max_results(region::PAGE);
-    let mut pages = asked.into_paginator().send();
-    let mut found = Vec::new();
-    while let Some(page) = pages.next().await {
-        let page = page.map_err(|error| AwsError::of("DescribeSnapshots", error))?;
-        found.extend(page.snapshots.unwrap_or_default());
-    }
-    Ok(found)
 }
 
 async fn volumes(region: &Region, by: Filter) -> Result<Vec<Thing>, AwsError> {

@@ -10,6 +10,7 @@
 mod access;
 mod claim;
 mod complete;
+mod each;
 mod launches;
 mod look;
 mod overdue;

@@ -2,29 +2,23 @@
 
 use std::collections::BTreeSet;
 use std::path::Path;
-use std::time::Duration;
 
 use aws_sdk_ec2::types::ImageState;
-use chrono::{DateTime, TimeDelta, Utc};
-use futures::future::join_all;
+use chrono::{DateTime, Utc};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::claim::give_up;
-use super::look::{self, Wanted};
+use super::each::{Abandoned, clear, clear_each, late, restless_since, settle_each, within};
+use super::look::Wanted;
 use super::overdue::overdue;
-use super::remove::{Outcome, RESTLESS, remove};
-use super::{Access, How, Kind, Remain, SweepError, Swept, complete, whose};
+use super::remove::Outcome;
+use super::{Access, How, Kind, Remain, SweepError, Swept, complete};
 use crate::backends::aws::image::holders_of;
 use crate::backends::aws::region::Region;
-use crate::backends::aws::{Aws, AwsError, CLOUD, tags};
+use crate::backends::aws::{Aws, AwsError, tags};
 use crate::journal::{Entry, Journal, Phase, Record};
 use crate::process::lock;
-
-/// After so long nothing of a killed build is under way any more.
-const SETTLED: TimeDelta = TimeDelta::minutes(10);
-/// What a request that is under way gets when the time is over.
-const LAST_REQUEST: Duration = Duration::from_secs(5);
 
 impl Aws {
     /// Settles what builds of this computer began in AWS that nobody works on: in one region, or in all and with builders
@@ -38,22 +32,8 @@ impl Aws {
         how: How,
         cancel: &CancellationToken,
     ) -> Result<Vec<Swept>, SweepError> {
-        let mut abandoned = self.journal().abandoned()?;
-        // The others are free at once for whoever else looks for them.
-        abandoned.retain(|record| {
-            let entry = record.entry();
-            let is_meant = region.is_none_or(|region| region == entry.region && entry.phase != Phase::Kept);
-            entry.cloud == CLOUD && is_meant
-        });
-        let settling = abandoned.into_iter().map(|record| async move {
-            let (build, at) = (record.entry().build, record.entry().region.clone());
-            (
-                build.to_string(),
-                at,
-                in_time(how, &build.to_string(), self.settle_all(record, how, cancel)).await,
-            )
-        });
-        all(join_all(settling).await)
+        let abandoned = self.journal().abandoned()?;
+        settle_each(abandoned, region, how, |record| self.settle_all(record, how, cancel)).await
     }
 
     /// Settles one build: an image that had passed all checks is made complete, one that was complete stays with its holder,
@@ -89,7 +69,7 @@ impl Aws {
             if !image.is_all {
                 let region = aws.region(Some(&entry.region)).await?;
                 let wanted = wanted(&entry, image.stays);
-                let cleared = clear(&region, wanted, restlessness(&entry), how, cancel).await?;
+                let cleared = clear(&region, wanted, restless_since(entry.started_at), how, cancel).await?;
                 swept.extend(cleared.done);
                 if cleared.stays.is_some() {
                     return Ok(Outcome { done: swept, stays: cleared.stays });
@@ -141,12 +121,9 @@ impl Aws {
         let overdue = self.overdue(region, Utc::now());
         let overdue =
             within(how, overdue).await.ok_or_else(|| late("what other builds left".to_owned()))??;
-        let clearing = overdue.into_iter().map(|build| async move {
-            let wanted = Wanted { build: build.to_string(), ..Wanted::default() };
-            let cleared = in_time(how, &build.to_string(), clear(region, wanted, 1, how, cancel)).await;
-            (build.to_string(), region.name.clone(), cleared)
-        });
-        all(join_all(clearing).await)
+        let wanted = overdue.into_iter();
+        let wanted = wanted.map(|build| Wanted { build: build.to_string(), ..Wanted::default() });
+        clear_each(region, wanted.collect(), how, cancel).await
     }
 
     /// Builds that are past their deadline and of which nothing is known here: clocks differ, and a builder may be kept.
@@ -179,6 +156,20 @@ impl Aws {
             return Err(SweepError::OtherAccount { build, there: access.account, here });
         }
         Ok(other)
+    }
+}
+
+impl Abandoned for Entry {
+    fn place(&self) -> (&str, &str) {
+        (&self.cloud, &self.region)
+    }
+
+    fn whose(&self) -> String {
+        self.build.to_string()
+    }
+
+    fn is_kept(&self) -> bool {
+        self.phase == Phase::Kept
     }
 }
 
@@ -256,78 +247,10 @@ fn wanted(entry: &Entry, stays: bool) -> Wanted {
     Wanted { build: entry.build.to_string(), named, images, spared, ..Wanted::default() }
 }
 
-fn restlessness(entry: &Entry) -> u32 {
-    restless_since(entry.started_at)
-}
-
-/// How many looks in a row must find nothing.
-pub(super) fn restless_since(started_at: DateTime<Utc>) -> u32 {
-    if Utc::now() - started_at > SETTLED { 2 } else { RESTLESS }
-}
-
-pub(super) async fn clear(
-    region: &Region,
-    mut wanted: Wanted,
-    quiet_looks: u32,
-    how: How,
-    cancel: &CancellationToken,
-) -> Result<Outcome<Vec<Swept>>, SweepError> {
-    let Outcome { done, stays } = match how {
-        How::Really | How::Until(_) => remove(region, wanted, quiet_looks, how, cancel).await,
-        How::DryRun => {
-            let found = look::of_build(region, &mut wanted).await?;
-            let done = found.iter().map(|thing| thing.remain(region, &wanted.build)).collect();
-            Outcome { done, stays: None }
-        }
-    };
-    Ok(Outcome { done: done.into_iter().map(Swept::Removed).collect(), stays })
-}
-
-/// A build, its region, and what became of it.
-pub(super) type Settled = (String, String, Result<Outcome<Vec<Swept>>, SweepError>);
-
-/// What became of several builds, of which none keeps another.
-pub(super) fn all(settled: Vec<Settled>) -> Result<Vec<Swept>, SweepError> {
-    let mut swept = Vec::new();
-    for (build, region, outcome) in settled {
-        let (done, stays) = match outcome {
-            Ok(Outcome { done, stays }) => (done, stays),
-            Err(why) => (Vec::new(), Some(why)),
-        };
-        swept.extend(done);
-        match stays {
-            None => {}
-            Some(SweepError::Cancelled) => return Err(SweepError::Cancelled),
-            Some(why) => swept.push(Swept::Left { build, region, why }),
-        }
-    }
-    Ok(swept)
-}
-
-/// The end of what settles a build, also when AWS does not answer.
-pub(super) async fn in_time<T>(
-    how: How,
-    build: &str,
-    settling: impl Future<Output = Result<T, SweepError>>,
-) -> Result<T, SweepError> {
-    within(how, settling).await.unwrap_or_else(|| Err(late(format!("what {} made", whose(build)))))
-}
-
-/// `None` when the time is over.
-pub(super) async fn within<T>(how: How, doing: impl Future<Output = T>) -> Option<T> {
-    match how {
-        How::Until(end) => tokio::time::timeout_at(end + LAST_REQUEST, doing).await.ok(),
-        How::Really | How::DryRun => Some(doing.await),
-    }
-}
-
-pub(super) fn late(what: String) -> SweepError {
-    SweepError::Late { what, why: "AWS takes long to answer".to_owned() }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::backends::aws::CLOUD;
     use crate::domain::{CacheKey, Holder};
 
     #[test]

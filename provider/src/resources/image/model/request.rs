@@ -295,7 +295,8 @@ impl ImageModel {
         }
     }
 
-    fn security_spec(&self) -> Security {
+    /// What its build removes.
+    pub fn security_spec(&self) -> Security {
         let security = self.security.clone().unwrap_or_default();
         Security {
             clean_sensitive_data: security.clean_sensitive_data.unwrap_or(true),

@@ -91,7 +91,7 @@ impl ImageModel {
     }
 
     /// Fills in what became of the image's distribution.
-    pub fn observe_distribution(&mut self, image: &Image, shared: Option<&Share>) {
+    pub fn observe_distribution(&mut self, image: &Image, shared: Option<&BTreeMap<String, Share>>) {
         let home = self.region.clone().unwrap_or_default();
         if let Attr::Known(aws) = &mut self.aws {
             aws.observe(image, &home, shared);

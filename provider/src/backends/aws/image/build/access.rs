@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-use super::{Build, BuildError};
+use super::{BuildError, Work};
 use crate::backends::aws::AwsError;
 use crate::backends::aws::image::problems::{no_session_manager, unverifiable};
 use crate::backends::aws::image::{AwsImageSpec, Builder, Interface};
@@ -128,35 +128,35 @@ pub(super) struct Access {
 }
 
 impl Access {
-    /// Takes the user's key pair and groups, or makes them; ours lets `networks` in.
-    pub(super) async fn make(build: &Build<'_>, networks: &[String]) -> Result<Self, BuildError> {
-        let mut access = Self::with_key(build).await?;
-        let Builder { security_group_ids, vpc_id, subnet_id, login, .. } = &build.spec.builder;
+    /// Takes the user's key pair and groups, or makes them; ours lets `networks` in. `clean` tells that nobody's key stays in the
+    /// image.
+    pub(super) async fn make(work: &Work<'_>, networks: &[String], clean: bool) -> Result<Self, BuildError> {
+        let mut access = Self::with_key(work, clean).await?;
+        let Builder { security_group_ids, vpc_id, subnet_id, login, .. } = &work.spec.builder;
         access.groups.clone_from(security_group_ids);
         if security_group_ids.is_empty() {
             let vpc = match (vpc_id, subnet_id) {
                 (Some(vpc), _) => Some(vpc.clone()),
-                (None, Some(subnet)) => surroundings::vpc_of(build.region, subnet).await?,
+                (None, Some(subnet)) => surroundings::vpc_of(work.region, subnet).await?,
                 (None, None) => None,
             };
-            let id = build.id.to_string();
-            let group = surroundings::make_group(build.region, &id, vpc, &build.tags()).await?;
+            let id = work.id.to_string();
+            let group = surroundings::make_group(work.region, &id, vpc, &work.tags).await?;
             access.own_group = Some(group.clone());
             // Behind a forward, the builder's own port is the usual one.
             let port = login.port.filter(|_| login.host.is_none()).unwrap_or(22);
-            surroundings::admit_first(build.region, &group, networks, port, &build.request.cancel).await?;
+            surroundings::admit_first(work.region, &group, networks, port, work.cancel).await?;
             access.groups.push(group);
         }
         Ok(access)
     }
 
-    async fn with_key(build: &Build<'_>) -> Result<Self, BuildError> {
+    async fn with_key(work: &Work<'_>, clean: bool) -> Result<Self, BuildError> {
         let (groups, own_group) = (Vec::new(), None);
-        let login = &build.spec.builder.login;
+        let login = &work.spec.builder.login;
         if let (Some(name), Some(path)) = (&login.keypair_name, &login.private_key_path) {
             // EC2 has put the user's key into the builder: in an image that is cleaned nobody's key stays.
-            let clean = build.request.spec.security.clean_sensitive_data;
-            let public_key = if clean { Some(public_half(build.region, name).await?) } else { None };
+            let public_key = if clean { Some(public_half(work.region, name).await?) } else { None };
             let key_file = path.clone();
             return Ok(Self {
                 key_name: name.clone(),
@@ -167,11 +167,17 @@ impl Access {
                 own_group,
             });
         }
-        let key_file = build.dir.join("ssh_key");
-        let public_key = ssh::generate(&key_file, &format!("sindri-{}", build.id))?;
-        surroundings::import_key(build.region, &build.id.to_string(), &public_key, &build.tags()).await?;
-        let key_name = surroundings::name(&build.id.to_string());
+        let key_file = work.dir.join("ssh_key");
+        let public_key = ssh::generate(&key_file, &format!("sindri-{}", work.id))?;
+        surroundings::import_key(work.region, &work.id.to_string(), &public_key, &work.tags).await?;
+        let key_name = surroundings::name(&work.id.to_string());
         Ok(Self { key_name, key_file, public_key: Some(public_key), own_pair: true, groups, own_group })
+    }
+
+    /// The public key that lets us in, as `authorized_keys` has it: its kind and comment are apart.
+    pub(super) fn own_key(&self) -> Result<String, BuildError> {
+        let key = ssh::public_key(&self.key_file)?;
+        Ok(key.split(' ').nth(1).unwrap_or_default().to_owned())
     }
 
     /// Removes what was made. What stays has the build's tag.

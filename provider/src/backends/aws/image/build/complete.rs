@@ -11,6 +11,7 @@ use crate::backends::aws::region::Region;
 use crate::backends::aws::{AwsError, sweep, tags};
 use crate::domain::Image;
 use crate::journal::{Phase, Record};
+use crate::provision;
 
 /// The image is what was asked for: gives it its attributes, and writes down what its tags will be. Whoever comes after us
 /// can complete it from here on. Returns how long it took to build.
@@ -76,6 +77,10 @@ fn all_tags(build: &Build<'_>, base: &Ami, seconds: u64) -> BTreeMap<String, Str
         (tags::BUILD_SECONDS.to_owned(), seconds.to_string()),
     ]);
     all.extend(request.labels.channels.iter().map(|name| tags::promoted_to(name)));
+    let looked_for = provision::looked_for(request.spec.security, build.spec.for_everybody);
+    if build.spec.verify_boot && !looked_for.is_empty() {
+        all.insert(tags::LOOKED.to_owned(), looked_for.join(" "));
+    }
     all
 }
 

@@ -16,13 +16,16 @@ mod engine;
 mod error;
 mod guard;
 mod keep;
+mod look;
 mod name;
 mod preview;
 mod source;
 mod template;
 mod verify;
+mod work;
 
 use error::BuildError;
+use work::Work;
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -34,29 +37,29 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use aws_credential_types::Credentials;
 use aws_sdk_ec2::types::Image as Ami;
-use chrono::{SecondsFormat, Utc};
+use chrono::Utc;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use self::access::Access;
 use super::AwsImageSpec;
 use crate::backends::aws::region::Region;
-use crate::backends::aws::sweep::{self, How, Swept};
-use crate::backends::aws::{Aws, CLOUD, tags};
+use crate::backends::aws::sweep::{self, How, SweepError, Swept};
+use crate::backends::aws::{Aws, CLOUD};
 use crate::domain::backend::causes;
 use crate::domain::{
-    BackendError, BuildRequest, Built, Image, ImageBackend, ImageBuilder, OnError, Template, TemplateRequest,
+    BackendError, BuildRequest, Built, Check, Image, ImageBackend, ImageBuilder, LookRequest, OnError,
+    Template, TemplateRequest,
 };
 use crate::journal::{Entry, Phase, Record};
 use crate::packer;
 use crate::process::{BuildLog, Redactor, Runner, Secret, lock, private};
+use crate::provision;
 
 /// How many lines of the log a diagnostic shows.
 const TAIL: usize = 20;
 /// How often a lock that somebody else holds is tried again.
 const RETRY: Duration = Duration::from_millis(250);
-/// How long a build that failed may take to remove what it made. What stays is in the journal.
-const CLEANING: Duration = Duration::from_secs(5 * 60);
 /// How long a build waits for what killed builds left to go.
 const RECOVERING: Duration = Duration::from_secs(60);
 
@@ -122,7 +125,7 @@ impl ImageBuilder for AwsBuilder {
         let region = self.aws.region_for(Some(&self.spec.region), "building the image").await?;
         // One build of a key at a time on this computer: whoever waited finds what was built.
         let _turn = if request.share { Some(self.turn(request).await?) } else { None };
-        self.recover(request).await;
+        self.recover(&request.cancel).await;
         if request.share
             && let Some(image) = self.shared(request).await?
         {
@@ -152,6 +155,10 @@ impl ImageBuilder for AwsBuilder {
         Ok(Built::Fresh(Image { log_path: Some(log.path().to_owned()), ..image }))
     }
 
+    async fn look_through(&self, request: &LookRequest) -> Result<(), BackendError> {
+        self.look(request).await
+    }
+
     async fn template(&self, request: &TemplateRequest) -> Result<Template, BackendError> {
         preview::template(&self.spec, &self.tools, self.aws.endpoint().await, request).await
     }
@@ -177,20 +184,11 @@ impl AwsBuilder {
     }
 
     /// Finishes or removes what killed builds left in the region: what is finished may be the image that is asked for.
-    async fn recover(&self, request: &BuildRequest) {
-        let (region, cancel) = (Some(self.spec.region.as_str()), &request.cancel);
+    async fn recover(&self, cancel: &CancellationToken) {
+        let region = Some(self.spec.region.as_str());
         let end = tokio::time::Instant::now() + RECOVERING;
-        let recovered = self.aws.recover(region, How::Until(end - RECOVERING / 3), cancel).await;
-        let overdue = self.aws.sweep_overdue(region, How::Until(end), cancel).await;
-        for swept in [recovered, overdue] {
-            match swept {
-                Ok(swept) => swept.iter().for_each(tell),
-                // That is no reason not to build.
-                Err(error) => {
-                    tracing::warn!(error = causes(&error), "what killed builds left is not removed");
-                }
-            }
-        }
+        tell_all(self.aws.recover(region, How::Until(end - RECOVERING / 3), cancel).await);
+        tell_all(self.aws.sweep_overdue(region, How::Until(end), cancel).await);
     }
 
     /// Takes an image that another process has finished since the plan.
@@ -220,6 +218,14 @@ impl AwsBuilder {
         let redactor = Redactor::new(spec.environment.secret.values().chain(of_steps).chain(&ours));
         BuildLog::create(&self.aws.data_dir.join("logs"), &spec.name_prefix, &id.to_string(), redactor)
             .map_err(|error| BackendError::failed("writing the build's log", error))
+    }
+}
+
+/// What became of what killed builds left. That it stays is no reason not to build.
+fn tell_all(swept: Result<Vec<Swept>, SweepError>) {
+    match swept {
+        Ok(swept) => swept.iter().for_each(tell),
+        Err(error) => tracing::warn!(error = causes(&error), "what killed builds left is not removed"),
     }
 }
 
@@ -253,7 +259,7 @@ impl Build<'_> {
         let mut record = self.aws.journal().begin(entry)?;
         match self.make(&mut record, &packer, &base, networks).await {
             Ok(image) => {
-                self.remove_dir();
+                self.work().remove_dir();
                 // Killed before its holder is in state, nobody would ever let go of it.
                 self.aws.claims.add(record);
                 Ok(image)
@@ -264,8 +270,8 @@ impl Build<'_> {
                 Err(keep::kept(self, error, image.as_deref()).await)
             }
             Err(error) => {
-                self.remove_dir();
-                self.settle(record).await;
+                self.work().remove_dir();
+                work::settle(self.aws, record, self.log).await;
                 Err(error)
             }
         }
@@ -303,7 +309,8 @@ impl Build<'_> {
     ) -> Result<Image, BuildError> {
         private::create_dir(&self.dir).map_err(BuildError::io("create", &self.dir))?;
         record.advance(Phase::Building)?;
-        let access = Access::make(self, &networks).await?;
+        let work = self.work();
+        let access = Access::make(&work, &networks, self.request.spec.security.clean_sensitive_data).await?;
         // Packer has a builder and its volumes. What a failure leaves, the way in among it, is settled by the journal.
         let id = engine::run(self, record, packer, base, &access).await?;
         record.advance(Phase::Built { image_id: id.clone() })?;
@@ -312,11 +319,14 @@ impl Build<'_> {
         let accepted = artifact::accept(self.region, self.spec, &id, &self.request.cancel);
         let ami = self.unless_stopped(accepted).await?.map_err(unfinished)?;
         let machine = match self.spec.verify_boot {
-            true => Some(guard::guarded(self, record, verify::verify(self, &access, &ami)).await?),
+            true => {
+                let checks = self.checks(&access)?;
+                Some(guard::guarded(&work, record, verify::verify(&work, &access, &ami, &checks)).await?)
+            }
             false => None,
         };
         let seconds = complete::accept(self, record, base, &ami).await.map_err(unfinished)?;
-        let unended = self.end(record, machine).await?;
+        let unended = self.end(&work, record, machine).await?;
         if !unended {
             access.remove(self.region).await;
         }
@@ -328,9 +338,14 @@ impl Build<'_> {
     }
 
     /// Ends the machine that the image was checked in. Whether it is still there: the image is accepted by now.
-    async fn end(&self, record: &Record, machine: Option<verify::Machine<'_>>) -> Result<bool, BuildError> {
+    async fn end(
+        &self,
+        work: &Work<'_>,
+        record: &Record,
+        machine: Option<verify::Machine<'_>>,
+    ) -> Result<bool, BuildError> {
         let Some(machine) = machine else { return Ok(false) };
-        let is_ended = guard::guarded(self, record, machine.end()).await;
+        let is_ended = guard::guarded(work, record, machine.end()).await;
         // Whoever interrupts wants nothing to be left, and settling the build waits for the machine.
         if self.request.cancel.is_cancelled() { Err(BuildError::Cancelled) } else { Ok(!is_ended) }
     }
@@ -342,45 +357,29 @@ impl Build<'_> {
             && (matches!(error, BuildError::Steps(_)) || error.is_of_the_image())
     }
 
-    fn tags(&self) -> BTreeMap<String, String> {
-        let deadline = sweep::over_by(self.request.deadline).to_rfc3339_opts(SecondsFormat::Secs, true);
-        build_tags(&self.name, &self.request.labels.tags, &self.id.to_string(), &deadline)
-    }
-
-    /// Removes what carries the build's tag, or leaves an image that only lacks its tags to whoever asks for it next.
-    async fn settle(&self, record: Record) {
-        // Not the request's own: cancelled or late, it is to clean up all the same.
-        let never = CancellationToken::new();
-        let settled = self.aws.settle(record, How::Really, &never);
-        let told = match tokio::time::timeout(CLEANING, settled).await {
-            Ok(Ok(_)) => return,
-            Ok(Err(error)) => causes(&error),
-            Err(_) => format!("AWS did not let go of it within {CLEANING:?}"),
-        };
-        self.log.step(&format!(
-            "What is left of the build cannot be removed yet: {told}\nThe next build removes it, or `terraform-provider-sindri sweep`"
-        ));
-    }
-
-    fn remove_dir(&self) {
-        if let Err(error) = std::fs::remove_dir_all(&self.dir)
-            && error.kind() != io::ErrorKind::NotFound
-        {
-            tracing::warn!(folder = %self.dir.display(), %error, "a build's folder cannot be removed");
+    fn work(&self) -> Work<'_> {
+        Work {
+            region: self.region,
+            spec: self.spec,
+            runner: &self.tools.runner,
+            id: self.id,
+            dir: &self.dir,
+            log: self.log,
+            tags: self.tags(),
+            cancel: &self.request.cancel,
         }
     }
-}
 
-/// What Packer makes for a build carries, and the image from its first moment. Its key comes last, and not from here.
-fn build_tags(
-    name: &str,
-    own: &BTreeMap<String, String>,
-    build: &str,
-    deadline: &str,
-) -> BTreeMap<String, String> {
-    let mut all = BTreeMap::from([(tags::NAME.to_owned(), name.to_owned())]);
-    all.extend(own.clone());
-    let ours = [(tags::BUILD, build), (tags::DEADLINE, deadline)];
-    all.extend(ours.map(|(key, value)| (key.to_owned(), value.to_owned())));
-    all
+    /// What is checked in a machine from the finished image.
+    fn checks(&self, access: &Access) -> Result<Vec<Check>, BuildError> {
+        let spec = &self.request.spec;
+        let own_key = self.spec.for_everybody.then(|| access.own_key()).transpose()?;
+        let look = provision::look(spec.security, own_key.as_deref());
+        Ok(look.into_iter().chain(spec.checks.clone()).collect())
+    }
+
+    fn tags(&self) -> BTreeMap<String, String> {
+        let deadline = work::in_words(sweep::over_by(self.request.deadline));
+        work::tags_of(&self.name, &self.request.labels.tags, &self.id.to_string(), &deadline)
+    }
 }

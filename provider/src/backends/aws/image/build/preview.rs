@@ -5,7 +5,7 @@ use aws_sdk_ec2::types::Image as Ami;
 use uuid::Uuid;
 
 use super::template::{self, NEEDED, Values};
-use super::{BuildError, Tools, access, build_tags, engine, name};
+use super::{BuildError, Tools, access, engine, name, work};
 use crate::backends::aws::image::{AwsImageSpec, Source};
 use crate::domain::template::Script;
 use crate::domain::{BackendError, Template, TemplateRequest};
@@ -65,7 +65,7 @@ fn variables(
         spec: &spec,
         name: &name,
         base: &source(&spec.source),
-        tags: &build_tags(&name, &request.tags, BUILD, DEADLINE),
+        tags: &work::tags_of(&name, &request.tags, BUILD, DEADLINE),
         groups: &groups,
         key_name: login.keypair_name.as_deref().unwrap_or(MADE),
         key_file: key_file.as_deref().unwrap_or(KEY),

@@ -1,6 +1,6 @@
 //! What changes in place: copies, sharing and ageing, as they are asked for and as they are.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
@@ -52,23 +52,28 @@ impl AwsImageModel {
         }
     }
 
-    /// Takes in what became of the distribution, so that a change from outside shows, and what failed is tried again.
-    pub fn observe(&mut self, image: &Image, home: &str, shared: Option<&Share>) {
+    /// Takes in what became of the distribution, so that a change from outside shows, and what failed is tried again. A copy that
+    /// is not as it should be counts as none: the next apply brings it there in place.
+    pub fn observe(&mut self, image: &Image, home: &str, shared: Option<&BTreeMap<String, Share>>) {
         let due = self.distribution().deprecate_after.and_then(|after| deprecation(image.created_at, after));
         let aged = |at: Option<DateTime<Utc>>| due.is_none_or(|due| ages_as(due, at, Utc::now()));
+        let shared = |region: &str| shared.and_then(|all| all.get(region));
+        if let (Attr::Known(share), Some(shared)) = (&mut self.share, shared(home)) {
+            share.observe(shared);
+        }
+        let share = self.share.known();
+        let fits =
+            |region: &str| share.zip(shared(region)).is_none_or(|(own, shared)| own.is_what_is(shared));
         if let Attr::Known(regions) = &mut self.ami_regions {
             regions.retain(|region| {
                 let copy = image.artifacts.get(region);
-                region == home
-                    || copy.is_some_and(|copy| aged(copy.deprecated_at) && !image.unfinished.contains(region))
+                let ready = copy.is_some_and(|copy| aged(copy.deprecated_at)) && fits(region);
+                region == home || (ready && !image.unfinished.contains(region))
             });
         }
         let seen = image.artifacts.get(home).and_then(|artifact| artifact.deprecated_at);
         if due.is_some() && !aged(seen) {
             self.deprecate_after = seen.and_then(|at| after(image.created_at, at)).into();
-        }
-        if let (Attr::Known(share), Some(shared)) = (&mut self.share, shared) {
-            share.observe(shared);
         }
     }
 }
@@ -78,6 +83,12 @@ impl ShareModel {
         let mut with = self.account_ids.clone().unwrap_or_default();
         with.extend(self.organization_arns.clone().unwrap_or_default());
         Share { with, public: self.public.unwrap_or(false) }
+    }
+
+    /// Whether a copy is shared like this, whomever else others let use it.
+    fn is_what_is(&self, shared: &Share) -> bool {
+        let own = self.share();
+        own.public == shared.public && own.with.is_subset(&shared.with)
     }
 
     /// What others share is theirs; that everybody may is not.
@@ -104,8 +115,6 @@ fn after(created_at: DateTime<Utc>, at: DateTime<Utc>) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
     use super::*;
     use crate::domain::{Artifact, Labels};
 
@@ -152,7 +161,8 @@ mod tests {
         let due = DateTime::from_timestamp(4_000_000_000 + 86400, 0);
         let seen = |aged, unfinished: &[&str], shared: Option<&Share>| {
             let mut seen = model.clone();
-            seen.observe(&image(aged, unfinished), "us-west-2", shared);
+            let shared = shared.map(|share| BTreeMap::from([("us-west-2".to_owned(), share.clone())]));
+            seen.observe(&image(aged, unfinished), "us-west-2", shared.as_ref());
             seen
         };
         let shared = Share { with: set(&["111111111111", "999999999999"]), public: true };
@@ -170,6 +180,33 @@ mod tests {
             (never.deprecate_after, never.ami_regions),
             (Attr::Null, Attr::Known(set(&["us-west-2"])))
         );
+    }
+
+    #[test]
+    fn a_copy_that_is_shared_otherwise_is_not_in_place() {
+        let (one, other) = ("111111111111", "222222222222");
+        let model = |public: bool| {
+            let account_ids = Attr::Known(set(&[one]));
+            let share = ShareModel { account_ids, public: public.into(), ..ShareModel::default() };
+            let ami_regions = Attr::Known(set(&["eu-west-1"]));
+            AwsImageModel { ami_regions, share: Attr::Known(share), ..AwsImageModel::default() }
+        };
+        for (with, public, asked, in_place) in [
+            (&[one][..], false, false, true),
+            (&[one, other], false, false, true),
+            (&[other], false, false, false),
+            (&[one], true, false, false),
+            (&[one], true, true, true),
+            (&[one], false, true, false),
+        ] {
+            let mut model = model(asked);
+            let at_home = Share { with: set(&[one]), public: asked };
+            let there = Share { with: set(with), public };
+            let shared = BTreeMap::from([("us-west-2".into(), at_home), ("eu-west-1".into(), there)]);
+            model.observe(&image(None, &[]), "us-west-2", Some(&shared));
+            let seen = model.ami_regions.known().is_some_and(|regions| !regions.is_empty());
+            assert_eq!(seen, in_place, "{with:?} {public} {asked}");
+        }
     }
 
     #[test]

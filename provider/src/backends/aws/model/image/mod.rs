@@ -3,12 +3,16 @@
 mod check;
 mod in_place;
 mod spec;
+#[cfg(test)]
+mod texts;
 mod words;
 
 use std::collections::BTreeSet;
 
 use tfplugin::{Attr, Model};
 
+#[cfg(test)]
+pub(in crate::backends::aws) use self::texts::with_text;
 use self::words::{accounts, interface, organizations, owners, port, regions};
 use super::words::{cidrs, imdsv2, volume_type, word};
 use crate::backends::aws::settings;
@@ -151,7 +155,8 @@ pub struct ShareModel {
     /// Organisations and organisational units, by their ARNs.
     #[attr(optional, validate = organizations)]
     pub organization_arns: Attr<BTreeSet<String>>,
-    /// Whether everybody may.
+    /// Whether everybody may. With `verify_boot`, an image that is there already is looked through first, in a machine that is
+    /// launched from it and terminated, unless that was done before.
     #[attr(optional, default = false)]
     pub public: Attr<bool>,
 }

@@ -30,6 +30,7 @@ impl AwsImageModel {
             },
             imdsv2_required: self.imdsv2.known_deref() != Some("optional"),
             verify_boot: self.verify_boot.unwrap_or(false),
+            for_everybody: self.share.known().is_some_and(|share| share.public == Attr::Known(true)),
             builder: Builder {
                 instance_type: self
                     .instance_type

@@ -1,7 +1,10 @@
+use std::collections::BTreeSet;
+
 use proptest::prelude::*;
 
 use super::*;
 use crate::backends::aws::image::{Bastion, Builder, Login, Source, Volume};
+use crate::backends::aws::model::with_text;
 use crate::domain::{Arch, Origin};
 use crate::packer::formatted::assert_formatted;
 
@@ -31,6 +34,7 @@ fn spec(text: &str) -> AwsImageSpec {
         },
         imdsv2_required: true,
         verify_boot: false,
+        for_everybody: false,
         builder: Builder {
             instance_type: one(),
             vpc_id: None,
@@ -123,6 +127,63 @@ fn packer_itself_would_format_it_no_other_way() {
     }
 }
 
+/// Attributes of which no text comes to Packer: what is asked of EC2, done afterwards, or one of a few words.
+const NOT_FOR_PACKER: &[&str] = &[
+    "arch",
+    "source_image",
+    "source_filter.name",
+    "source_filter.owners",
+    "imdsv2",
+    "allowed_cidrs",
+    "ssh_interface",
+    "ami_regions",
+    "share.account_ids",
+    "share.organization_arns",
+    "deprecate_after",
+];
+
+/// All text that Packer is given for this, as Packer understands it.
+fn given(spec: &AwsImageSpec) -> BTreeSet<String> {
+    let login = &spec.builder.login;
+    let (key_name, key_file) = (login.keypair_name.as_deref(), login.private_key_path.as_ref());
+    let base = Ami::builder().image_id("ami-0").root_device_name("/dev/xvda").build();
+    let values = Values {
+        spec,
+        name: "web-0123456789ab-012345",
+        base: &base,
+        tags: &BTreeMap::new(),
+        groups: &spec.builder.security_group_ids,
+        key_name: key_name.unwrap_or("sindri-1"),
+        key_file: key_file.and_then(|path| path.to_str()).unwrap_or("key"),
+        endpoint: None,
+        boot: Duration::from_secs(900),
+    };
+    let [(_, plain), _] = variables(&values, &all()).files();
+    let mut texts = BTreeSet::new();
+    collect(&serde_json::from_str(&plain).unwrap(), &mut texts);
+    texts
+}
+
+fn collect(value: &Value, texts: &mut BTreeSet<String>) {
+    match value {
+        Value::String(text) => {
+            texts.insert(text.replace("{{`{{`}}", "{{"));
+        }
+        Value::Array(all) => all.iter().for_each(|one| collect(one, texts)),
+        Value::Object(all) => all.values().for_each(|one| collect(one, texts)),
+        _ => {}
+    }
+}
+
+/// A new attribute has to be in the list, or comes to Packer as it is.
+#[test]
+fn which_text_comes_to_packer() {
+    for (path, spec) in with_text("the text") {
+        let comes = given(&spec).contains("the text");
+        assert_eq!(comes, !NOT_FOR_PACKER.contains(&path.as_str()), "{path}");
+    }
+}
+
 proptest! {
     /// Each value is in its file as it was given, and Packer expands none.
     #[test]
@@ -132,6 +193,10 @@ proptest! {
             let plain_of = |value: &Value| value.as_str().unwrap().replace("{{`{{`}}", "{{");
             for name in ["instance_type", "subnet_id", "instance_profile", "bastion_host", "bastion_username", "bastion_key_file", "ssh_key_file"] {
                 prop_assert_eq!(plain_of(&read[name]), text.clone());
+            }
+            for (path, spec) in with_text(&text) {
+                let comes = NOT_FOR_PACKER.contains(&path.as_str()) || given(&spec).contains(&text);
+                prop_assert!(comes, "{path}: {text:?} in {:?}", given(&spec));
             }
             let tags = read["tags"].as_object().unwrap();
             let told = tags.iter().next().map(|(key, value)| (key.as_str(), value.as_str().unwrap()));

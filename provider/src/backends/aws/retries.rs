@@ -1,5 +1,8 @@
-//! A launch for which EC2 has no room is not tried again: it says so with HTTP status 500, which the SDK takes for a fault
-//! that passes, and 25 attempts later the answer is the same.
+//! What is tried again, and what is not, beside what the SDK knows.
+//!
+//! A launch for which EC2 has no room is not: it says so with HTTP status 500, which the SDK takes for a fault
+//! that passes, and 25 attempts later the answer is the same. Status 429 is, whatever the words that come with it: a proxy has
+//! its own.
 
 use aws_sdk_ec2::config::interceptors::InterceptorContext;
 use aws_sdk_ec2::config::retry::{ClassifyRetry, RetryAction};
@@ -37,5 +40,22 @@ impl ClassifyRetry for NoCapacity {
 
     fn name(&self) -> &'static str {
         "no capacity"
+    }
+}
+
+/// Has the SDK wait and try again.
+#[derive(Debug)]
+pub(super) struct Busy;
+
+impl ClassifyRetry for Busy {
+    fn classify_retry(&self, context: &InterceptorContext) -> RetryAction {
+        match context.response().map(|response| response.status().as_u16()) {
+            Some(429) => RetryAction::throttling_error(),
+            _ => RetryAction::NoActionIndicated,
+        }
+    }
+
+    fn name(&self) -> &'static str {
+        "busy"
     }
 }

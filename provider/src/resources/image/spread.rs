@@ -1,0 +1,75 @@
+//! Bringing an image to other regions and accounts, and to everybody only after a look at it.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use chrono::Utc;
+use tfplugin::CancellationToken;
+
+use super::model::ImageModel;
+use crate::backends::{Backends, Target};
+use crate::domain::{BackendError, CacheKey, Distribution, Holder, ImageBackend, LookRequest, Undistributed};
+use crate::resources::diagnose;
+
+/// An image that is complete and in state.
+pub(super) struct Spreading<'a> {
+    pub(super) backends: &'a Backends,
+    pub(super) images: &'a dyn ImageBackend,
+    pub(super) id: &'a str,
+    /// The image as planned.
+    pub(super) model: &'a ImageModel,
+    pub(super) holder: Option<Holder>,
+    /// The user's tags.
+    pub(super) tags: &'a BTreeMap<String, String>,
+    /// How long it may take.
+    pub(super) limit: Duration,
+}
+
+impl Spreading<'_> {
+    /// Brings it from one distribution to another. Returns what was not done.
+    pub(super) async fn bring(
+        &self,
+        from: &Distribution,
+        to: &Distribution,
+        cancel: &CancellationToken,
+    ) -> Result<Vec<Undistributed>, BackendError> {
+        let mut to = to.clone();
+        let mut unclean = None;
+        if to.is_public()
+            && !from.is_public()
+            && let Err(error) = self.look(cancel).await
+        {
+            if let Some(share) = &mut to.share {
+                share.public = false;
+            }
+            let why = diagnose::backend("Not looked through", &error).detail;
+            let problem = format!("The image is not made public: {why}");
+            unclean = Some(Undistributed { attribute: "aws.share.public".to_owned(), problem });
+        }
+        let mut problems = self.images.distribute(self.id, from, &to, cancel).await?;
+        problems.extend(unclean);
+        Ok(problems)
+    }
+
+    async fn look(&self, cancel: &CancellationToken) -> Result<(), BackendError> {
+        let model = self.model;
+        let Some(aws) = model.aws.known() else { return Ok(()) };
+        let key = model.cache_key.known().and_then(|key| CacheKey::try_from(key.clone()).ok());
+        let Some(key) = key else {
+            let doing = format!("looking through image {}", self.id);
+            return Err(BackendError::failed(doing, "its key is not known"));
+        };
+        let request = LookRequest {
+            id: self.id.to_owned(),
+            name_prefix: model.name_prefix.clone().unwrap_or_default(),
+            key,
+            holder: self.holder.clone().unwrap_or_else(Holder::random),
+            tags: self.tags.clone(),
+            security: model.security_spec(),
+            deadline: Utc::now() + self.limit,
+            cancel: cancel.clone(),
+        };
+        let target = Target::Aws(aws.spec(model.region.known_deref().unwrap_or_default()));
+        self.backends.builder(&target).look_through(&request).await
+    }
+}
