@@ -448,9 +448,11 @@ fn a_copy_without_a_record_is_found_and_none_is_begun_too_late() -> Result<()> {
     let mut variables = aws(json!({ "ami_regions": [THERE] }));
     variables["timeouts"] = json!({ "create": "1ms" });
     workspace.variables(&variables)?;
-    let told = workspace.apply()?.warnings();
+    let told = workspace.apply_with(&[])?.fails()?;
     ensure!(told.iter().any(|one| one.mentions("longer than 1ms")), "{told:?}");
     ensure!(!moto.requests()?.contains_key("CopyImage"), "a copy was begun when the time was over");
+    set_aws(&workspace, json!({}))?;
+    workspace.apply()?;
 
     // The request after the one for the copy is to write its id down.
     set_aws(&workspace, json!({ "ami_regions": [THERE] }))?;
