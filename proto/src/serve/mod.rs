@@ -31,6 +31,8 @@ use tls::TlsError;
 const CLEANUP: Duration = Duration::from_secs(1);
 /// What is left of those two seconds for replies that are on their way.
 const DRAIN: Duration = Duration::from_millis(300);
+/// As much as the main thread has: who overflows it ends the process, and with it all that other resources do.
+const STACK: usize = 8 << 20;
 /// How long operations have to end after SIGTERM or the host's death.
 const GRACE: Duration = Duration::from_secs(10);
 
@@ -109,7 +111,8 @@ fn start<P: Provider>(
     announce(&line).map_err(ServeError::Announce)?;
     let tls = tls.map(tls::Identity::into_acceptor);
     let mut runtime = tokio::runtime::Builder::new_multi_thread();
-    let runtime = runtime.worker_threads(2).enable_all().build().map_err(ServeError::Runtime)?;
+    let runtime = runtime.worker_threads(2).thread_stack_size(STACK).enable_all().build();
+    let runtime = runtime.map_err(ServeError::Runtime)?;
     let served = runtime.block_on(run(provider, socket, tls, options.debug));
     // What still runs had its grace; waiting for blocking calls would let the host kill us.
     runtime.shutdown_background();

@@ -48,7 +48,7 @@ impl Task<'_> {
         for region in self.from.regions.difference(&self.to.regions) {
             let (id, begun) = (recorded.remove(region), self.is_marked(&all, region));
             if id.is_some() || begun {
-                let removed = self.unless_stopped(self.remove(region, id.as_deref(), begun)).await;
+                let removed = self.unless_stopped(Box::pin(self.remove(region, id.as_deref(), begun))).await;
                 problems.extend(removed.err().map(|error| told(REGIONS, region, &*error)));
             }
         }

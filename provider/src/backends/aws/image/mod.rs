@@ -160,8 +160,9 @@ impl ImageBackend for AwsImages {
         cancel: &CancellationToken,
     ) -> Result<Released, BackendError> {
         let doing = format!("deleting image {id}");
-        let released =
-            cancel.run_until_cancelled(self.let_go(id, holder, retain, copies, &doing, cancel)).await;
+        let released = cancel
+            .run_until_cancelled(Box::pin(self.let_go(id, holder, retain, copies, &doing, cancel)))
+            .await;
         released.unwrap_or_else(|| Err(BackendError::Cancelled { operation: doing.clone() }))
     }
 
@@ -208,7 +209,7 @@ impl ImageBackend for AwsImages {
         };
         let (home, ami) = found?;
         let task = distribute::Task { aws: &self.aws, home: &home, ami: &ami, from, to, cancel };
-        Ok(task.run().await)
+        Ok(Box::pin(task.run()).await)
     }
 
     async fn shared(&self, id: &str) -> Result<BTreeMap<String, Share>, BackendError> {

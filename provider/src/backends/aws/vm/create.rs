@@ -54,7 +54,7 @@ pub(super) async fn create(
     let (files, tags) = (aws.files(&launch), all_tags(&launch, request));
     let mut create = Create { region, spec, request, files, launch, tags, made: Vec::new(), running: None };
     exists(&create.with_login(unfinished(region, &id)));
-    let created = match within_reach(cancel, LAST_WORDS, create.run(&image, exists, cancel)).await {
+    let created = match within_reach(cancel, LAST_WORDS, Box::pin(create.run(&image, exists, cancel))).await {
         // Whoever asked may not be there any more to hear of it, and wants nothing to be left.
         Ok(_) if request.stop.is_cancelled() => Err(VmError::Cancelled),
         created => created,

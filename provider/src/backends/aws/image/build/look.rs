@@ -94,7 +94,8 @@ impl Look<'_> {
         let access = Access::make(work, networks, request.security.clean_sensitive_data).await?;
         let checks: Vec<_> =
             provision::look(request.security, Some(&access.own_key()?)).into_iter().collect();
-        let machine = guard::guarded(work, record, verify::verify(work, &access, self.ami, &checks)).await?;
+        let machine =
+            guard::guarded(work, record, Box::pin(verify::verify(work, &access, self.ami, &checks))).await?;
         let words = provision::looked_for(request.security, true).join(" ");
         work.region.tag([&request.id], [(tags::LOOKED.to_owned(), words)]).await?;
         let is_ended = guard::guarded(work, record, machine.end()).await;

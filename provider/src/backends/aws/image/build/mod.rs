@@ -255,9 +255,9 @@ impl Build<'_> {
         self.log.step(&format!("Starting from {base_id} ({})", base.name().unwrap_or("without a name")));
         let (networks, packer) = (networks?, packer?);
         // Begun: from here on there may be objects with the build's tag.
-        let entry = self.unless_stopped(self.entry()).await??;
+        let entry = self.unless_stopped(Box::pin(self.entry())).await??;
         let mut record = self.aws.journal().begin(entry)?;
-        match self.make(&mut record, &packer, &base, networks).await {
+        match Box::pin(self.make(&mut record, &packer, &base, networks)).await {
             Ok(image) => {
                 self.work().remove_dir();
                 // Killed before its holder is in state, nobody would ever let go of it.
@@ -321,7 +321,10 @@ impl Build<'_> {
         let machine = match self.spec.verify_boot {
             true => {
                 let checks = self.checks(&access)?;
-                Some(guard::guarded(&work, record, verify::verify(&work, &access, &ami, &checks)).await?)
+                Some(
+                    guard::guarded(&work, record, Box::pin(verify::verify(&work, &access, &ami, &checks)))
+                        .await?,
+                )
             }
             false => None,
         };
