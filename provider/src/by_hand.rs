@@ -23,10 +23,10 @@ terraform-provider-sindri is started by OpenTofu or Terraform. By hand it can do
 
   terraform-provider-sindri doctor             what is needed here, and is it there; AWS too, where it is set up
   terraform-provider-sindri init CLOUD         print a configuration to start from, for `aws`: init aws > main.tf
-  terraform-provider-sindri sweep [--dry-run] [--region REGION]...
+  terraform-provider-sindri sweep [--dry-run] [--region REGION]... [--all-regions]
                                                remove what killed builds left, and kept guests; in AWS, too, where it
-                                               is set up: of builds and launches of this computer, and what is past
-                                               its deadline
+                                               is set up: of builds and launches of this computer, and, in the
+                                               environment's region and those that are named, what is past its deadline
   terraform-provider-sindri prune --keep N [--dry-run]
                                                remove images of this computer that no resource holds, but for the
                                                newest N of each name prefix
@@ -110,8 +110,12 @@ fn sweep(args: &[OsString]) -> Result<ExitCode, String> {
     let backends = backends(asked.data_dir().or(dir))?;
     let done = runtime()?.block_on(sweep::sweep(&backends, &asked))?;
     let is_clean = done.lines.is_empty() && done.failures.is_empty();
-    let lines: String = done.lines.iter().map(|line| format!("{line}\n")).collect();
-    let printed = print(if is_clean { "nothing to remove\n" } else { &lines })?;
+    let mut lines = done.lines;
+    if is_clean {
+        lines.push("nothing to remove".to_owned());
+    }
+    lines.extend(done.looked.map(|looked| looked.to_string()));
+    let printed = print(&lines.iter().map(|line| format!("{line}\n")).collect::<String>())?;
     if done.failures.is_empty() { Ok(printed) } else { Err(done.failures.join("\n")) }
 }
 

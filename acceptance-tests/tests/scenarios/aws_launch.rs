@@ -6,7 +6,7 @@ use std::net::{Ipv4Addr, TcpListener};
 use std::time::Duration;
 
 use acceptance_tests::account::{Inventory, sweep};
-use acceptance_tests::{Cli, Diagnostic, Fault, Host, Moto, Running, Workspace, within};
+use acceptance_tests::{Cli, Diagnostic, Fault, Host, Moto, Outcome, Running, Workspace, within};
 use anyhow::{Context, Result, ensure};
 use serde_json::json;
 
@@ -123,26 +123,46 @@ fn an_interrupted_launch_leaves_nothing() -> Result<()> {
     nothing_left(&host, &moto)
 }
 
+/// A run that is interrupted while EC2 does not answer what it asks, after so many answers. It ends soon, and not well.
+pub(crate) fn interrupted_amid(
+    moto: &Moto,
+    workspace: &Workspace,
+    action: &str,
+    after: u32,
+    command: &[&str],
+) -> Result<Outcome> {
+    moto.forget_requests()?;
+    moto.fault_after(action, after, 1, Fault::Late { seconds: 40 })?;
+    let what = format!("{} amid {action}", command.join(" "));
+    let running = workspace.start(command)?;
+    within(PATIENCE, || {
+        let asked = moto.requests()?.get(action).copied().unwrap_or_default();
+        ensure!(asked > u64::from(after), "{what}: it was asked for {asked} times only");
+        Ok(())
+    })?;
+    running.interrupt()?;
+    let outcome = running.wait(Duration::from_secs(20)).with_context(|| what.clone())?;
+    ensure!(!outcome.success, "{what}: interrupted, and a success");
+    moto.heal()?;
+    Ok(outcome)
+}
+
 #[test]
 fn an_interrupt_does_not_wait_for_an_answer() -> Result<()> {
     let host = Host::new()?;
     let (moto, workspace, image) = scenario(&host, Cli::Tofu, "aws-vm-settings")?;
     workspace.variables(&with(&image, json!({})))?;
+    let apply = &["apply", "-json", "-auto-approve"][..];
+    for action in ["GetCallerIdentity", "DescribeImages"] {
+        interrupted_amid(&moto, &workspace, action, 0, apply)?;
+        ensure!(workspace.state(VM)?.is_none(), "{action}: a launch that was not begun is in state");
+        nothing_left(&host, &moto)?;
+    }
     workspace.apply()?;
     let (plan, destroy) = (&["plan", "-json"][..], &["destroy", "-json", "-auto-approve"][..]);
     for (action, command) in [("DescribeInstances", plan), ("TerminateInstances", destroy)] {
-        moto.forget_requests()?;
-        moto.fault(action, 1, Fault::Late { seconds: 40 })?;
-        let running = workspace.start(command)?;
-        within(PATIENCE, || {
-            ensure!(moto.requests()?.contains_key(action), "{action} was not asked for");
-            Ok(())
-        })?;
-        running.interrupt()?;
-        let outcome = running.wait(Duration::from_secs(20)).with_context(|| action.to_owned())?;
-        ensure!(!outcome.success, "{action}: interrupted, and a success");
+        interrupted_amid(&moto, &workspace, action, 0, command)?;
     }
-    moto.heal()?;
     workspace.destroy()?;
     nothing_left(&host, &moto)
 }

@@ -4,6 +4,8 @@ use acceptance_tests::{Cli, Fault, Host, Moto, Workspace, each_cli};
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
+use crate::aws_launch::interrupted_amid;
+
 fn prerequisites(workspace: &Workspace) -> Result<(Value, Vec<Value>)> {
     let found = workspace.resource("data.sindri_prerequisites.aws")?;
     let all = found["prerequisites"].as_array().context("no list")?.clone();
@@ -86,6 +88,14 @@ fn a_missing_permission_is_a_prerequisite_by_name() -> Result<()> {
     assert_eq!(satisfied, false);
     ensure!(all.len() == 1 && all[0]["state"] == "unusable", "{all:?}");
     Ok(())
+}
+
+#[test]
+fn an_interrupt_does_not_wait_for_an_answer() -> Result<()> {
+    let (host, moto) = (Host::new()?, Moto::start()?);
+    let mut workspace = host.workspace(Cli::Tofu, "aws-lookup")?;
+    moto.serve(&mut workspace);
+    interrupted_amid(&moto, &workspace, "DescribeImages", 0, &["plan", "-json"]).map(drop)
 }
 
 #[test]

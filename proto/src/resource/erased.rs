@@ -32,7 +32,13 @@ pub trait DynResource: Send + Sync + 'static {
     async fn validate(&self, config: &Value, diags: &mut Diagnostics);
 
     #[doc(hidden)]
-    async fn plan(&self, schema: Arc<Schema>, input: PlanInput, diags: &mut Diagnostics) -> Option<Planned>;
+    async fn plan(
+        &self,
+        schema: Arc<Schema>,
+        input: PlanInput,
+        cancel: CancellationToken,
+        diags: &mut Diagnostics,
+    ) -> Option<Planned>;
 
     #[doc(hidden)]
     async fn apply(&self, schema: Arc<Schema>, input: ApplyInput) -> Applied;
@@ -120,7 +126,13 @@ impl<R: Resource> DynResource for R {
         }
     }
 
-    async fn plan(&self, schema: Arc<Schema>, input: PlanInput, diags: &mut Diagnostics) -> Option<Planned> {
+    async fn plan(
+        &self,
+        schema: Arc<Schema>,
+        input: PlanInput,
+        cancel: CancellationToken,
+        diags: &mut Diagnostics,
+    ) -> Option<Planned> {
         let private = input.prior_private.clone();
         let prior: Option<R::Model> = told(decode_optional(&input.prior), diags)?;
         if input.proposed.is_null() {
@@ -132,7 +144,7 @@ impl<R: Resource> DynResource for R {
         }
         let config: R::Model = told(model::decode(&input.config), diags)?;
         let mut plan = Plan::new(Engine::new(schema, input));
-        let request = PlanRequest { prior: prior.as_ref(), config: &config, prior_private: &private };
+        let request = PlanRequest { prior: prior.as_ref(), config: &config, prior_private: &private, cancel };
         Resource::plan(self, request, &mut plan, diags).await;
         if diags.has_errors() {
             return None;

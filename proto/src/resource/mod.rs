@@ -86,7 +86,8 @@ pub trait Resource: Send + Sync + 'static {
         diags: &mut Diagnostics,
     ) -> Result<(), Diagnostics>;
 
-    /// Finds an existing object by the id that a user gave. The host reads it afterwards.
+    /// Finds an existing object by the id that a user gave. The host reads it afterwards. Dropped when the user interrupts, and
+    /// may be at any await.
     async fn import(&self, id: &str) -> Result<State<Self::Model>, Diagnostics> {
         let _ = id;
         let text = "Objects of this type cannot be imported.";
@@ -152,6 +153,8 @@ pub struct PlanRequest<'a, M> {
     pub config: &'a M,
     /// The provider's own bytes as stored; empty when it is to be created.
     pub prior_private: &'a [u8],
+    /// Fires when the user interrupts.
+    pub cancel: CancellationToken,
 }
 
 impl<M> PlanRequest<'_, M> {

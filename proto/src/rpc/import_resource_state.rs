@@ -4,7 +4,7 @@ use wire::import_resource_state::{ImportedResource, Request, Response};
 
 use super::convert::to_wire_checked;
 use super::{Server, wire};
-use crate::diag::Diagnostics;
+use crate::diag::{Diagnostic, Diagnostics};
 use crate::provider::Provider;
 use crate::schema::write_only_to_null;
 
@@ -14,7 +14,12 @@ pub(super) async fn handle<P: Provider>(
     diags: &mut Diagnostics,
 ) -> Option<Response> {
     let entry = server.resource(&request.type_name, diags)?;
-    let stored = entry.item.import(&request.id).await.map_err(|errors| diags.extend(errors)).ok()?;
+    let Some(stored) = server.cancel_token().run_until_cancelled(entry.item.import(&request.id)).await else {
+        let text = format!("Reading {} was cancelled.", request.id);
+        diags.push(Diagnostic::error("Import cancelled", text));
+        return None;
+    };
+    let stored = stored.map_err(|errors| diags.extend(errors)).ok()?;
     // The host reads the object next; nothing may be unknown until then.
     let mut state = stored.state.unknown_to_null();
     write_only_to_null(&entry.schema().attributes, &mut state);

@@ -21,7 +21,7 @@ pub(super) async fn handle<P: Provider>(
         config: from_wire_value(request.config, ty, diags)?,
         prior_private: request.prior_private,
     };
-    let planned = entry.item.plan(entry.schema().clone(), input, diags).await?;
+    let planned = entry.item.plan(entry.schema().clone(), input, server.cancel_token(), diags).await?;
     Some(Response {
         planned_state: Some(to_wire_value(ty, &planned.state)),
         requires_replace: planned.requires_replace.iter().map(to_wire_path).collect(),

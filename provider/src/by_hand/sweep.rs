@@ -1,6 +1,8 @@
 //! `sweep`: removes what killed builds and launches left, on this computer and in clouds.
 
+use std::collections::BTreeSet;
 use std::ffi::OsString;
+use std::fmt;
 use std::path::{Path, PathBuf};
 
 use tokio_util::sync::CancellationToken;
@@ -19,6 +21,8 @@ pub(super) struct Asked {
     dry_run: bool,
     /// Beside the one that is configured.
     regions: Vec<String>,
+    /// All that the account may use.
+    all_regions: bool,
     /// One entry of a journal and nothing else: what a supervisor asks for.
     build: Option<PathBuf>,
 }
@@ -38,6 +42,7 @@ impl Asked {
                     model::region(name)?;
                     asked.regions.push(name.to_owned());
                 }
+                Some("--all-regions") => asked.all_regions = true,
                 Some("--build") => {
                     asked.build = Some(args.next().ok_or("--build needs a file of the journal")?.into());
                 }
@@ -46,6 +51,21 @@ impl Asked {
             }
         }
         Ok(asked)
+    }
+
+    /// Where to look in AWS; nothing when nothing says that it is used here.
+    async fn regions(&self, aws: &Aws) -> Result<Option<Vec<String>>, String> {
+        if self.all_regions {
+            return aws.region_names().await.map(Some).map_err(|error| causes(&error));
+        }
+        let mut regions = Vec::new();
+        if Aws::is_in_environment() {
+            regions.push(aws.region_name(None).await);
+        }
+        regions.extend(self.regions.clone());
+        let mut seen = BTreeSet::new();
+        regions.retain(|region| seen.insert(region.clone()));
+        Ok((!regions.is_empty()).then_some(regions))
     }
 
     /// The folder of the entry that is named.
@@ -57,8 +77,27 @@ impl Asked {
 /// What was done, a line each, and what could not be done.
 #[derive(Debug, Default)]
 pub(super) struct Done {
+    /// Where was looked.
+    pub(super) looked: Option<Looked>,
     pub(super) lines: Vec<String>,
     pub(super) failures: Vec<String>,
+}
+
+/// This computer, and these regions of AWS; none where nothing says that AWS is used here.
+#[derive(Debug, Default)]
+pub(super) struct Looked(Option<Vec<String>>);
+
+impl fmt::Display for Looked {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0 {
+            Some(regions) if regions.is_empty() => write!(f, "looked at this computer alone"),
+            Some(regions) => write!(f, "looked at this computer, and at AWS in {}", regions.join(", ")),
+            None => write!(
+                f,
+                "looked at this computer, and not at AWS: nothing here says that it is used. Set AWS_PROFILE, or AWS_REGION where credentials come from an instance's role, or say where with --region or --all-regions"
+            ),
+        }
+    }
 }
 
 /// Sweeps.
@@ -87,16 +126,24 @@ pub(super) async fn sweep(backends: &Backends, asked: &Asked) -> Result<Done, St
         let settled = backends.settle(record, how, &cancel).await;
         done.take(settled.map_err(|error| causes(&error)), how);
     }
-    let mut regions: Vec<Option<&str>> = asked.regions.iter().map(|name| Some(name.as_str())).collect();
-    if Aws::is_in_environment() {
-        regions.insert(0, None);
-    }
-    for region in regions {
-        let overdue = backends.aws.sweep_overdue(region, how, &cancel).await;
+    let regions = match asked.regions(&backends.aws).await {
+        Ok(regions) => regions,
+        Err(why) => {
+            done.failures.push(why);
+            Some(Vec::new())
+        }
+    };
+    let mut looked = Vec::new();
+    for region in regions.iter().flatten() {
+        let overdue = backends.aws.sweep_overdue(Some(region), how, &cancel).await;
+        let launches = backends.aws.sweep_overdue_launches(Some(region), how, &cancel).await;
+        if overdue.is_ok() && launches.is_ok() {
+            looked.push(region.clone());
+        }
         done.take(overdue.map_err(|error| causes(&error)), how);
-        let overdue = backends.aws.sweep_overdue_launches(region, how, &cancel).await;
-        done.take(overdue.map_err(|error| causes(&error)), how);
+        done.take(launches.map_err(|error| causes(&error)), how);
     }
+    done.looked = Some(Looked(regions.map(|_| looked)));
     Ok(done)
 }
 
@@ -139,6 +186,7 @@ mod tests {
                 &["--region", "us-west-2", "--region", "eu-central-1"],
                 Asked { regions: regions(&["us-west-2", "eu-central-1"]), ..Asked::default() },
             ),
+            (&["--all-regions"], Asked { all_regions: true, ..Asked::default() }),
             (
                 &["--build", "/d/journal/x.json"],
                 Asked { build: Some("/d/journal/x.json".into()), ..Asked::default() },

@@ -182,6 +182,23 @@ impl BackendError {
     }
 }
 
+/// Does what leaves nothing behind, or what is found again, when it is given up halfway.
+///
+/// # Errors
+/// Its own, and [`BackendError::Cancelled`].
+pub fn given_up<T>(
+    operation: &str,
+    doing: impl Future<Output = Result<T, BackendError>>,
+    cancel: &CancellationToken,
+) -> impl Future<Output = Result<T, BackendError>> {
+    // Boxed here, or what is awaited would be in each future around it, several times.
+    let doing = Box::pin(doing);
+    async move {
+        let done = cancel.run_until_cancelled(doing).await;
+        done.unwrap_or_else(|| Err(BackendError::Cancelled { operation: operation.to_owned() }))
+    }
+}
+
 /// An error with its causes, for another process to report.
 pub fn causes(error: &dyn Error) -> String {
     let mut text = error.to_string();
@@ -276,8 +293,7 @@ pub trait ImageBackend: Send + Sync {
                 None => Ok(()),
             }
         };
-        let changed = cancel.run_until_cancelled(changing).await;
-        changed.unwrap_or_else(|| Err(BackendError::Cancelled { operation: format!("changing image {id}") }))
+        given_up(&format!("changing image {id}"), changing, cancel).await
     }
 
     /// Brings an image that is complete from one distribution to another. What fails in one region stops no other:

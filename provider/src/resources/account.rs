@@ -3,16 +3,21 @@
 
 use tfplugin::{Diagnostic, Diagnostics};
 
+use super::deadline::Time;
 use super::diagnose;
 use crate::backends::Backends;
 
+/// What is going on meanwhile.
+const ASKING: &str = "asking for the account";
+
 /// The account in use, to be kept with an object that was made or seen with it. None where a cloud has no accounts, and
 /// where it does not tell: whoever may do all else need not be kept from it.
-pub async fn current(backends: &Backends, cloud: &str) -> Option<String> {
-    match backends.account(cloud).await {
+pub async fn current(backends: &Backends, cloud: &str, time: &Time) -> Option<String> {
+    // Boxed: the futures of AWS's SDK are deep.
+    match time.look(ASKING, Box::pin(backends.account(cloud))).await {
         Ok(account) => account,
-        Err(error) => {
-            tracing::warn!(cloud, error = diagnose::chain(&error), "the account is not known");
+        Err(failure) => {
+            tracing::warn!(cloud, error = diagnose::chain(&failure.error), "the account is not known");
             None
         }
     }
@@ -28,10 +33,11 @@ pub async fn check(
     cloud: &str,
     what: &str,
     kept: Option<&str>,
+    time: &Time,
 ) -> Result<(), Diagnostics> {
     let Some(kept) = kept else { return Ok(()) };
-    let here = backends.account(cloud).await;
-    let here = here.map_err(|error| diagnose::backend("Account not known", &error))?;
+    let here = time.look(ASKING, Box::pin(backends.account(cloud))).await;
+    let here = here.map_err(|failure| failure.diagnostic("Account not known", time.timeout))?;
     compare(what, kept, here.as_deref()).map_err(Into::into)
 }
 

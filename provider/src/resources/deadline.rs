@@ -1,11 +1,14 @@
 //! The time that a user gives an operation: when it is over, the operation is cancelled and says so.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tfplugin::{CancellationToken, Diagnostic, Path};
 
 use super::diagnose;
-use crate::domain::BackendError;
+use crate::domain::{BackendError, given_up};
+
+/// What a last request gets when the user stops or the time is over.
+const MOMENT: Duration = Duration::from_secs(5);
 
 /// Why an operation did not succeed.
 #[derive(Debug)]
@@ -43,30 +46,81 @@ where
     result.map_err(|error| Failure { error, expired })
 }
 
-/// Looks at something, which leaves nothing behind when it is given up: when the user stops, or its time is over.
-///
-/// # Errors
-/// The look's own, and [`BackendError::Cancelled`].
-pub async fn look<T>(
-    stop: &CancellationToken,
+/// The time of one operation, of which each of its parts gets what is left.
+#[derive(Debug)]
+pub struct Time {
+    stop: CancellationToken,
     limit: Duration,
-    operation: &str,
-    looking: impl Future<Output = Result<T, BackendError>>,
-) -> Result<T, Failure> {
-    run(stop, limit, |cancel| given_up(operation, looking, cancel)).await
+    began: Instant,
+    /// The attribute in `timeouts` that bounds it.
+    pub timeout: &'static str,
 }
 
-/// Drops what leaves nothing behind when it is cancelled.
-///
-/// # Errors
-/// Its own, and [`BackendError::Cancelled`].
-pub async fn given_up<T>(
+impl Time {
+    /// Begins now. `stop` fires when the user interrupts.
+    pub fn of(stop: &CancellationToken, limit: Duration, timeout: &'static str) -> Self {
+        Self { stop: stop.clone(), limit, began: Instant::now(), timeout }
+    }
+
+    /// What is left of it.
+    pub fn left(&self) -> Duration {
+        self.limit.saturating_sub(self.began.elapsed())
+    }
+
+    /// Does a part of the operation, as [`run`] does.
+    ///
+    /// # Errors
+    /// The part's own.
+    pub async fn run<T, F>(&self, part: impl FnOnce(CancellationToken) -> F) -> Result<T, Failure>
+    where
+        F: Future<Output = Result<T, BackendError>>,
+    {
+        let done = run(&self.stop, self.left(), part).await;
+        // What was left of the time is not what the user wrote.
+        done.map_err(|failure| Failure { expired: failure.expired.map(|_| self.limit), ..failure })
+    }
+
+    /// Looks at something, which leaves nothing behind when it is given up: when the user stops, or the time is over.
+    ///
+    /// # Errors
+    /// The look's own, and [`BackendError::Cancelled`].
+    pub async fn look<T>(
+        &self,
+        operation: &str,
+        looking: impl Future<Output = Result<T, BackendError>>,
+    ) -> Result<T, Failure> {
+        self.run(|cancel| async move { given_up(operation, looking, &cancel).await }).await
+    }
+
+    /// Ends what has had its effect: what must be asked for all the same when the user stops or the time is over, and gets a
+    /// moment then.
+    ///
+    /// # Errors
+    /// Its own, and [`BackendError::Cancelled`].
+    pub async fn last<T>(
+        &self,
+        operation: &str,
+        ending: impl Future<Output = Result<T, BackendError>>,
+    ) -> Result<T, Failure> {
+        self.run(|cancel| in_a_moment(MOMENT, operation, ending, cancel)).await
+    }
+}
+
+/// Gives something a moment from when it is cancelled.
+async fn in_a_moment<T>(
+    moment: Duration,
     operation: &str,
-    looking: impl Future<Output = Result<T, BackendError>>,
+    ending: impl Future<Output = Result<T, BackendError>>,
     cancel: CancellationToken,
 ) -> Result<T, BackendError> {
-    let looked = cancel.run_until_cancelled(looking).await;
-    looked.unwrap_or_else(|| Err(BackendError::Cancelled { operation: operation.to_owned() }))
+    let over = async {
+        cancel.cancelled().await;
+        tokio::time::sleep(moment).await;
+    };
+    tokio::select! {
+        ended = ending => ended,
+        () = over => Err(BackendError::Cancelled { operation: operation.to_owned() }),
+    }
 }
 
 impl Failure {
@@ -110,7 +164,8 @@ mod tests {
     #[tokio::test]
     async fn a_look_that_does_not_end_is_given_up() {
         let (stop, never) = (CancellationToken::new(), std::future::pending::<Result<(), BackendError>>);
-        let failure = look(&stop, Duration::from_millis(10), "reading image x", never()).await.unwrap_err();
+        let time = Time::of(&stop, Duration::from_millis(10), "read");
+        let failure = time.look("reading image x", never()).await.unwrap_err();
         let diagnostic = failure.diagnostic("Image not readable", "read");
         assert_eq!(
             diagnostic.detail,
@@ -118,9 +173,29 @@ mod tests {
         );
         assert_eq!(diagnostic.path.unwrap().to_string(), "timeouts.read");
         stop.cancel();
-        let failure = look(&stop, Duration::from_secs(60), "reading image x", never()).await.unwrap_err();
+        let time = Time::of(&stop, Duration::from_secs(60), "read");
+        let failure = time.look("reading image x", never()).await.unwrap_err();
         assert_eq!(failure.expired, None);
         assert!(matches!(failure.error, BackendError::Cancelled { .. }));
+    }
+
+    #[tokio::test]
+    async fn a_last_request_gets_a_moment() {
+        let takes = |millis| async move {
+            tokio::time::sleep(Duration::from_millis(millis)).await;
+            Ok(())
+        };
+        let (stopped, moment) = (CancellationToken::new(), Duration::from_millis(300));
+        stopped.cancel();
+        for (stop, millis, is_done) in [
+            (stopped.clone(), 0, true),
+            (stopped.clone(), 10, true),
+            (stopped, 60_000, false),
+            (CancellationToken::new(), 400, true),
+        ] {
+            let ended = in_a_moment(moment, "keeping it", takes(millis), stop).await;
+            assert_eq!(ended.is_ok(), is_done, "{millis}");
+        }
     }
 
     #[tokio::test]

@@ -109,6 +109,9 @@ async fn entry(aws: &Aws, phase: Phase) -> Entry {
 }
 
 /// What `sweep` of the binary says.
+/// What is said when there is nothing, and where that was looked for.
+const NOTHING: &str = "nothing to remove\nlooked at this computer, and at AWS in us-west-2\n";
+
 fn by_hand(data_dir: &Path, args: &[&str]) -> (bool, String) {
     let done =
         Command::new(PROVIDER).arg("sweep").args(args).arg("--data-dir").arg(data_dir).output().unwrap();
@@ -238,9 +241,44 @@ fn only_what_is_overdue_is_removed_without_a_journal() {
         for kind in KINDS {
             assert!(said.contains(&format!("removed {kind} ")), "{kind}: {said}");
         }
-        assert!(said.lines().all(|line| line.ends_with(&format!("in {HOME} of build {overdue}"))), "{said}");
+        let (looked, removed) = said.trim_end().rsplit_once('\n').map(|(all, last)| (last, all)).unwrap();
+        assert!(
+            removed.lines().all(|line| line.ends_with(&format!("in {HOME} of build {overdue}"))),
+            "{said}"
+        );
+        assert_eq!(looked, format!("looked at this computer, and at AWS in {HOME}, eu-central-1"));
         assert_eq!(inventory().await, before);
-        assert_eq!(by_hand(dir.path(), &[]), (true, "nothing to remove\n".to_owned()));
+        assert_eq!(by_hand(dir.path(), &[]), (true, NOTHING.to_owned()));
+    });
+}
+
+#[test]
+fn a_sweep_tells_where_it_looked() {
+    under_moto("a_sweep_tells_where_it_looked", async || {
+        let (dir, client) = (tempfile::tempdir().unwrap(), ec2().await);
+        let build = Uuid::new_v4().to_string();
+        things(&client, &base(&client).await, &build, &time(-1)).await;
+        let elsewhere = |args: &[&str], environment: &[(&str, &str)]| {
+            let mut sweep = Command::new(PROVIDER);
+            sweep.arg("sweep").args(args).arg("--data-dir").arg(dir.path());
+            for name in ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_REGION", "AWS_ENDPOINT_URL"] {
+                sweep.env_remove(name);
+            }
+            sweep.env("HOME", dir.path()).env("AWS_EC2_METADATA_DISABLED", "true").envs(environment.to_vec());
+            let done = sweep.output().unwrap();
+            let said = [done.stdout, done.stderr].map(|bytes| String::from_utf8(bytes).unwrap()).concat();
+            (done.status.success(), said)
+        };
+        let (good, said) = elsewhere(&[], &[]);
+        assert!(good && said.contains("not at AWS") && said.contains("AWS_REGION"), "{said}");
+        // Set up, and of no use.
+        let container = [("AWS_CONTAINER_CREDENTIALS_FULL_URI", "http://127.0.0.1:1/none")];
+        let (good, said) = elsewhere(&[], &container);
+        assert!(!good && said.starts_with("looked at this computer alone"), "{said}");
+        let (good, said) = by_hand(dir.path(), &["--all-regions"]);
+        let looked = said.lines().last().unwrap_or_default();
+        assert!(good && looked.contains(HOME) && looked.contains("eu-central-1"), "{said}");
+        assert!(said.contains(&format!("in {HOME} of build {build}")), "{said}");
     });
 }
 
@@ -327,7 +365,7 @@ fn an_entry_that_cannot_be_settled_stays() {
         // A begun build has asked for nothing, so nothing is asked of AWS for it.
         let access = serde_json::Value::Null;
         drop(aws.journal().begin(Entry { access, phase: Phase::Begun, ..begun }).unwrap());
-        assert_eq!(by_hand(dir.path(), &[]), (true, "nothing to remove\n".to_owned()));
+        assert_eq!(by_hand(dir.path(), &[]), (true, NOTHING.to_owned()));
         assert!(aws.journal().abandoned().unwrap().is_empty());
     });
 }
@@ -443,7 +481,7 @@ fn a_kept_builder_stays_until_somebody_sweeps_here() {
         let (good, said) = by_hand(other.path(), &["--dry-run"]);
         assert!(good && said.contains("would remove instance"), "{said}");
         aws.keep(HOME, begun.build).await.unwrap();
-        assert_eq!(by_hand(other.path(), &[]), (true, "nothing to remove\n".to_owned()));
+        assert_eq!(by_hand(other.path(), &[]), (true, NOTHING.to_owned()));
         assert_eq!(inventory().await, kept);
         let (good, said) = by_hand(dir.path(), &[]);
         assert!(good && said.contains("removed instance"), "{said}");

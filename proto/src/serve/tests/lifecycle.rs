@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use super::host::{Host, texts};
+use super::host::{Host, THING, texts};
 use super::provider::LINGERED;
 use crate::Path;
 use crate::rpc::wire;
@@ -163,6 +163,22 @@ async fn stop_cancels_what_runs_and_nothing_later() {
     let mut client = host.client.clone();
     let still = tokio::time::timeout(Duration::from_millis(100), client.apply_resource_change(second)).await;
     assert!(still.is_err(), "a later operation was cancelled, too");
+}
+
+#[tokio::test]
+async fn stop_ends_an_import() {
+    let mut host = Host::start().await;
+    let id = "id-of-nobody-who-answers".to_owned();
+    let request =
+        wire::import_resource_state::Request { type_name: THING.to_owned(), id, ..Default::default() };
+    let mut client = host.client.clone();
+    let running = tokio::spawn(async move { client.import_resource_state(request).await });
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    assert!(!running.is_finished());
+    host.client.stop_provider(wire::stop_provider::Request {}).await.unwrap();
+    let imported = tokio::time::timeout(Duration::from_secs(5), running).await.unwrap().unwrap().unwrap();
+    let told = texts(&imported.into_inner().diagnostics);
+    assert_eq!(told, [": Import cancelled: Reading id-of-nobody-who-answers was cancelled."]);
 }
 
 #[tokio::test]

@@ -233,6 +233,9 @@ impl Resource for Things {
     }
 
     async fn import(&self, id: &str) -> Result<State<Thing>, Diagnostics> {
+        if id == "id-of-nobody-who-answers" {
+            std::future::pending::<()>().await;
+        }
         let name =
             id.strip_prefix("id-").ok_or_else(|| Diagnostic::error("Bad id", "Ids begin with `id-`."))?;
         let model = Thing { name: name.into(), id: id.into(), ..Thing::default() };

@@ -81,6 +81,17 @@ impl Aws {
         self.config().await.region().map_or(DEFAULT_REGION, AsRef::as_ref).to_owned()
     }
 
+    /// The names of all regions that the account may use.
+    ///
+    /// # Errors
+    /// When AWS does not say.
+    pub async fn region_names(&self) -> Result<Vec<String>, AwsError> {
+        let home = self.region(None).await?;
+        let all = home.ec2.describe_regions().send().await;
+        let all = all.map_err(|error| AwsError::of("DescribeRegions", error))?.regions.unwrap_or_default();
+        Ok(all.into_iter().filter_map(|region| region.region_name).collect())
+    }
+
     /// A region to work in: the one that is named, or else the configuration's, the environment's or profile's.
     ///
     /// # Errors

@@ -1,19 +1,29 @@
 //! Who we are in AWS, and whether that is enough: for people and for `check` blocks.
 
+use std::ffi::OsString;
+use std::path::Path;
+
 use super::{Aws, AwsError, permissions};
 use crate::domain::backend::causes;
 use crate::domain::prerequisite::{Prerequisite, State};
 
-/// Variables that say that somebody means to use AWS here.
-const VARIABLES: [&str; 5] =
-    ["AWS_PROFILE", "AWS_ACCESS_KEY_ID", "AWS_WEB_IDENTITY_TOKEN_FILE", "AWS_ROLE_ARN", "AWS_ENDPOINT_URL"];
+/// Variables that say that somebody means to use AWS here. An instance's own role leaves no trace in the environment.
+const VARIABLES: [&str; 9] = [
+    "AWS_PROFILE",
+    "AWS_REGION",
+    "AWS_DEFAULT_REGION",
+    "AWS_ACCESS_KEY_ID",
+    "AWS_WEB_IDENTITY_TOKEN_FILE",
+    "AWS_ROLE_ARN",
+    "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
+    "AWS_CONTAINER_CREDENTIALS_FULL_URI",
+    "AWS_ENDPOINT_URL",
+];
 
 impl Aws {
     /// Whether the environment has something about AWS; for somebody who has given no configuration.
     pub fn is_in_environment() -> bool {
-        let config = std::env::var_os("HOME").map(|home| std::path::Path::new(&home).join(".aws"));
-        VARIABLES.iter().any(|name| std::env::var_os(name).is_some())
-            || config.is_some_and(|dir| dir.is_dir())
+        is_set_up(|name| std::env::var_os(name))
     }
 
     /// Asks AWS who we are, and tries by dry runs what may be done with that. Changes nothing.
@@ -47,5 +57,36 @@ impl Aws {
             }
         };
         permissions::tried(&region.ec2).await
+    }
+}
+
+fn is_set_up(variable: impl Fn(&str) -> Option<OsString>) -> bool {
+    let set = |name: &str| variable(name).filter(|value| !value.is_empty());
+    VARIABLES.iter().any(|name| set(name).is_some())
+        || set("HOME").is_some_and(|home| Path::new(&home).join(".aws").is_dir())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_says_that_aws_is_used_here() {
+        let (with, without) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        std::fs::create_dir(with.path().join(".aws")).unwrap();
+        for (name, value, expected) in [
+            ("PATH", "/bin", false),
+            ("AWS_PROFILE", "", false),
+            ("AWS_PROFILE", "ci", true),
+            ("AWS_REGION", "eu-central-1", true),
+            ("AWS_WEB_IDENTITY_TOKEN_FILE", "/var/run/secrets/token", true),
+            ("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI", "/v2/credentials/x", true),
+            ("AWS_CONTAINER_CREDENTIALS_FULL_URI", "http://169.254.170.23/v1/credentials", true),
+            ("HOME", with.path().to_str().unwrap(), true),
+            ("HOME", without.path().to_str().unwrap(), false),
+        ] {
+            let told = is_set_up(|asked| (asked == name).then(|| value.into()));
+            assert_eq!(told, expected, "{name}={value}");
+        }
     }
 }

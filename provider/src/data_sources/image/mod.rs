@@ -72,11 +72,11 @@ impl DataSource for ImageDataSource {
     async fn read(
         &self,
         mut config: ImageModel,
-        _cancel: CancellationToken,
+        cancel: CancellationToken,
         _diags: &mut Diagnostics,
     ) -> Result<ImageModel, Diagnostics> {
         let filter = Filter::of(&config.name_prefix, &config.tags, &config.channel, &config.cache_key);
-        let found = search(&self.0, &config.cloud, &config.region, &filter).await?;
+        let found = search(&self.0, &config.cloud, &config.region, &filter, &cancel).await?;
         let sound = |image: &&crate::domain::Image| image.disk.as_ref().is_none_or(|disk| disk.intact);
         let Some(newest) = found.iter().find(sound) else {
             let text = "No image that Sindri made fits the filter. The data source `sindri_images` lists all there are; an image that this configuration builds is better taken from its resource.";

@@ -8,7 +8,7 @@ use tfplugin::{Attr, CancellationToken, DataSource, Diagnostics, Model, Path};
 
 use crate::backends::{CLOUDS, qemu};
 use crate::domain::rules::one_of;
-use crate::domain::{Image, Tagging};
+use crate::domain::{Image, Tagging, given_up};
 use crate::provider::Configured;
 use crate::resources::diagnose;
 
@@ -157,11 +157,13 @@ pub(super) async fn search(
     cloud: &Attr<String>,
     region: &Attr<String>,
     filter: &Filter<'_>,
+    cancel: &CancellationToken,
 ) -> Result<Vec<Image>, Diagnostics> {
     let backends = provider.require()?;
     let cloud = cloud.known_deref().unwrap_or_default();
     let Some(images) = backends.images(cloud, region.known_deref()) else { return Ok(Vec::new()) };
-    let all = images.list().await.map_err(|error| diagnose::backend("Images not listed", &error))?;
+    let all = given_up("listing images", images.list(), cancel).await;
+    let all = all.map_err(|error| diagnose::backend("Images not listed", &error))?;
     let found = all.into_iter().rev().filter(|image| filter.takes(image));
     Ok(found.map(|image| shown(image, &backends.tagging)).collect())
 }
@@ -198,11 +200,11 @@ impl DataSource for ImagesDataSource {
     async fn read(
         &self,
         mut config: ImagesModel,
-        _cancel: CancellationToken,
+        cancel: CancellationToken,
         _diags: &mut Diagnostics,
     ) -> Result<ImagesModel, Diagnostics> {
         let filter = Filter::of(&config.name_prefix, &config.tags, &config.channel, &config.cache_key);
-        let found = search(&self.0, &config.cloud, &config.region, &filter).await?;
+        let found = search(&self.0, &config.cloud, &config.region, &filter, &cancel).await?;
         config.images = Attr::Known(found.iter().map(FoundImageModel::from).collect());
         Ok(config)
     }

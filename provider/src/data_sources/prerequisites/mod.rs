@@ -6,8 +6,10 @@ use async_trait::async_trait;
 use tfplugin::{Attr, CancellationToken, DataSource, Diagnostics, Model};
 
 use super::images::{check_region, cloud, region};
+use crate::domain::given_up;
 use crate::domain::prerequisite::{Prerequisite, satisfied};
 use crate::provider::Configured;
+use crate::resources::diagnose;
 
 /// What is needed to work with a cloud, and whether it is there; for `check` blocks and for people.
 #[derive(Debug, Clone, Default, Model)]
@@ -89,7 +91,9 @@ impl DataSource for PrerequisitesDataSource {
     ) -> Result<PrerequisitesModel, Diagnostics> {
         let backends = self.0.require()?;
         let cloud = config.cloud.known_deref().unwrap_or_default();
-        let found = backends.prerequisites(cloud, config.region.known_deref(), &cancel).await;
+        let looking = async { Ok(backends.prerequisites(cloud, config.region.known_deref(), &cancel).await) };
+        let found = given_up("looking for what is needed", looking, &cancel).await;
+        let found = found.map_err(|error| diagnose::backend("Prerequisites not known", &error))?;
         config.satisfied = satisfied(&found).into();
         config.prerequisites = Attr::Known(found.iter().map(PrerequisiteModel::from).collect());
         Ok(config)

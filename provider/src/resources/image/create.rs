@@ -1,7 +1,6 @@
 //! Creating an image: adopt it, find it, or build it.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use chrono::Utc;
 use tfplugin::{Attr, CancellationToken, CreateRequest, Diagnostic, Diagnostics, StateSink};
@@ -16,17 +15,16 @@ use crate::domain::{
     BackendError, BuildRequest, Built, Copies, Distribution, Holder, Image, ImageBackend, LabelChange,
     Labels, Made,
 };
-use crate::resources::deadline::{self, Failure};
+use crate::resources::deadline::{Failure, Time};
 use crate::resources::{diagnose, inputs};
 
 /// One creation.
 pub(super) struct Create<'a> {
     pub(super) backends: &'a Backends,
     pub(super) request: CreateRequest<ImageModel>,
-    pub(super) limit: Duration,
     /// Where the image is to be.
     pub(super) place: Place,
-    pub(super) began: Instant,
+    pub(super) time: Time,
     /// Who holds it.
     pub(super) holder: Holder,
     /// In which account it will be.
@@ -44,8 +42,9 @@ impl Create<'_> {
         state.change(|model| image = model.image_id.known().cloned());
         if let Some(id) = image {
             // Last: killed before this, we leave the host without state, and the claim has to go.
-            let known = self.images()?.is_known(&id, &self.holder).await;
-            known.map_err(|error| diagnose::backend("Image not held", &error))?;
+            let (images, doing) = (self.images()?, format!("keeping the claim on image {id}"));
+            let known = self.time.last(&doing, images.is_known(&id, &self.holder)).await;
+            known.map_err(|failure| failure.diagnostic("Image not held", "create"))?;
         }
         done
     }
@@ -120,9 +119,9 @@ impl Create<'_> {
             model: &self.request.planned,
             holder: Some(self.holder.clone()),
             tags: &settings.labels.tags,
-            limit: self.left(),
+            limit: self.time.left(),
         };
-        let done = self.within(|cancel| {
+        let done = self.time.run(|cancel| {
             let spreading = &spreading;
             async move { spreading.bring(from, to, &cancel).await }
         });
@@ -138,9 +137,11 @@ impl Create<'_> {
                 });
             }
         }
-        match images.get(id).await {
+        match self.time.last(&format!("reading image {id}"), images.get(id)).await {
             Ok(image) => state.change(|model| super::take_in(&image, model)),
-            Err(error) => tracing::warn!(image = id, %error, "the image cannot be read again"),
+            Err(Failure { error, .. }) => {
+                tracing::warn!(image = id, %error, "the image cannot be read again");
+            }
         }
         Ok(())
     }
@@ -148,7 +149,7 @@ impl Create<'_> {
     /// Takes over an image that somebody else manages, as it is.
     async fn adopt(&self, id: &str, state: &mut StateSink<ImageModel>) -> Result<(), Diagnostics> {
         let images = self.images()?;
-        let looked = self.within(|cancel| look(images.as_ref(), id, cancel)).await;
+        let looked = self.time.look(&format!("reading image {id}"), images.get(id)).await;
         let image = looked.map_err(|failure| {
             let told = failure.diagnostic("Image not adopted", "create");
             if told.path.is_some() { told } else { told.at("existing_image_id") }
@@ -186,11 +187,8 @@ impl Create<'_> {
         state: &mut StateSink<ImageModel>,
     ) -> Result<Option<String>, Diagnostics> {
         let images = self.images()?;
-        let found = self.within(|cancel| {
-            let finding = images.find_now(&wanted.key);
-            deadline::given_up("looking for the image", finding, cancel)
-        });
-        let found = found.await.map_err(|failure| failure.diagnostic("Image look-up failed", "create"))?;
+        let found = self.time.look("looking for the image", images.find_now(&wanted.key)).await;
+        let found = found.map_err(|failure| failure.diagnostic("Image look-up failed", "create"))?;
         for image in found.iter().filter(|image| settings.takes(image, Utc::now())) {
             match self.hold(Arc::clone(&images), &image.id, settings, state).await {
                 Ok(image) => return Ok(Some(image.id)),
@@ -208,9 +206,9 @@ impl Create<'_> {
         settings: &Settings,
         state: &mut StateSink<ImageModel>,
     ) -> Result<Image, Failure> {
-        let (images, holder, until) = (images.as_ref(), &self.holder, Utc::now() + self.left());
-        self.within(|cancel| async move { images.hold(id, holder, until, &cancel).await }).await?;
-        let image = match self.within(|cancel| look(images, id, cancel)).await {
+        let (images, holder, until) = (images.as_ref(), &self.holder, Utc::now() + self.time.left());
+        self.time.run(|cancel| async move { images.hold(id, holder, until, &cancel).await }).await?;
+        let image = match self.time.look(&format!("reading image {id}"), images.get(id)).await {
             Ok(image) => image,
             Err(failure) => {
                 // A claim that no state knows would keep the image for ever.
@@ -224,27 +222,13 @@ impl Create<'_> {
         // The claim is in state before anything else can fail.
         self.store(&image, Origin::Cached, &Private::held_by(holder), state).await.ok();
         let labels = self.shared(&settings.labels);
-        self.within(|cancel| label(images, id, &labels, cancel)).await?;
+        self.time.run(|cancel| label(images, id, &labels, cancel)).await?;
         Ok(image)
     }
 
     /// What of the labels goes to an image that somebody else made.
     fn shared(&self, labels: &Labels) -> Labels {
         Labels { tags: self.backends.tagging.managed(labels.tags.clone()), ..labels.clone() }
-    }
-
-    /// Does a part of it, in what is left of its time.
-    async fn within<T, F>(&self, part: impl FnOnce(CancellationToken) -> F) -> Result<T, Failure>
-    where
-        F: Future<Output = Result<T, BackendError>>,
-    {
-        let done = deadline::run(&self.request.cancel, self.left(), part).await;
-        // What was left of the time is not what the user wrote.
-        done.map_err(|failure| Failure { expired: failure.expired.map(|_| self.limit), ..failure })
-    }
-
-    fn left(&self) -> Duration {
-        self.limit.saturating_sub(self.began.elapsed())
     }
 
     async fn build(
@@ -264,10 +248,10 @@ impl Create<'_> {
             holder: holder.clone(),
             share: settings.cache,
             not_before: settings.max_age.map(|max_age| Utc::now() - max_age),
-            deadline: Utc::now() + self.left(),
+            deadline: Utc::now() + self.time.left(),
             cancel: self.request.cancel.clone(),
         };
-        let built = self.within(|cancel| async {
+        let built = self.time.run(|cancel| async {
             request.cancel = cancel;
             builder.build(&request).await
         });
@@ -279,7 +263,7 @@ impl Create<'_> {
             Ok(Built::Shared(image)) => {
                 self.store(&image, Origin::Cached, &Private::held_by(holder), state).await?;
                 let images = self.images()?;
-                let labelled = self.within(|cancel| label(images.as_ref(), &image.id, &labels, cancel));
+                let labelled = self.time.run(|cancel| label(images.as_ref(), &image.id, &labels, cancel));
                 labelled.await.map_err(|failure| failure.diagnostic("Image not labelled", "create"))?;
                 Ok(image.id)
             }
@@ -312,7 +296,7 @@ impl Create<'_> {
         };
         let store = match files {
             Files::None => Ok(None),
-            _ => self.within(|cancel| store_id(self.backends, cancel)).await.map(Some),
+            _ => self.time.run(|cancel| store_id(self.backends, cancel)).await.map(Some),
         };
         let id = store.as_ref().ok().cloned().flatten();
         let (store_id, files_store) = if files == Files::All { (id, None) } else { (None, id) };
@@ -328,10 +312,6 @@ impl Create<'_> {
 
 async fn store_id(backends: &Backends, cancel: CancellationToken) -> Result<String, BackendError> {
     backends.local.ensure_id(&cancel).await
-}
-
-async fn look(images: &dyn ImageBackend, id: &str, cancel: CancellationToken) -> Result<Image, BackendError> {
-    deadline::given_up(&format!("reading image {id}"), images.get(id), cancel).await
 }
 
 /// How much of an image is on this computer alone.

@@ -7,29 +7,32 @@ use tfplugin::{Attr, Diagnostic, Diagnostics};
 
 use super::model::ImageModel;
 use crate::backends::{Backends, aws, qemu};
-use crate::resources::diagnose;
+use crate::resources::deadline::Time;
 
 /// The object with what is left of it; none when nothing is.
 pub(super) async fn keep_copies(
     backends: &Backends,
     mut model: ImageModel,
+    time: &Time,
     diags: &mut Diagnostics,
 ) -> Result<Option<ImageModel>, Diagnostics> {
     let cloud = model.cloud.clone().into_known().unwrap_or_else(|| qemu::CLOUD.to_owned());
     let mut left = BTreeMap::new();
     for (region, id) in model.copies() {
         let Some(images) = backends.images(&cloud, Some(&region)) else { continue };
-        match images.get(&id).await {
+        match time.look(&format!("reading image {id}"), images.get(&id)).await {
             Ok(_) => left.insert(region, id),
-            Err(error) if error.is_not_found() => None,
-            Err(error) => return Err(diagnose::backend("Copy of an image not readable", &error).into()),
+            Err(failure) if failure.error.is_not_found() => None,
+            Err(failure) => {
+                return Err(failure.diagnostic("Copy of an image not readable", time.timeout).into());
+            }
         };
     }
     let id = model.image_id.known_deref().unwrap_or_default();
     let mut list: Vec<_> = left.iter().map(|(region, id)| format!("copy {id} in {region}")).collect();
     if let Some(images) = backends.images(&cloud, model.region.known_deref()) {
-        let remains = images.remains(id).await;
-        list.extend(remains.map_err(|error| diagnose::backend("Image not readable", &error))?);
+        let remains = time.look(&format!("looking for what image {id} left"), images.remains(id)).await;
+        list.extend(remains.map_err(|failure| failure.diagnostic("Image not readable", time.timeout))?);
     }
     if list.is_empty() {
         return Ok(None);

@@ -14,19 +14,20 @@ mod tests;
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use model::{ImageModel, Origin};
 use private::Private;
 use spread::Spreading;
 use tfplugin::{
-    Attr, CreateRequest, DeleteRequest, Diagnostic, Diagnostics, Model, MovedFrom, Operation, Plan,
-    PlanRequest, ReadRequest, Resource, State, StateSink, Timeouts, UpdateRequest,
+    Attr, CancellationToken, CreateRequest, DeleteRequest, Diagnostic, Diagnostics, Model, MovedFrom,
+    Operation, Plan, PlanRequest, ReadRequest, Resource, State, StateSink, Timeouts, UpdateRequest,
 };
 
+use super::deadline::Time;
 use super::inputs::{self, restore};
-use super::{account, deadline, diagnose};
+use super::{account, diagnose};
 use crate::backends::template::{self, Known};
 use crate::backends::{Backends, ImportId, qemu};
 use crate::domain::{BackendError, Holder, Image, ImageBackend, LabelChange, Released, Undistributed};
@@ -95,8 +96,8 @@ fn is_here(backends: &Backends, model: &ImageModel) -> Result<bool, Diagnostics>
     here.map_err(|error| diagnose::backend("Image out of reach", &error).into())
 }
 
-async fn account_of(backends: &Backends, model: &ImageModel) -> Option<String> {
-    account::current(backends, model.cloud.known_deref()?).await
+async fn account_of(backends: &Backends, model: &ImageModel, time: &Time) -> Option<String> {
+    account::current(backends, model.cloud.known_deref()?, time).await
 }
 
 /// With credentials of another account an image is not found, and not to be worked on.
@@ -104,17 +105,29 @@ async fn check_account(
     backends: &Backends,
     model: &ImageModel,
     private: &Private,
+    time: &Time,
 ) -> Result<(), Diagnostics> {
     let cloud = model.cloud.known_deref().unwrap_or_default();
     let what = format!("image {}", model.image_id.known_deref().unwrap_or_default());
-    account::check(backends, cloud, &what, private.account.as_deref()).await
+    account::check(backends, cloud, &what, private.account.as_deref(), time).await
 }
 
 /// What was kept beside the state. Where the host has forgotten it, what can be told without.
-async fn known(private: Private, kept: &[u8], images: &dyn ImageBackend, model: &ImageModel) -> Private {
-    let Some(id) = model.image_id.known().filter(|_| kept.is_empty()) else { return private };
-    let holders = images.holders(id).await.unwrap_or_default();
-    Private::recovered(model, &holders)
+async fn known(
+    private: Private,
+    kept: &[u8],
+    images: &dyn ImageBackend,
+    model: &ImageModel,
+    time: &Time,
+) -> Result<Private, Diagnostics> {
+    let Some(id) = model.image_id.known().filter(|_| kept.is_empty()) else { return Ok(private) };
+    match time.look(&format!("reading image {id}"), images.holders(id)).await {
+        Ok(holders) => Ok(Private::recovered(model, &holders)),
+        Err(failure) if matches!(failure.error, BackendError::Cancelled { .. }) => {
+            Err(failure.diagnostic("Image not readable", time.timeout).into())
+        }
+        Err(_) => Ok(Private::recovered(model, &[])),
+    }
 }
 
 /// Takes in the image as it is now.
@@ -129,11 +142,15 @@ async fn observe(
     images: &dyn ImageBackend,
     image: &Image,
     model: &mut ImageModel,
+    time: &Time,
 ) -> Result<(), Diagnostics> {
     take_in(image, model);
     let shared = if model.manages_sharing() {
-        let shared = images.shared(&image.id).await;
-        Some(shared.map_err(|error| diagnose::backend("Image not readable", &error).at("aws"))?)
+        let shared = time.last(&format!("reading image {}", image.id), images.shared(&image.id)).await;
+        Some(shared.map_err(|failure| {
+            let told = failure.diagnostic("Image not readable", time.timeout);
+            if told.path.is_some() { told } else { told.at("aws") }
+        })?)
     } else {
         None
     };
@@ -179,10 +196,11 @@ impl Resource for ImageResource {
     ) -> Result<(), Diagnostics> {
         let backends = self.provider.require()?;
         let limit = Timeouts::of(&request.planned.timeouts, Operation::Create, CREATE);
+        let time = Time::of(&request.cancel, limit, "create");
         let place = place::Place::of_new(&backends, &request.planned).await;
-        let (began, holder) = (Instant::now(), Holder::random());
-        let account = account::current(&backends, place.cloud).await;
-        let create = create::Create { backends: &backends, request, limit, place, began, holder, account };
+        let account = account::current(&backends, place.cloud, &time).await;
+        let holder = Holder::random();
+        let create = create::Create { backends: &backends, request, place, time, holder, account };
         create.run(state, diags).await
     }
 
@@ -207,15 +225,16 @@ impl Resource for ImageResource {
         let mut settings = model.settings(tagging);
         settings.labels.tags = tagging.managed(settings.labels.tags);
         let private = Private::read(&request.private);
-        check_account(&backends, &request.prior, &private).await?;
+        let limit = Timeouts::of(&model.timeouts, Operation::Update, UPDATE);
+        let time = Time::of(&request.cancel, limit, "update");
+        check_account(&backends, &request.prior, &private, &time).await?;
         if !private.adopted {
             let mut prior = request.prior.settings(tagging);
             prior.labels.tags = tagging.managed(request.prior.tags_all.clone().unwrap_or_default());
             let change = LabelChange::between(&prior.labels, &settings.labels);
             let id = model.image_id.known().cloned().unwrap_or_default();
             let images = self.images(&backends, &model, &private)?;
-            let limit = Timeouts::of(&model.timeouts, Operation::Update, UPDATE);
-            let changed = deadline::run(&request.cancel, limit, |cancel| {
+            let changed = time.run(|cancel| {
                 let (images, id, change, kept) = (&images, &id, &change, Some(inputs::store(&model)));
                 async move { images.change(id, change, kept, &cancel).await }
             });
@@ -230,24 +249,25 @@ impl Resource for ImageResource {
                     model: &model,
                     holder: private.holder(),
                     tags: &settings.labels.tags,
-                    limit,
+                    limit: time.left(),
                 };
-                let done = deadline::run(&request.cancel, limit, |cancel| {
+                let done = time.run(|cancel| {
                     let spreading = &spreading;
                     async move { spreading.bring(from, to, &cancel).await }
                 });
                 let problems =
                     done.await.map_err(|failure| failure.diagnostic("Image not changed", "update"))?;
                 if !problems.is_empty() {
-                    let image = images.get(&id).await;
-                    let image = image.map_err(|error| diagnose::backend("Image not readable", &error))?;
+                    let image = time.last(&format!("reading image {id}"), images.get(&id)).await;
+                    let image =
+                        image.map_err(|failure| failure.diagnostic("Image not readable", "update"))?;
                     let unshared = problems.iter().any(|one| one.attribute.starts_with("aws.share"));
                     if let (Attr::Known(now), Attr::Known(before), true) =
                         (&mut model.aws, &request.prior.aws, unshared)
                     {
                         now.keep_shares(before);
                     }
-                    observe(images.as_ref(), &image, &mut model).await?;
+                    observe(images.as_ref(), &image, &mut model, &time).await?;
                     diags.extend(
                         problems.into_iter().map(|problem| undistributed(problem, Diagnostic::error)),
                     );
@@ -255,8 +275,8 @@ impl Resource for ImageResource {
             }
             // The rest was promised as it was, whatever came to pass: the next Read takes it in.
             if model.artifacts.is_unknown() {
-                let image = images.get(&id).await;
-                let image = image.map_err(|error| diagnose::backend("Image not readable", &error))?;
+                let image = time.last(&format!("reading image {id}"), images.get(&id)).await;
+                let image = image.map_err(|failure| failure.diagnostic("Image not readable", "update"))?;
                 model.observe_artifacts(&image);
             }
         } else {
@@ -286,13 +306,14 @@ impl Resource for ImageResource {
         if !is_here(&backends, &request.prior)? {
             return Ok(());
         }
-        check_account(&backends, &request.prior, &private).await?;
+        let limit = Timeouts::of(&request.prior.timeouts, Operation::Delete, DELETE);
+        let time = Time::of(&request.cancel, limit, "delete");
+        check_account(&backends, &request.prior, &private, &time).await?;
         let images = self.images(&backends, &request.prior, &private)?;
-        let private = known(private, &request.private, images.as_ref(), &request.prior).await;
+        let private = known(private, &request.private, images.as_ref(), &request.prior, &time).await?;
         let retain = request.prior.retain_on_destroy.unwrap_or(false);
         let (holder, copies) = (private.holder(), request.prior.copies());
-        let limit = Timeouts::of(&request.prior.timeouts, Operation::Delete, DELETE);
-        let released = deadline::run(&request.cancel, limit, |cancel| {
+        let released = time.run(|cancel| {
             let (images, holder, copies) = (&images, holder.as_ref(), &copies);
             async move { images.release(id, holder, retain, copies, &cancel).await }
         });
@@ -362,7 +383,8 @@ impl Resource for ImageResource {
             _ => None,
         };
         let sha256 = image.disk.map(|disk| disk.sha256);
-        let account = account::current(&backends, cloud).await;
+        let time = Time::of(&CancellationToken::new(), read::READ, "read");
+        let account = account::current(&backends, cloud, &time).await;
         let private = Private { holder, sha256, imported, account, ..Private::default() };
         Ok(State { model, private: Some(private.write()) })
     }

@@ -3,15 +3,16 @@
 use std::collections::BTreeSet;
 
 use chrono::{DateTime, Utc};
-use tfplugin::{Attr, Diagnostic, Diagnostics, Path, Plan, PlanRequest, Value};
+use tfplugin::{Attr, Diagnostic, Diagnostics, Operation, Path, Plan, PlanRequest, Timeouts, Value};
 
 use super::model::{ImageModel, ImageRequest, Origin, Settings, content, doubtful, impossible};
 use super::place::Place;
 use super::private::Private;
+use super::read::READ;
 use super::{ImageResource, lost};
 use crate::backends::{Backends, aws, template};
 use crate::domain::{Image, Tagging};
-use crate::resources::diagnose;
+use crate::resources::deadline::Time;
 
 impl ImageResource {
     pub(super) async fn refine(
@@ -58,8 +59,10 @@ impl ImageResource {
             Some(prior) => plan_existing_object(prior, request.prior_private, &settings, plan),
             None if planned.cache.is_unknown() || planned.max_age.is_unknown() => {}
             None => {
-                let found =
-                    settings.cache && self.look_up(&backends, &place, &wanted, &settings, plan).await?;
+                let limit = Timeouts::of(&planned.timeouts, Operation::Read, READ);
+                let time = Time::of(&request.cancel, limit, "read");
+                let found = settings.cache
+                    && self.look_up(&backends, &place, &wanted, &settings, &time, plan).await?;
                 if !found {
                     diags.extend(impossible(wanted.target.build_problems()));
                     diags.extend(doubtful(wanted.target.doubts(&wanted.spec)));
@@ -77,11 +80,12 @@ impl ImageResource {
         place: &Place,
         wanted: &ImageRequest,
         settings: &Settings,
+        time: &Time,
         plan: &mut Plan<ImageModel>,
     ) -> Result<bool, Diagnostics> {
         let Some(images) = backends.images(place.cloud, Some(&place.region)) else { return Ok(false) };
-        let found = images.find(&wanted.key).await;
-        let found = found.map_err(|error| diagnose::backend("Image look-up failed", &error))?;
+        let found = time.look("looking for the image", images.find(&wanted.key)).await;
+        let found = found.map_err(|failure| failure.diagnostic("Image look-up failed", time.timeout))?;
         let hit =
             found.iter().find(|image| settings.takes(image, Utc::now()) && !self.seen.contains(&image.id));
         if let Some(image) = hit {

@@ -8,10 +8,11 @@ use super::model::ImageModel;
 use super::private::Private;
 use super::{ImageResource, account_of, check_account, is_here, known, lost, observe};
 use crate::domain::BackendError;
-use crate::resources::{deadline, diagnose};
+use crate::resources::deadline::{Failure, Time};
+use crate::resources::diagnose;
 
 /// How long a look may take when the user does not say: an altered disk is hashed.
-const READ: Duration = Duration::from_secs(15 * 60);
+pub(super) const READ: Duration = Duration::from_secs(15 * 60);
 
 impl ImageResource {
     pub(super) async fn look(
@@ -32,28 +33,27 @@ impl ImageResource {
         }
         let images = self.images(&backends, &model, &private)?;
         let limit = Timeouts::of(&model.timeouts, Operation::Read, READ);
-        let found =
-            deadline::look(&request.cancel, limit, &format!("reading image {id}"), images.get(&id)).await;
-        match found {
+        let time = Time::of(&request.cancel, limit, "read");
+        match time.look(&format!("reading image {id}"), images.get(&id)).await {
             Ok(image) => {
-                let private = known(private, &request.private, images.as_ref(), &model).await;
-                observe(images.as_ref(), &image, &mut model).await?;
+                let private = known(private, &request.private, images.as_ref(), &model, &time).await?;
+                observe(images.as_ref(), &image, &mut model, &time).await?;
                 if !private.adopted {
                     model.observe_labels(&image, &backends.tagging);
                 }
                 if private.account.is_some() {
                     return Ok(Some(model.into()));
                 }
-                let account = account_of(&backends, &model).await;
+                let account = account_of(&backends, &model, &time).await;
                 let is_news = account.is_some() || request.private.is_empty();
                 let private = is_news.then(|| Private { account, ..private }.write());
                 Ok(Some(State { model, private }))
             }
             Err(failure) if failure.error.is_not_found() => {
-                check_account(&backends, &model, &private).await?;
-                Ok(lost::keep_copies(&backends, model, diags).await?.map(Into::into))
+                check_account(&backends, &model, &private, &time).await?;
+                Ok(lost::keep_copies(&backends, model, &time, diags).await?.map(Into::into))
             }
-            Err(deadline::Failure { error: BackendError::Damaged { source, .. }, .. }) => {
+            Err(Failure { error: BackendError::Damaged { source, .. }, .. }) => {
                 let text = format!(
                     "{}\nThe image is set aside in `damaged/` under `data_dir` when the next one is built.",
                     diagnose::chain(source.as_ref())

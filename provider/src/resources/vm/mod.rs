@@ -21,7 +21,8 @@ use tfplugin::{
     PlanRequest, ReadRequest, Resource, State, StateSink, Timeouts, UpdateRequest,
 };
 
-use super::{account, deadline, diagnose, inputs};
+use super::deadline::{Failure, Time};
+use super::{account, diagnose, inputs};
 use crate::backends::{Backends, ImportId, VmTarget, qemu};
 use crate::domain::{BackendError, Vm, VmBackend, VmLauncher, VmRequest};
 use crate::provider::Configured;
@@ -52,9 +53,10 @@ impl VmResource {
         backends: &Backends,
         model: &VmModel,
         private: &Private,
+        time: &Time,
     ) -> Result<(), Diagnostics> {
         let what = format!("machine {}", model.id.known_deref().unwrap_or_default());
-        account::check(backends, cloud_of(model), &what, private.account.as_deref()).await
+        account::check(backends, cloud_of(model), &what, private.account.as_deref(), time).await
     }
 
     /// Who runs the machine that state names.
@@ -97,16 +99,10 @@ fn cloud_of(model: &VmModel) -> &str {
 }
 
 /// The local store's id, for a machine that is kept there.
-async fn store_of(
-    backends: &Backends,
-    model: &VmModel,
-    stop: &CancellationToken,
-    limit: Duration,
-) -> Result<Option<String>, Diagnostics> {
+async fn store_of(backends: &Backends, model: &VmModel, time: &Time) -> Result<Option<String>, Diagnostics> {
     match model.target(None) {
         VmTarget::Qemu(_) => {
-            let store =
-                deadline::run(stop, limit, |cancel| async move { backends.local.ensure_id(&cancel).await });
+            let store = time.run(|cancel| async move { backends.local.ensure_id(&cancel).await });
             store
                 .await
                 .map(Some)
@@ -155,13 +151,14 @@ impl Resource for VmResource {
     ) -> Result<(), Diagnostics> {
         let backends = self.provider.require()?;
         let limit = Timeouts::of(&request.planned.timeouts, Operation::Create, LAUNCH);
-        let store = store_of(&backends, &request.planned, &request.cancel, limit).await?;
+        let time = Time::of(&request.cancel, limit, "create");
+        let store = store_of(&backends, &request.planned, &time).await?;
         let cloud = request.planned.configured_cloud();
         let mut model = request.planned.clone();
         model.tags_all = Attr::Known(model.managed_tags(&backends.tagging));
         let machine =
             Self::request(&backends, &request.planned, &request.config, None, limit, &request.cancel);
-        let account = account::current(&backends, cloud).await;
+        let account = account::current(&backends, cloud, &time).await;
         state.set_private(Private { imported: false, account }.write());
         let mut record = |vm: &Vm| {
             let mut model = model.clone();
@@ -169,7 +166,7 @@ impl Resource for VmResource {
             state.set(model);
         };
         let launcher = Self::launcher(&backends, &request.planned, None);
-        let launched = deadline::run(&request.cancel, limit, |cancel| {
+        let launched = time.run(|cancel| {
             let (launcher, machine, record) = (&launcher, &machine, &mut record);
             async move { launcher.create(machine, record, &cancel).await }
         });
@@ -192,9 +189,8 @@ impl Resource for VmResource {
         }
         let backend = Self::backend(&backends, &model)?;
         let limit = Timeouts::of(&model.timeouts, Operation::Read, READ);
-        let found =
-            deadline::look(&request.cancel, limit, &format!("reading machine {id}"), backend.get(&id)).await;
-        match found {
+        let time = Time::of(&request.cancel, limit, "read");
+        match time.look(&format!("reading machine {id}"), backend.get(&id)).await {
             Ok(vm) => {
                 let cloud = cloud_of(&model).to_owned();
                 model.observe(&vm, &cloud, store);
@@ -203,10 +199,10 @@ impl Resource for VmResource {
                     return Ok(Some(model.into()));
                 }
                 // Seen with these credentials, it is in their account.
-                private.account = account::current(&backends, &cloud).await;
+                private.account = account::current(&backends, &cloud, &time).await;
                 Ok(Some(State { model, private: Some(private.write()) }))
             }
-            Err(deadline::Failure { error: BackendError::Ended { .. }, .. }) => {
+            Err(Failure { error: BackendError::Ended { .. }, .. }) => {
                 let text = format!(
                     "Somebody ended machine {id}. What was made for it, a key pair or a security group, is still there: the plan replaces the machine, and removes that with it."
                 );
@@ -215,11 +211,11 @@ impl Resource for VmResource {
                 Ok(Some(model.into()))
             }
             Err(failure) if failure.error.is_not_found() => {
-                Self::check_account(&backends, &model, &private).await?;
+                Self::check_account(&backends, &model, &private, &time).await?;
                 Ok(None)
             }
             // It may still run: the state keeps it, so that it can be replaced or destroyed.
-            Err(deadline::Failure { error: BackendError::Damaged { source, .. }, .. }) => {
+            Err(Failure { error: BackendError::Damaged { source, .. }, .. }) => {
                 let text = format!(
                     "{}\nThe state keeps it as it was last seen. Make it anew with `-replace`, or destroy it.",
                     diagnose::chain(source.as_ref())
@@ -240,17 +236,18 @@ impl Resource for VmResource {
         let backends = self.provider.require()?;
         is_here(&backends, &request.prior)?;
         let private = Private { imported: false, ..Private::read(&request.private) };
-        Self::check_account(&backends, &request.prior, &private).await?;
+        let limit = Timeouts::of(&request.planned.timeouts, Operation::Update, LAUNCH);
+        let time = Time::of(&request.cancel, limit, "update");
+        Self::check_account(&backends, &request.prior, &private, &time).await?;
         let mut model = request.planned.clone();
         model.tags_all = Attr::Known(model.managed_tags(&backends.tagging));
         let id = model.id.clone().unwrap_or_default();
         let store = model.store_id.known().cloned();
         let prior = Some(&request.prior);
-        let limit = Timeouts::of(&model.timeouts, Operation::Update, LAUNCH);
         let machine =
             Self::request(&backends, &request.planned, &request.config, prior, limit, &request.cancel);
         let launcher = Self::launcher(&backends, &request.planned, prior);
-        let updated = deadline::run(&request.cancel, limit, |cancel| {
+        let updated = time.run(|cancel| {
             let (launcher, machine, id) = (&launcher, &machine, &id);
             async move { launcher.update(id, machine, &cancel).await }
         });
@@ -271,15 +268,16 @@ impl Resource for VmResource {
         if !is_here(&backends, &request.prior)? {
             return Ok(());
         }
-        Self::check_account(&backends, &request.prior, &Private::read(&request.private)).await?;
         let limit = Timeouts::of(&request.prior.timeouts, Operation::Delete, DELETE);
+        let time = Time::of(&request.cancel, limit, "delete");
+        Self::check_account(&backends, &request.prior, &Private::read(&request.private), &time).await?;
         let backend = Self::backend(&backends, &request.prior)?;
-        let destroyed = deadline::run(&request.cancel, limit, |cancel| {
+        let destroyed = time.run(|cancel| {
             let backend = &backend;
             async move { backend.destroy(id, &cancel).await }
         });
         match destroyed.await {
-            Err(deadline::Failure { error, .. }) if error.is_not_found() => Ok(()),
+            Err(Failure { error, .. }) if error.is_not_found() => Ok(()),
             other => other.map_err(|failure| failure.diagnostic("Machine not destroyed", "delete").into()),
         }
     }
@@ -304,7 +302,8 @@ impl Resource for VmResource {
         model.tags_all = Attr::Known(tags);
         let store = backends.local.store.id().ok().flatten();
         model.observe(&vm, cloud, store.filter(|_| cloud == qemu::CLOUD));
-        let account = account::current(&backends, cloud).await;
+        let time = Time::of(&CancellationToken::new(), READ, "read");
+        let account = account::current(&backends, cloud, &time).await;
         Ok(State { model, private: Some(Private { imported, account }.write()) })
     }
 }

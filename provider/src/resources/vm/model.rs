@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use tfplugin::{Attr, Diagnostics, Model, Path, Timeouts};
 
-use crate::backends::aws::model::AwsVmModel;
+use crate::backends::aws::model::{AwsVmModel, validate_tags};
 use crate::backends::qemu::vm_model::QemuVmModel;
 use crate::backends::{VmTarget, aws, qemu};
 use crate::domain::rules::one_of;
@@ -41,8 +41,10 @@ pub struct VmModel {
     /// Who may log in. A change makes the machine anew.
     #[attr(optional)]
     pub ssh: Attr<SshModel>,
-    /// What create and start wait for: `"ssh"` (until somebody can log in; user data may not be applied yet),
-    /// `"cloud-init"` (until it is done, user data included), or `"none"`.
+    /// What create and start wait for: `"ssh"` (until an SSH server answers; user data may not be applied yet),
+    /// `"cloud-init"` (until it is done, user data included), or `"none"`. With `"ssh"` nobody logs in on AWS. On this
+    /// computer a login is tried, too, for 30 seconds (180 without hardware acceleration): one that is refused stands in the
+    /// log alone.
     #[attr(optional, default = "ssh", validate = wait_for)]
     pub wait_for: Attr<String>,
     /// Tags of the machine. They win over the provider's `default_tags`.
@@ -173,7 +175,9 @@ impl VmModel {
                 let text = "EC2 does not stop a machine on spare capacity: set `spot = false`, or destroy the machine while it is not needed.";
                 diags.error(root.attr("power_state"), "Spot machines cannot be stopped", text);
             }
-            AwsVmModel::validate_object(&self.tags, &self.user_data, diags);
+            validate_tags(&self.tags, diags);
+            AwsVmModel::validate_user_data("user_data", &self.user_data, diags);
+            AwsVmModel::validate_user_data("user_data_wo", &self.user_data_wo, diags);
         }
     }
 

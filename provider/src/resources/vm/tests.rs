@@ -84,8 +84,12 @@ async fn every_mistake_is_told_on_its_attribute() {
             "qemu.ports[\"b\"].host: Port used twice",
         ),
     ];
-    let long = format!(r#""qemu": null, "aws": {{}}, "user_data": "{}""#, "x".repeat(16 * 1024 + 1));
-    let cases = cases.into_iter().chain([(long.as_str(), "user_data: User data too long")]);
+    let long = |name| format!(r#""qemu": null, "aws": {{}}, "{name}": "{}""#, "x".repeat(16 * 1024 + 1));
+    let (long, long_secret) = (long("user_data"), long("user_data_wo"));
+    let cases = cases.into_iter().chain([
+        (long.as_str(), "user_data: User data too long"),
+        (long_secret.as_str(), "user_data_wo: User data too long"),
+    ]);
     for (mistake, expected) in cases {
         // Of a name that stands twice, the later one counts.
         let good = r#""name": "dev", "image_id": "x", "qemu": {}"#;

@@ -142,11 +142,8 @@ impl AmiKeeper {
 
     /// All that the account works in.
     async fn regions(&self) -> Result<Vec<Arc<Region>>, AwsError> {
-        let home = self.aws.region(None).await?;
-        let all = home.ec2.describe_regions().send().await;
-        let all = all.map_err(|error| AwsError::of("DescribeRegions", error))?.regions.unwrap_or_default();
-        let names = all.into_iter().filter_map(|region| region.region_name);
-        try_join_all(names.map(async |name| self.aws.region(Some(&name)).await)).await
+        let names = self.aws.region_names().await?;
+        try_join_all(names.iter().map(async |name| self.aws.region(Some(name)).await)).await
     }
 }
 

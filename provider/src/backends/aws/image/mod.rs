@@ -37,7 +37,7 @@ use super::{Aws, AwsError, tags};
 use crate::domain::backend::causes;
 use crate::domain::{
     BackendError, CacheKey, Copies, Distribution, Holder, Image, ImageBackend, LabelChange, Released, Share,
-    Undistributed,
+    Undistributed, given_up,
 };
 
 /// The images of one region.
@@ -138,8 +138,7 @@ impl ImageBackend for AwsImages {
         cancel: &CancellationToken,
     ) -> Result<(), BackendError> {
         let doing = format!("claiming image {id}");
-        let held = cancel.run_until_cancelled(self.claim(id, holder, until, &doing, cancel)).await;
-        held.unwrap_or_else(|| Err(BackendError::Cancelled { operation: doing.clone() }))
+        given_up(&doing, self.claim(id, holder, until, &doing, cancel), cancel).await
     }
 
     async fn is_known(&self, id: &str, holder: &Holder) -> Result<(), BackendError> {
@@ -160,10 +159,7 @@ impl ImageBackend for AwsImages {
         cancel: &CancellationToken,
     ) -> Result<Released, BackendError> {
         let doing = format!("deleting image {id}");
-        let released = cancel
-            .run_until_cancelled(Box::pin(self.let_go(id, holder, retain, copies, &doing, cancel)))
-            .await;
-        released.unwrap_or_else(|| Err(BackendError::Cancelled { operation: doing.clone() }))
+        given_up(&doing, self.let_go(id, holder, retain, copies, &doing, cancel), cancel).await
     }
 
     async fn remains(&self, id: &str) -> Result<Vec<String>, BackendError> {
@@ -204,10 +200,7 @@ impl ImageBackend for AwsImages {
         cancel: &CancellationToken,
     ) -> Result<Vec<Undistributed>, BackendError> {
         let doing = format!("distributing image {id}");
-        let Some(found) = cancel.run_until_cancelled(self.fresh(id, &doing)).await else {
-            return Err(BackendError::Cancelled { operation: doing });
-        };
-        let (home, ami) = found?;
+        let (home, ami) = given_up(&doing, self.fresh(id, &doing), cancel).await?;
         let task = distribute::Task { aws: &self.aws, home: &home, ami: &ami, from, to, cancel };
         Ok(Box::pin(task.run()).await)
     }

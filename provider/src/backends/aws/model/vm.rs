@@ -1,10 +1,9 @@
 //! `aws = { … }` of a machine.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use tfplugin::{Attr, Diagnostics, Model, Path};
 
-use super::validate_tags;
 use super::words::{cidrs, imdsv2, volume_type, word};
 use crate::backends::aws::settings;
 use crate::backends::aws::vm::{AwsVmSpec, RootVolume, names_profile};
@@ -101,18 +100,13 @@ impl AwsVmModel {
         }
     }
 
-    /// Checks tags and user data by EC2's rules.
-    pub fn validate_object(
-        tags: &Attr<BTreeMap<String, String>>,
-        user_data: &Attr<String>,
-        diags: &mut Diagnostics,
-    ) {
-        validate_tags(tags, diags);
+    /// Checks user data by EC2's rules; `name` is the attribute that has them.
+    pub fn validate_user_data(name: &str, user_data: &Attr<String>, diags: &mut Diagnostics) {
         if user_data.known().is_some_and(|text| text.len() > MOST_USER_DATA) {
             let text = format!(
                 "EC2 takes {MOST_USER_DATA} bytes. Let a short script fetch the rest, or put it into the image."
             );
-            diags.error(Path::from("user_data"), "User data too long", text);
+            diags.error(Path::from(name), "User data too long", text);
         }
     }
 

@@ -2,6 +2,7 @@
 //! in the journal until it has ended.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use aws_sdk_ec2::types::{Image, Instance, InstanceStateName};
 use chrono::{SecondsFormat, Utc};
@@ -20,6 +21,9 @@ use crate::domain::vm_spec::{PowerState, SshAccess, VmSpec, WaitFor};
 use crate::domain::{Exists, Vm, VmLogin, VmRequest};
 use crate::journal;
 use crate::ssh;
+
+/// How long a launch that failed may take to remove what it made. What stays is in the journal.
+const CLEANING: Duration = Duration::from_secs(5 * 60);
 
 /// One creation.
 struct Create<'a> {
@@ -43,12 +47,16 @@ pub(super) async fn create(
     exists: &mut Exists<'_>,
     cancel: &CancellationToken,
 ) -> Result<Vm, VmError> {
-    let image = image(region, &request.image_id).await?;
-    check_login(&request.spec)?;
-    lost::remove(aws, region, cancel).await;
     let launch = Uuid::new_v4();
+    let beginning = Box::pin(async {
+        let image = image(region, &request.image_id).await?;
+        check_login(&request.spec)?;
+        lost::remove(aws, region, cancel).await;
+        Ok((image, entry(aws, region, launch, request).await?))
+    });
+    let (image, entry) = within_reach(cancel, Duration::ZERO, beginning).await?;
     // On the disk and in state before anything is made.
-    let record = aws.launches().begin(entry(aws, region, launch, request).await?)?;
+    let record = aws.launches().begin(entry)?;
     let launch = launch.to_string();
     let id = format!("{LAUNCH}{launch}");
     let (files, tags) = (aws.files(&launch), all_tags(&launch, request));
@@ -59,15 +67,18 @@ pub(super) async fn create(
         Ok(_) if request.stop.is_cancelled() => Err(VmError::Cancelled),
         created => created,
     };
-    let has_ended = match &created {
-        Ok(_) => true,
-        // A user who interrupts wants nothing to be left.
-        Err(_) if request.stop.is_cancelled() => {
-            told(&id, &destroy::destroy(aws, region, &id, &CancellationToken::new()).await)
+    let never = CancellationToken::new();
+    let ending = async {
+        match &created {
+            Ok(_) => Ok(()),
+            // A user who interrupts wants nothing to be left.
+            Err(_) if request.stop.is_cancelled() => destroy::destroy(aws, region, &id, &never).await,
+            // One whose time is over wants to see why: what there is stays in state.
+            Err(_) => create.is_kept().await,
         }
-        // One whose time is over wants to see why: what there is stays in state.
-        Err(_) => told(&id, &create.is_kept().await),
     };
+    let ended = tokio::time::timeout(CLEANING, ending).await.unwrap_or(Err(VmError::Cancelled));
+    let has_ended = told(&id, &ended);
     if has_ended {
         record.end()?;
     }

@@ -131,6 +131,12 @@ impl Access {
     /// Takes the user's key pair and groups, or makes them; ours lets `networks` in. `clean` tells that nobody's key stays in the
     /// image.
     pub(super) async fn make(work: &Work<'_>, networks: &[String], clean: bool) -> Result<Self, BuildError> {
+        // What is asked for when somebody stops has the build's tag and name, and is found by them.
+        let made = work.cancel.run_until_cancelled(Self::with_groups(work, networks, clean)).await;
+        made.unwrap_or(Err(BuildError::Cancelled))
+    }
+
+    async fn with_groups(work: &Work<'_>, networks: &[String], clean: bool) -> Result<Self, BuildError> {
         let mut access = Self::with_key(work, clean).await?;
         let Builder { security_group_ids, vpc_id, subnet_id, login, .. } = &work.spec.builder;
         access.groups.clone_from(security_group_ids);

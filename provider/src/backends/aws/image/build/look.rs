@@ -15,7 +15,7 @@ use super::{AwsBuilder, BuildError, RECOVERING, Work, guard, tell_all, verify, w
 use crate::backends::aws::image::{not_found, read};
 use crate::backends::aws::sweep::How;
 use crate::backends::aws::{Aws, AwsError, CLOUD, sweep, tags};
-use crate::domain::{BackendError, LookRequest, Security};
+use crate::domain::{BackendError, LookRequest, Security, given_up};
 use crate::journal::{Entry, Phase, Record};
 use crate::process::{BuildLog, Redactor, private};
 use crate::provision;
@@ -37,12 +37,15 @@ impl AwsBuilder {
         }
         // An earlier look among them, whose machine costs money, whether the image has to be looked through again or not.
         let until = How::Until(Instant::now() + RECOVERING);
-        tell_all(self.aws.recover(Some(&self.spec.region), until, &request.cancel).await);
         let doing = format!("looking through image {}", request.id);
-        let region = self.aws.region_for(Some(&self.spec.region), &doing).await?;
-        let found = region.fresh_image(&request.id).await;
-        let found = found.map_err(|error| error.into_backend(doing.as_str()))?.filter(read::is_there);
-        let ami = found.ok_or_else(|| not_found(&request.id))?;
+        let begun = async {
+            tell_all(self.aws.recover(Some(&self.spec.region), until, &request.cancel).await);
+            let region = self.aws.region_for(Some(&self.spec.region), &doing).await?;
+            let found = region.fresh_image(&request.id).await;
+            let found = found.map_err(|error| error.into_backend(doing.as_str()))?.filter(read::is_there);
+            Ok((region, found.ok_or_else(|| not_found(&request.id))?))
+        };
+        let (region, ami) = given_up(&doing, begun, &request.cancel).await?;
         if was_looked_through(&ami, request.security) {
             return Ok(());
         }
@@ -73,7 +76,8 @@ impl Look<'_> {
     async fn run(&self) -> Result<(), BuildError> {
         self.work.log.step(&format!("Looking through image {}, which everybody is to have", self.request.id));
         let networks = access::networks(&self.work.spec.builder, self.work.cancel).await?;
-        let mut record = self.aws.journal().begin(self.entry().await?)?;
+        let entry = self.work.cancel.run_until_cancelled(self.entry()).await;
+        let mut record = self.aws.journal().begin(entry.ok_or(BuildError::Cancelled)??)?;
         let looked = self.look(&mut record, &networks).await;
         self.work.remove_dir();
         match looked {

@@ -49,7 +49,7 @@ use crate::backends::aws::{Aws, CLOUD};
 use crate::domain::backend::causes;
 use crate::domain::{
     BackendError, BuildRequest, Built, Check, Image, ImageBackend, ImageBuilder, LookRequest, OnError,
-    Template, TemplateRequest,
+    Template, TemplateRequest, given_up,
 };
 use crate::journal::{Entry, Phase, Record};
 use crate::packer;
@@ -122,18 +122,20 @@ struct Build<'a> {
 #[async_trait]
 impl ImageBuilder for AwsBuilder {
     async fn build(&self, request: &BuildRequest) -> Result<Built, BackendError> {
-        let region = self.aws.region_for(Some(&self.spec.region), "building the image").await?;
+        let doing = "building the image";
+        let region = self.aws.region_for(Some(&self.spec.region), doing);
+        let region = given_up(doing, region, &request.cancel).await?;
         // One build of a key at a time on this computer: whoever waited finds what was built.
         let _turn = if request.share { Some(self.turn(request).await?) } else { None };
-        self.recover(&request.cancel).await;
+        request.cancel.run_until_cancelled(self.recover(&request.cancel)).await;
         if request.share
             && let Some(image) = self.shared(request).await?
         {
             return Ok(Built::Shared(image));
         }
         let id = Uuid::new_v4();
-        let credentials = self.aws.credentials().await;
-        let credentials = credentials.map_err(|error| error.into_backend("building the image"))?;
+        let credentials = async { self.aws.credentials().await.map_err(|error| error.into_backend(doing)) };
+        let credentials = given_up(doing, credentials, &request.cancel).await?;
         let log = self.log(request, id, &credentials)?;
         let spec = access::on_this_computer(&self.spec).map_err(|error| error.into_backend(&log))?;
         let build = Build {
@@ -195,7 +197,8 @@ impl AwsBuilder {
     async fn shared(&self, request: &BuildRequest) -> Result<Option<Image>, BackendError> {
         let images = self.aws.images(Some(&self.spec.region));
         let young = |image: &Image| request.not_before.is_none_or(|limit| image.created_at >= limit);
-        for image in images.find_now(&request.key).await?.into_iter().filter(young) {
+        let found = given_up("looking for the image", images.find_now(&request.key), &request.cancel).await?;
+        for image in found.into_iter().filter(young) {
             match images.hold(&image.id, &request.holder, request.deadline, &request.cancel).await {
                 Ok(()) => return Ok(Some(image)),
                 Err(error) if error.is_not_found() => {}
