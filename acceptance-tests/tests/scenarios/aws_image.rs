@@ -63,6 +63,14 @@ fn permissions(moto: &Moto, region: &str, id: &str) -> Result<String> {
     moto.ec2_in(region, "DescribeImageAttribute", &[("ImageId", id), ("Attribute", "launchPermission")])
 }
 
+/// The snapshots of an image in a region, as EC2 tells of them.
+fn of_snapshots(moto: &Moto, workspace: &Workspace, region: &str) -> Result<String> {
+    let image = workspace.resource(IMAGE)?;
+    let ids = image["artifacts"][region]["snapshot_ids"].as_array().context("no snapshots")?;
+    ensure!(ids.len() == 1, "{image}");
+    moto.ec2_in(region, "DescribeSnapshots", &[("SnapshotId.1", ids[0].as_str().unwrap_or_default())])
+}
+
 /// The id of the copy that state knows of.
 fn copy(workspace: &Workspace, region: &str) -> Result<String> {
     let image = workspace.resource(IMAGE)?;
@@ -147,7 +155,19 @@ fn labels_that_a_copy_did_not_take_are_tried_again() -> Result<()> {
         workspace.apply()?;
         workspace.converged()?;
         for (region, id) in [(HOME, id), (THERE, there), (FAR, copy(&workspace, FAR)?)] {
-            ensure!(described(&moto, region, &id)?.contains("<key>team</key>"), "no tag in {region}");
+            for told in [described(&moto, region, &id)?, of_snapshots(&moto, &workspace, region)?] {
+                ensure!(told.contains("<key>team</key>"), "no tag in {region}: {told}");
+            }
+        }
+        variables["tags"] = json!({ "owner": "b" });
+        variables["channels"] = json!(["production"]);
+        workspace.variables(&variables)?;
+        workspace.apply()?;
+        workspace.converged()?;
+        for region in [HOME, THERE, FAR] {
+            let told = of_snapshots(&moto, &workspace, region)?;
+            let is_right = told.contains("<key>owner</key>") && !told.contains("<key>team</key>");
+            ensure!(is_right && !told.contains("sindri_channel"), "{region}: {told}");
         }
         workspace.destroy()?;
         nothing_left(&moto)
