@@ -757,6 +757,48 @@ fn sharing_costs_one_request_an_image_and_region_where_it_is_managed() -> Result
     nothing_left(&moto)
 }
 
+/// The key is of the base as it is asked for: nothing else tells that there is another one now.
+#[test]
+fn a_newer_base_is_told_with_one_request() -> Result<()> {
+    each_cli(|cli| {
+        let host = Host::new()?;
+        let (moto, workspace) = scenario(&host, cli)?;
+        let base = register(&moto, "base-1", &[])?;
+        let mut variables = aws(json!({ "source_filter": { "name": "base-*", "owners": ["self"] } }));
+        variables["images"] = json!(5);
+        workspace.variables(&variables)?;
+        for change in &workspace.plan()?.changes {
+            let key = change.after["cache_key"].as_str().context("no key")?;
+            register(&moto, &format!("many-{key}"), &[("sindri_key", key), ("sindri_base", &base)])?;
+        }
+        workspace.apply()?;
+        let warnings = |arguments: &[&str]| -> Result<Vec<Diagnostic>> {
+            let arguments = [&["plan", "-json"], arguments].concat();
+            Ok(workspace.run(&arguments)?.succeeds()?.warnings())
+        };
+        assert_eq!(warnings(&[])?.len(), 0);
+        // EC2's times are of seconds.
+        std::thread::sleep(Duration::from_millis(1100));
+        let newer = register(&moto, "base-2", &[])?;
+        moto.forget_requests()?;
+        let told = warnings(&[])?;
+        let names = |one: &Diagnostic| [&base, &newer, "base-2", "max_age"].iter().all(|it| one.mentions(it));
+        ensure!(!told.is_empty() && told.iter().all(names), "{told:?}");
+        assert_eq!(moto.requests()?["DescribeImages"], 2, "ours, and the filter's");
+        workspace.converged()?;
+
+        // Ours are listed first.
+        moto.fault_after("DescribeImages", 1, 1, DENIED)?;
+        assert_eq!(warnings(&[])?.len(), 0);
+        variables["marker"] = "two".into();
+        workspace.variables(&variables)?;
+        moto.forget_requests()?;
+        assert_eq!(warnings(&[])?.len(), 0, "a new image has the newer base anyway");
+        assert_eq!(moto.requests()?["DescribeImages"], 1);
+        workspace.destroy().map(drop)
+    })
+}
+
 #[test]
 fn nobody_asks_aws_about_images_of_this_computer() -> Result<()> {
     let host = Host::new()?;

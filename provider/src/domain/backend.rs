@@ -360,6 +360,13 @@ pub trait ImageBuilder: Send + Sync {
         Ok(())
     }
 
+    /// What images are built from now, in words, when it is newer than the base that one was built from at that time. None
+    /// where the same is always meant, or nobody tells: asked about a thousand images, it is looked for once.
+    async fn newer_base(&self, base: &str, built: DateTime<Utc>) -> Option<String> {
+        let _ = (base, built);
+        None
+    }
+
     /// What a build would be made of, as far as that is known without one. Makes nothing that stays, here or in a cloud.
     async fn template(&self, request: &TemplateRequest) -> Result<Template, BackendError> {
         let _ = request;
