@@ -4,13 +4,13 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::said::{package, refused, says_no_space};
+use super::said::{package, refused};
 use crate::backends::qemu::guest::GuestError;
 use crate::backends::qemu::{Base, QemuImageSpec};
 use crate::domain::{ImageSpec, InputsChanged};
 use crate::packer::{PackerError, Version};
-use crate::process::ProcessError;
 use crate::process::lock::Busy;
+use crate::process::{ProcessError, says_no_space};
 use crate::provision::parts::{Failure, PartError};
 use crate::provision::{FailedCheck, UploadError};
 
