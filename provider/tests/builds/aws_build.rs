@@ -284,6 +284,12 @@ fn what_cannot_be_built_leaves_nothing() {
         assert!(causes(&error).contains("was changed after the plan"), "{}", causes(&error));
         assert_eq!(account.more().await, nothing());
 
+        if rustix::process::geteuid().is_root() {
+            full_disk(&account, &own_key, &request).await;
+        } else {
+            eprintln!("note: a full disk is not tried: only root can mount a small one");
+        }
+
         // What cannot be written down is not asked for.
         let journal = account.dir.path().join("journal");
         fs::remove_dir_all(&journal).unwrap();
@@ -292,6 +298,21 @@ fn what_cannot_be_built_leaves_nothing() {
         assert!(causes(&error).contains(journal.to_str().unwrap()), "{}", causes(&error));
         assert_eq!(account.more().await, nothing());
     });
+}
+
+/// Of what the build writes, some finds no space: its key pair and group are gone, too.
+async fn full_disk(account: &Account, spec: &AwsImageSpec, request: &BuildRequest) {
+    let builds = account.dir.path().join("builds");
+    for size in ["4k", "8k", "16k"] {
+        let options = format!("size={size}");
+        image::run("mount", &["-t", "tmpfs", "-o", &options, "none", builds.to_str().unwrap()]);
+        let built = account.build(newer(), spec.clone(), request).await;
+        image::run("umount", &["--lazy", builds.to_str().unwrap()]);
+        let told = causes(&built.unwrap_err());
+        let place = builds.to_str().unwrap();
+        assert!(told.to_lowercase().contains("no space left") && told.contains(place), "{size}: {told}");
+        assert_eq!(account.more().await, nothing(), "{size}");
+    }
 }
 
 /// A machine for all instances: a user `builder`, who may become root.
