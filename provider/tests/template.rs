@@ -82,17 +82,19 @@ impl Bench {
             secrets_known: true,
             ..TemplateSpec::default()
         };
+        let key_inputs = KeyInputs { target: spec.key_inputs().unwrap(), ..KeyInputs::default() };
+        let image = ImageSpec {
+            name_prefix: "web".into(),
+            environment: Environment::default(),
+            steps: Vec::new(),
+            security: Security { clean_sensitive_data: false, remove_ssh_host_keys: false },
+            checks: Vec::new(),
+            on_error: OnError::Cleanup,
+        };
         let request = BuildRequest {
-            spec: ImageSpec {
-                name_prefix: "web".into(),
-                environment: Environment::default(),
-                steps: Vec::new(),
-                security: Security { clean_sensitive_data: false, remove_ssh_host_keys: false },
-                checks: Vec::new(),
-                on_error: OnError::Cleanup,
-            },
-            key: CacheKey::try_from("1".repeat(63)).unwrap(),
-            key_inputs: KeyInputs::default(),
+            key: CacheKey::of(&image, &key_inputs).unwrap(),
+            spec: image,
+            key_inputs,
             labels: Labels::default(),
             inputs: serde_json::Value::Null,
             holder: Holder::random(),
@@ -120,6 +122,17 @@ async fn what_cannot_be_written_down_is_deleted() {
     let told = causes(&bench.build().await.unwrap_err());
     assert!(told.contains("made.json") && told.contains("a.txt"), "{told}");
     bench.ensure_empty();
+}
+
+#[tokio::test]
+async fn an_edit_during_the_build_is_noticed() {
+    let bench = Bench::new(&format!("{MADE}\necho '# edited' >>it.pkr.hcl"));
+    let told = causes(&bench.build().await.unwrap_err());
+    for words in ["was changed after the plan", "is deleted", "a.txt"] {
+        assert!(told.contains(words), "no {words:?} in {told}");
+    }
+    bench.ensure_empty();
+    assert!(bench.templates.images(None).list().await.unwrap().is_empty());
 }
 
 /// Packer is asked to stop when it has just made all, and ends as if nobody had asked.

@@ -40,6 +40,7 @@ variable "aws" {
 
     ssh_keypair_name     = optional(string)
     ssh_private_key_path = optional(string)
+    source_filter        = optional(object({ name = string, owners = set(string) }))
     share = optional(object({
       account_ids       = optional(set(string))
       organization_arns = optional(set(string))

@@ -63,6 +63,14 @@ fn permissions(moto: &Moto, region: &str, id: &str) -> Result<String> {
     moto.ec2_in(region, "DescribeImageAttribute", &[("ImageId", id), ("Attribute", "launchPermission")])
 }
 
+/// The snapshots of an image in a region, as EC2 tells of them.
+fn of_snapshots(moto: &Moto, workspace: &Workspace, region: &str) -> Result<String> {
+    let image = workspace.resource(IMAGE)?;
+    let ids = image["artifacts"][region]["snapshot_ids"].as_array().context("no snapshots")?;
+    ensure!(ids.len() == 1, "{image}");
+    moto.ec2_in(region, "DescribeSnapshots", &[("SnapshotId.1", ids[0].as_str().unwrap_or_default())])
+}
+
 /// The id of the copy that state knows of.
 fn copy(workspace: &Workspace, region: &str) -> Result<String> {
     let image = workspace.resource(IMAGE)?;
@@ -147,7 +155,19 @@ fn labels_that_a_copy_did_not_take_are_tried_again() -> Result<()> {
         workspace.apply()?;
         workspace.converged()?;
         for (region, id) in [(HOME, id), (THERE, there), (FAR, copy(&workspace, FAR)?)] {
-            ensure!(described(&moto, region, &id)?.contains("<key>team</key>"), "no tag in {region}");
+            for told in [described(&moto, region, &id)?, of_snapshots(&moto, &workspace, region)?] {
+                ensure!(told.contains("<key>team</key>"), "no tag in {region}: {told}");
+            }
+        }
+        variables["tags"] = json!({ "owner": "b" });
+        variables["channels"] = json!(["production"]);
+        workspace.variables(&variables)?;
+        workspace.apply()?;
+        workspace.converged()?;
+        for region in [HOME, THERE, FAR] {
+            let told = of_snapshots(&moto, &workspace, region)?;
+            let is_right = told.contains("<key>owner</key>") && !told.contains("<key>team</key>");
+            ensure!(is_right && !told.contains("sindri_channel"), "{region}: {told}");
         }
         workspace.destroy()?;
         nothing_left(&moto)
@@ -735,6 +755,48 @@ fn sharing_costs_one_request_an_image_and_region_where_it_is_managed() -> Result
     ensure!(requests["DescribeImages"] <= 6, "{requests:?}");
     workspace.destroy()?;
     nothing_left(&moto)
+}
+
+/// The key is of the base as it is asked for: nothing else tells that there is another one now.
+#[test]
+fn a_newer_base_is_told_with_one_request() -> Result<()> {
+    each_cli(|cli| {
+        let host = Host::new()?;
+        let (moto, workspace) = scenario(&host, cli)?;
+        let base = register(&moto, "base-1", &[])?;
+        let mut variables = aws(json!({ "source_filter": { "name": "base-*", "owners": ["self"] } }));
+        variables["images"] = json!(5);
+        workspace.variables(&variables)?;
+        for change in &workspace.plan()?.changes {
+            let key = change.after["cache_key"].as_str().context("no key")?;
+            register(&moto, &format!("many-{key}"), &[("sindri_key", key), ("sindri_base", &base)])?;
+        }
+        workspace.apply()?;
+        let warnings = |arguments: &[&str]| -> Result<Vec<Diagnostic>> {
+            let arguments = [&["plan", "-json"], arguments].concat();
+            Ok(workspace.run(&arguments)?.succeeds()?.warnings())
+        };
+        assert_eq!(warnings(&[])?.len(), 0);
+        // EC2's times are of seconds.
+        std::thread::sleep(Duration::from_millis(1100));
+        let newer = register(&moto, "base-2", &[])?;
+        moto.forget_requests()?;
+        let told = warnings(&[])?;
+        let names = |one: &Diagnostic| [&base, &newer, "base-2", "max_age"].iter().all(|it| one.mentions(it));
+        ensure!(!told.is_empty() && told.iter().all(names), "{told:?}");
+        assert_eq!(moto.requests()?["DescribeImages"], 2, "ours, and the filter's");
+        workspace.converged()?;
+
+        // Ours are listed first.
+        moto.fault_after("DescribeImages", 1, 1, DENIED)?;
+        assert_eq!(warnings(&[])?.len(), 0);
+        variables["marker"] = "two".into();
+        workspace.variables(&variables)?;
+        moto.forget_requests()?;
+        assert_eq!(warnings(&[])?.len(), 0, "a new image has the newer base anyway");
+        assert_eq!(moto.requests()?["DescribeImages"], 1);
+        workspace.destroy().map(drop)
+    })
 }
 
 #[test]

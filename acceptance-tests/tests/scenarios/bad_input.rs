@@ -1,9 +1,10 @@
 //! What a user can get wrong: said before anything is done, on the line that is wrong, with what to do.
 
-use std::path::Path;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use acceptance_tests::{Diagnostic, Host, each_cli};
+use acceptance_tests::{Diagnostic, Host, built_tool, each_cli};
 use anyhow::{Context, Result, ensure};
 use serde_json::json;
 
@@ -242,6 +243,15 @@ impl<'a> SmallDisk<'a> {
         ensure!(mounted.success(), "a small disk cannot be mounted");
         Ok(Self(folder))
     }
+
+    /// Leaves no space on it. Returns the file that takes it up.
+    fn fill(&self) -> Result<PathBuf> {
+        let path = self.0.join("fill");
+        let mut file = std::fs::File::create(&path)?;
+        let error = std::io::copy(&mut std::io::repeat(0), &mut file).err();
+        ensure!(error.is_some_and(|error| error.kind() == ErrorKind::StorageFull), "it cannot be filled");
+        Ok(path)
+    }
 }
 
 impl Drop for SmallDisk<'_> {
@@ -270,5 +280,42 @@ fn a_full_disk_is_told_and_leaves_nothing() -> Result<()> {
         workspace.apply()?;
         workspace.destroy()?;
         host.inventory()?.ensure_empty()
+    })
+}
+
+/// Where Packer and the shells that it starts have their temporary files.
+#[test]
+fn a_full_tmpdir_is_told_and_leaves_nothing() -> Result<()> {
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("note: not run: only root can mount a small disk");
+        return Ok(());
+    }
+    each_cli(|cli| {
+        for packer in [PathBuf::from("/usr/bin/packer"), built_tool("packer")?] {
+            let host = Host::new()?;
+            let mut workspace = host.workspace(cli, "packer-template")?;
+            workspace.variables(&json!({ "packer": packer, "token": "x" }))?;
+            let (script, inline) =
+                ("script           = \"${path.root}/scripts/greet.sh\"", "inline = [\"true\"]");
+            workspace.edit("template/greeting.pkr.hcl", script, inline)?;
+            let tmp = host.path().join("tmp");
+            let small = SmallDisk::mount(&tmp)?;
+            let fill = small.fill()?;
+            workspace.env("TMPDIR", &tmp);
+            let errors = workspace.apply_with(&[])?.fails()?;
+            let place = tmp.display().to_string();
+            for says in ["The disk with", &place, "is full", "TMPDIR", "no space left"] {
+                ensure!(errors.iter().any(|error| error.mentions(says)), "expected {says:?}: {errors:?}");
+            }
+            // What Packer's file builder wrote before the step is Packer's to leave.
+            host.inventory()?.ensure_empty()?;
+            let left: Vec<_> = std::fs::read_dir(&tmp)?.flatten().map(|entry| entry.path()).collect();
+            ensure!(left == [fill.as_path()], "left behind: {left:?}");
+            std::fs::remove_file(fill)?;
+            workspace.apply()?;
+            workspace.destroy()?;
+            host.inventory()?.ensure_empty()?;
+        }
+        Ok(())
     })
 }

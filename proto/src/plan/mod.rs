@@ -99,6 +99,11 @@ impl<M: Model> Plan<M> {
         self.engine.require_replace.insert(path.into());
     }
 
+    /// Whether the plan, as it is so far, can only be carried out by replacing the object.
+    pub fn is_replacement(&self) -> bool {
+        self.engine.is_replacement()
+    }
+
     /// Whether the plan differs from the stored object so far.
     pub fn has_changes(&self) -> bool {
         self.engine.has_changes()
@@ -194,6 +199,11 @@ impl Engine {
         }
     }
 
+    fn is_replacement(&self) -> bool {
+        let Self { schema, input, planned, require_replace, .. } = self;
+        !replace::changed(&schema.attributes, &input.prior, planned, require_replace).is_empty()
+    }
+
     /// Checks the plan as the host will, and finds what requires replacement.
     pub(crate) fn finish(self, diags: &mut Diagnostics) -> Option<Planned> {
         for path in &self.nowhere {
@@ -210,11 +220,8 @@ impl Engine {
         if diags.has_errors() {
             return None;
         }
-        let requires_replace = if self.input.prior.is_null() {
-            Vec::new()
-        } else {
-            replace::changed(&self.schema.attributes, &self.input.prior, &planned, self.require_replace)
-        };
+        let requires_replace =
+            replace::changed(&self.schema.attributes, &self.input.prior, &planned, &self.require_replace);
         Some(Planned { state: planned, requires_replace, private: self.private })
     }
 }

@@ -6,15 +6,18 @@ use crate::path::Path;
 use crate::schema::{Attribute, AttributeType, Nesting};
 use crate::value::Value;
 
-/// The changed paths among those asked for by the resource and those whose schema says so.
+/// The changed paths among those asked for by the resource and those whose schema says so; none where there is no object yet.
 pub(super) fn changed(
     attributes: &[Attribute],
     prior: &Value,
     planned: &Value,
-    asked: BTreeSet<Path>,
+    asked: &BTreeSet<Path>,
 ) -> Vec<Path> {
+    if prior.is_null() {
+        return Vec::new();
+    }
     let mut paths: BTreeSet<Path> =
-        asked.into_iter().filter(|path| prior.at(path) != planned.at(path)).collect();
+        asked.iter().filter(|path| prior.at(path) != planned.at(path)).cloned().collect();
     by_schema(attributes, prior, planned, &Path::root(), &mut paths);
     paths.into_iter().collect()
 }

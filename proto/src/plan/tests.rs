@@ -101,8 +101,11 @@ fn plan(prior: &Value, proposed: &Value, config: &Value) -> Planned {
         prior_private: Vec::new(),
     };
     let mut diags = Diagnostics::new();
-    let planned = Engine::new(schema(), input).finish(&mut diags);
-    planned.unwrap_or_else(|| panic!("{diags}"))
+    let engine = Engine::new(schema(), input);
+    let is_replacement = engine.is_replacement();
+    let planned = engine.finish(&mut diags).unwrap_or_else(|| panic!("{diags}"));
+    assert_eq!(is_replacement, !planned.requires_replace.is_empty());
+    planned
 }
 
 macro_rules! json {

@@ -41,6 +41,29 @@ pub struct BuildRequest {
     pub cancel: CancellationToken,
 }
 
+/// A file that an image is known by was changed since its key was made of it.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "a file that the image is built from was changed after the plan: whoever looks for the image by what the file held then \
+     would get another one, so nothing of it is kept. Plan and apply again"
+)]
+pub struct InputsChanged;
+
+impl BuildRequest {
+    /// Sees that the files that the image is built from still hold what the key was made of: an image of anything else must not
+    /// be found by it. `target` is what the backend adds to the key as it is now; none when that cannot be read any more.
+    ///
+    /// # Errors
+    /// When one of them was changed or is gone.
+    pub fn check_unchanged(&self, target: Option<Value>) -> Result<(), InputsChanged> {
+        let now = target.and_then(|target| {
+            let inputs = KeyInputs { target, ..self.key_inputs.clone() };
+            CacheKey::of(&self.spec, &inputs).ok()
+        });
+        if now.as_ref() == Some(&self.key) { Ok(()) } else { Err(InputsChanged) }
+    }
+}
+
 /// An image that is there, and that everybody is to have.
 #[derive(Debug, Clone)]
 pub struct LookRequest {
@@ -335,6 +358,13 @@ pub trait ImageBuilder: Send + Sync {
     async fn look_through(&self, request: &LookRequest) -> Result<(), BackendError> {
         let _ = request;
         Ok(())
+    }
+
+    /// What images are built from now, in words, when it is newer than the base that one was built from at that time. None
+    /// where the same is always meant, or nobody tells: asked about a thousand images, it is looked for once.
+    async fn newer_base(&self, base: &str, built: DateTime<Utc>) -> Option<String> {
+        let _ = (base, built);
+        None
     }
 
     /// What a build would be made of, as far as that is known without one. Makes nothing that stays, here or in a cloud.

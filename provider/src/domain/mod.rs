@@ -19,8 +19,8 @@ pub mod vm_spec;
 
 pub use arch::Arch;
 pub use backend::{
-    BackendError, BuildRequest, Built, Exists, ImageBackend, ImageBuilder, LookRequest, Released, VmBackend,
-    VmLauncher, given_up,
+    BackendError, BuildRequest, Built, Exists, ImageBackend, ImageBuilder, InputsChanged, LookRequest,
+    Released, VmBackend, VmLauncher, given_up,
 };
 pub use cache_key::CacheKey;
 pub use distribution::{Copies, Distribution, Share, ShareChange, Undistributed};

@@ -100,7 +100,7 @@ impl Packer {
     ) -> Result<Report, PackerError> {
         let (template, tmp) = (job.folder.template(), job.folder.tmp());
         let call = Call { template: &template, tmp: &tmp, cwd: job.cwd };
-        let ran = self.run(job, &command::build(self, &call, job.keep), said).await?;
+        let ran = self.run(job, &call, &command::build(self, &call, job.keep), said).await?;
         ran.failure.map_or(Ok(ran.report), Err)
     }
 
@@ -116,7 +116,7 @@ impl Packer {
         own: &Own<'_>,
     ) -> Result<Ran, PackerError> {
         let call = Call { template, tmp, cwd: job.cwd };
-        let ran = self.run(job, &command::build_own(self, &call, own), |_, _| {}).await?;
+        let ran = self.run(job, &call, &command::build_own(self, &call, own), |_, _| {}).await?;
         ran.failure.iter().for_each(|failure| job.tell(failure));
         Ok(ran)
     }
@@ -140,10 +140,12 @@ impl Packer {
     async fn run(
         &self,
         job: &Job<'_>,
+        call: &Call<'_>,
         command: &Command,
         mut said: impl FnMut(Said, &str) + Send,
     ) -> Result<Ran, PackerError> {
         let output = job.folder.file(OUTPUT);
+        let folders = [call.tmp, output.as_path(), call.cwd];
         let ending = Ending { grace: job.grace, alone: true };
         let following = Following { output: &output, keep: job.keep_output, ending, then: job.then };
         let mut report = Report::default();
@@ -169,7 +171,8 @@ impl Packer {
             && let Some(output) = report.objections().map(redact)
         {
             let (program, version) = (self.program.clone(), self.version);
-            return Ok(Ran { report, failure: Some(PackerError::Invalid { program, version, output }) });
+            let failure = PackerError::Invalid { program, version, output };
+            return Ok(Ran { report, failure: Some(failure.naming_a_full_disk(&folders)) });
         }
         held.iter().for_each(|line| job.log.line(line));
         let code = match followed {
@@ -182,6 +185,6 @@ impl Packer {
         }
         let (reason, tail) = (redact(report.reason(code)), redact(report.step_tail()));
         let failure = PackerError::Build { reason, tail, late: report.is_late() };
-        Ok(Ran { report, failure: Some(failure) })
+        Ok(Ran { report, failure: Some(failure.naming_a_full_disk(&folders)) })
     }
 }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::Version;
-use crate::process::ProcessError;
+use crate::process::{ProcessError, says_no_space};
 
 /// Why there is no Packer to be used.
 #[derive(Debug, thiserror::Error)]
@@ -130,6 +130,19 @@ pub enum PackerError {
         /// Whether Packer stopped that step at its time limit.
         late: bool,
     },
+    /// A disk of this computer is full.
+    #[error(
+        "the disk with {} is full: free some space, or use another one (`TMPDIR` in the environment, `data_dir` in the \
+         provider's configuration)",
+        path.display()
+    )]
+    NoSpace {
+        /// A folder on it.
+        path: PathBuf,
+        /// What failed.
+        #[source]
+        source: Box<PackerError>,
+    },
     /// Packer ended as if all were well, and made nothing.
     #[error("Packer ended without an error, and without an artifact")]
     NoArtifact,
@@ -147,6 +160,11 @@ pub enum PackerError {
     },
 }
 
+/// Packer removes some of what it could not write as a whole.
+fn is_full(folder: &Path) -> bool {
+    rustix::fs::statvfs(folder).is_ok_and(|disk| disk.f_bavail.saturating_mul(disk.f_frsize) < 1 << 20)
+}
+
 fn last_lines(lines: &str) -> String {
     if lines.is_empty() { String::new() } else { format!("; the step's last lines were:\n{lines}") }
 }
@@ -156,6 +174,20 @@ impl PackerError {
     pub fn io(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
         let path = path.to_owned();
         move |source| Self::Io { operation, path, source }
+    }
+
+    /// Names the disk, where one with these folders is full and Packer says that there is no space: the guest's may be meant,
+    /// too.
+    pub(super) fn naming_a_full_disk(self, folders: &[&Path]) -> Self {
+        let says_so = match &self {
+            Self::Build { reason, tail, .. } => says_no_space(reason) || says_no_space(tail),
+            Self::Init { output } | Self::Invalid { output, .. } => says_no_space(output),
+            _ => false,
+        };
+        match folders.iter().find(|folder| says_so && is_full(folder)) {
+            Some(path) => Self::NoSpace { path: path.to_path_buf(), source: Box::new(self) },
+            None => self,
+        }
     }
 
     /// Whether it is not known what Packer told.
@@ -170,5 +202,20 @@ impl PackerError {
             Self::Process(source) | Self::Locate(LocateError::Process { source, .. }) => cancelled(source),
             _ => false,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `acceptance-tests` has one that is full.
+    #[test]
+    fn a_disk_with_space_is_not_the_one_that_is_full() {
+        let dir = tempfile::tempdir().unwrap();
+        let reason = "write /tmp/x: no space left on device".to_owned();
+        let error = PackerError::Build { reason, tail: String::new(), late: false };
+        let error = error.naming_a_full_disk(&[dir.path(), Path::new("/no/such")]);
+        assert!(matches!(error, PackerError::Build { .. }), "{error:?}");
     }
 }

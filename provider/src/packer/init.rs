@@ -79,7 +79,8 @@ pub(super) async fn init(
     let finished = runner.run(&command::init(packer, call), Some(log), &limits).await?;
     // Some builds of Packer end with code 0 whatever happened.
     if finished.code != 0 || finished.output.contains("Failed getting the") {
-        return Err(PackerError::Init { output: finished.output.trim().to_owned() });
+        let error = PackerError::Init { output: finished.output.trim().to_owned() };
+        return Err(error.naming_a_full_disk(&[call.tmp, call.cwd]));
     }
     done.insert(key);
     Ok(())

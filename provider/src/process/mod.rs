@@ -19,7 +19,7 @@ pub use command::Command;
 pub use follow::Following;
 pub use hand_over::HandOver;
 pub use log::BuildLog;
-pub use output::{Output, Stream};
+pub use output::{Output, Stream, says_no_space};
 pub use redact::{Redactor, Secret};
 pub use run::{Detached, Finished, Limits, ProcessError, Runner, search_path};
 pub use supervise::Ending;

@@ -7,6 +7,12 @@ const LONGEST_LINE: usize = 16 * 1024;
 /// How much is kept at least, when there is so much: the newest.
 const KEPT: usize = 1024 * 1024;
 
+/// Whether a program's output says that a disk is full, in the C library's words or in Go's.
+pub fn says_no_space(output: &str) -> bool {
+    let output = output.to_ascii_lowercase();
+    output.contains("no space left on device") || output.contains("disk quota exceeded")
+}
+
 /// Where output comes from, when it comes apart: half a line of one is not continued by the other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stream {

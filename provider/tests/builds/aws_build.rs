@@ -23,7 +23,7 @@ use sindri::domain::backend::causes;
 use sindri::domain::cache_key::KeyInputs;
 use sindri::domain::{
     Action, Arch, BackendError, BuildRequest, Built, CacheKey, Check, Environment, Holder, Image,
-    ImageBackend, ImageBuilder, Labels, OnError, Security, Step,
+    ImageBackend, ImageBuilder, ImageSpec, Labels, OnError, Security, Step,
 };
 use sindri::packer::Settings;
 use sindri::process::{Limits, Secret};
@@ -130,8 +130,8 @@ impl Account {
         spec.security = Security { clean_sensitive_data: false, remove_ssh_host_keys: false };
         let text = |text: &str| text.to_owned();
         BuildRequest {
+            key: key(&spec),
             spec,
-            key: CacheKey::try_from("1".repeat(63)).unwrap(),
             key_inputs: KeyInputs::default(),
             labels: Labels {
                 description: Some(text("for people")),
@@ -174,6 +174,10 @@ impl Account {
     fn log(&self) -> String {
         fs::read_to_string(self.dir.path().join("logs/latest-test.log")).unwrap_or_default()
     }
+}
+
+fn key(spec: &ImageSpec) -> CacheKey {
+    CacheKey::of(spec, &KeyInputs::default()).unwrap()
 }
 
 pub(crate) fn tool(name: &str) -> PathBuf {
@@ -268,6 +272,24 @@ fn what_cannot_be_built_leaves_nothing() {
             assert_eq!(account.more().await, nothing());
         }
 
+        // What was edited since the plan goes into no image that is found by what it held then.
+        let upload = account.dir.path().join("upload");
+        fs::write(&upload, "as planned").unwrap();
+        let (source, destination) = (upload.clone(), "/x".into());
+        let action = Action::Upload { source, destination, mode: None, owner: None };
+        let edited = account.request(vec![image::step(action)]);
+        fs::write(&upload, "edited").unwrap();
+        let told = liar(&account, "us-west-2:ami-0123456789abcdef0");
+        let error = account.build(told, own_key.clone(), &edited).await.unwrap_err();
+        assert!(causes(&error).contains("was changed after the plan"), "{}", causes(&error));
+        assert_eq!(account.more().await, nothing());
+
+        if rustix::process::geteuid().is_root() {
+            full_disk(&account, &own_key, &request).await;
+        } else {
+            eprintln!("note: a full disk is not tried: only root can mount a small one");
+        }
+
         // What cannot be written down is not asked for.
         let journal = account.dir.path().join("journal");
         fs::remove_dir_all(&journal).unwrap();
@@ -276,6 +298,21 @@ fn what_cannot_be_built_leaves_nothing() {
         assert!(causes(&error).contains(journal.to_str().unwrap()), "{}", causes(&error));
         assert_eq!(account.more().await, nothing());
     });
+}
+
+/// Of what the build writes, some finds no space: its key pair and group are gone, too.
+async fn full_disk(account: &Account, spec: &AwsImageSpec, request: &BuildRequest) {
+    let builds = account.dir.path().join("builds");
+    for size in ["4k", "8k", "16k"] {
+        let options = format!("size={size}");
+        image::run("mount", &["-t", "tmpfs", "-o", &options, "none", builds.to_str().unwrap()]);
+        let built = account.build(newer(), spec.clone(), request).await;
+        image::run("umount", &["--lazy", builds.to_str().unwrap()]);
+        let told = causes(&built.unwrap_err());
+        let place = builds.to_str().unwrap();
+        assert!(told.to_lowercase().contains("no space left") && told.contains(place), "{size}: {told}");
+        assert_eq!(account.more().await, nothing(), "{size}");
+    }
 }
 
 /// A machine for all instances: a user `builder`, who may become root.
@@ -372,6 +409,7 @@ fn images_are_built_by_real_packers() {
         let mut request = account.request(steps(account.dir.path()));
         request.spec.checks =
             vec![Check { name: "the file".into(), command: "grep -q up /opt/new/file".into() }];
+        request.key = key(&request.spec);
         let image = account.build(oldest(), spec.clone(), &request).await.unwrap();
         assert_eq!(machine.run("cat /srv/env").await, format!("{HOSTILE}|{HOSTILE}"));
         let seen = machine.run("cat /srv/who; stat -c '%a %U' /opt/new/file; ls / /var/tmp /tmp").await;
@@ -387,6 +425,7 @@ fn images_are_built_by_real_packers() {
         assert!(told.contains(words) && told.contains("because"), "{told}");
         let mut request = account.request(Vec::new());
         request.spec.checks = vec![Check { name: "never".into(), command: "echo so; exit 9".into() }];
+        request.key = key(&request.spec);
         let error = account.build(oldest(), spec.clone(), &request).await.unwrap_err();
         assert!(causes(&error).contains("the check \"never\" failed with exit code 9"), "{}", causes(&error));
 
@@ -459,6 +498,7 @@ fn the_plugin_of_today_and_a_whole_clean_up() {
         let plugin = with_plugin(&account);
         let mut request = account.request(Vec::new());
         request.spec.security = Security { clean_sensitive_data: true, remove_ssh_host_keys: true };
+        request.key = key(&request.spec);
         let image = account.build(plugin, spec, &request).await.unwrap();
         assert!(account.log().contains("Packer 1.11.2"), "{}", account.log());
         assert_eq!(machine.run("cat /etc/machine-id; ls /etc/ssh | grep host || true").await, "");
@@ -491,7 +531,7 @@ async fn whole(account: &Account, image: &Image, request: &BuildRequest) {
     assert_eq!((tag("team").as_deref(), tag("odd {{ .x").as_deref()), (Some("web"), Some("{{`}} ${a}")));
     assert!(tag("sindri_build").is_some() && tag("sindri_deadline").is_none());
     assert_eq!((ami.description(), ami.imds_support().unwrap().as_str()), (Some("for people"), "v2.0"));
-    let name = image.name.strip_prefix("test-111111111111-").unwrap();
+    let name = image.name.strip_prefix(&format!("test-{}-", &request.key.as_str()[..12])).unwrap();
     assert_eq!(name.len(), 6);
     let snapshots = account.ec2.describe_snapshots().snapshot_ids(&image.artifacts[REGION].snapshot_ids[0]);
     let snapshots = snapshots.send().await.unwrap();

@@ -66,6 +66,15 @@ async fn snapshots(ec2: &Client) -> usize {
     ec2.describe_snapshots().owner_ids("self").send().await.unwrap().snapshots().len()
 }
 
+/// What the snapshots of an image are tagged with.
+async fn tags_of_snapshots(ec2: &Client, image: &sindri::domain::Image) -> BTreeMap<String, String> {
+    let ids = image.artifacts[HOME].snapshot_ids.clone();
+    assert_eq!(ids.len(), 1);
+    let found = ec2.describe_snapshots().set_snapshot_ids(Some(ids)).send().await.unwrap();
+    let pair = |tag: &Tag| (tag.key().unwrap().to_owned(), tag.value().unwrap().to_owned());
+    found.snapshots()[0].tags().iter().map(pair).collect()
+}
+
 #[test]
 fn complete_images_are_found_the_oldest_first() {
     under_moto("complete_images_are_found_the_oldest_first", async || {
@@ -360,6 +369,32 @@ fn labels_change_by_difference() {
                 [("team", "b"), ("theirs", "1")].map(|(key, value)| (key.to_owned(), value.to_owned()));
             assert_eq!(image.labels.tags, BTreeMap::from(expected));
             assert_eq!(image.labels.channels, names(&["production"]));
+        }
+    });
+}
+
+/// Whose snapshots others' images are made of is not ours to know.
+#[test]
+fn snapshots_are_tagged_like_an_image_of_ours() {
+    under_moto("snapshots_are_tagged_like_an_image_of_ours", async || {
+        let client = ec2(HOME).await;
+        let change = |set: &[(&str, &str)], remove: &[&str]| LabelChange {
+            set_tags: set.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect(),
+            remove_tags: remove.iter().map(|key| (*key).to_owned()).collect(),
+            add_channels: BTreeSet::from(["production".to_owned()]),
+            ..LabelChange::default()
+        };
+        let key = key("1");
+        for (name, tags, are_ours) in
+            [("ours", &[("sindri_key", key.as_str())][..], true), ("foreign", &[], false)]
+        {
+            let id = register(&client, name, tags).await;
+            images().relabel(&id, &change(&[("team", "a"), ("drop", "1")], &[])).await.unwrap();
+            images().relabel(&id, &change(&[("team", "b")], &["drop"])).await.unwrap();
+            let image = images().get(&id).await.unwrap();
+            assert_eq!(image.labels.tags["team"], "b");
+            let expected = if are_ours { image.labels.tags.clone() } else { BTreeMap::new() };
+            assert_eq!(tags_of_snapshots(&client, &image).await, expected, "{name}");
         }
     });
 }

@@ -113,10 +113,12 @@ async fn a_template_of_the_users_own_gets_its_plugins() {
         secrets_known: true,
         ..TemplateSpec::default()
     };
+    let image = image::image(Vec::new());
+    let key_inputs = KeyInputs { target: spec.key_inputs().unwrap(), ..KeyInputs::default() };
     let request = BuildRequest {
-        spec: image::image(Vec::new()),
-        key: CacheKey::try_from("1".repeat(63)).unwrap(),
-        key_inputs: KeyInputs::default(),
+        key: CacheKey::of(&image, &key_inputs).unwrap(),
+        spec: image,
+        key_inputs,
         labels: Labels::default(),
         inputs: serde_json::Value::Null,
         holder: Holder::random(),

@@ -1,9 +1,12 @@
 //! One region: its client, and what is known of the images and instances there.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use aws_sdk_ec2::Client;
 use aws_sdk_ec2::types::{Filter, Image, Instance, InstanceStateName, SecurityGroup, Snapshot, Tag};
-use tokio::sync::OnceCell;
+use tokio::sync::{Mutex, OnceCell};
 
 use super::listing::{Listing, Source};
 use super::{AwsError, tags};
@@ -12,6 +15,9 @@ use super::{AwsError, tags};
 pub(super) const MOST_VALUES: usize = 200;
 /// As many objects as EC2 gives on one page.
 pub(super) const PAGE: i32 = 1000;
+
+/// Name, owners and processors of source images.
+pub(super) type SourceFilter = (String, Vec<String>, &'static str);
 
 /// A region.
 #[derive(Debug)]
@@ -23,6 +29,8 @@ pub(super) struct Region {
     images: Listing<Image>,
     instances: Listing<Instance>,
     groups: Listing<SecurityGroup>,
+    /// What filters for source images found; nothing where that could not be asked.
+    pub(super) sources: Mutex<BTreeMap<SourceFilter, Arc<Vec<Image>>>>,
 }
 
 /// Images, ours those with a key.
@@ -43,6 +51,7 @@ impl Region {
             images: Listing::default(),
             instances: Listing::default(),
             groups: Listing::default(),
+            sources: Mutex::default(),
         }
     }
 

@@ -12,9 +12,8 @@ use super::local::failed;
 use super::store::{Fingerprint, KeyLock, Metadata};
 use super::sweep::Sweep;
 use super::{Local, QemuImageSpec};
-use crate::domain::cache_key::KeyInputs;
 use crate::domain::{
-    BackendError, BuildRequest, Built, CacheKey, Image, ImageBackend, ImageBuilder, Template, TemplateRequest,
+    BackendError, BuildRequest, Built, Image, ImageBackend, ImageBuilder, Template, TemplateRequest,
 };
 use crate::process::{BuildLog, Redactor};
 
@@ -87,9 +86,9 @@ impl LocalBuilder {
             partial.keep().map_err(|error| BackendError::failed("marking the guest as kept", error))?;
         }
         let built = built.map_err(|error| self.build_error(error, request, log))?;
-        if let Err(error) = self.check_unchanged(request) {
+        if let Err(error) = request.check_unchanged(self.spec.key_inputs().ok()) {
             let _ = std::fs::remove_dir_all(partial.dir());
-            return Err(self.build_error(error, request, log));
+            return Err(self.build_error(error.into(), request, log));
         }
         let metadata = metadata(request, &built, name, started, log)
             .map_err(|error| BackendError::failed("reading the finished disk", error))?;
@@ -98,16 +97,6 @@ impl LocalBuilder {
             .map_err(|error| failed("storing the image", error))?;
         log.step(&format!("Image {} is finished: {} bytes", image.id, image.size_bytes));
         Ok(image)
-    }
-
-    /// An image is found by what its files held at plan: whoever edits them meanwhile would get another one than asked
-    /// for, now and from the cache.
-    fn check_unchanged(&self, request: &BuildRequest) -> Result<(), BuildError> {
-        let now = self.spec.key_inputs().ok().and_then(|target| {
-            let inputs = KeyInputs { target, ..request.key_inputs.clone() };
-            CacheKey::of(&request.spec, &inputs).ok()
-        });
-        if now.as_ref() == Some(&request.key) { Ok(()) } else { Err(BuildError::InputsChanged) }
     }
 
     fn build_error(&self, error: BuildError, request: &BuildRequest, log: &BuildLog) -> BackendError {
@@ -188,7 +177,8 @@ mod tests {
     use super::super::store::Store;
     use super::super::{Base, ForeignStore, ImageSource};
     use super::*;
-    use crate::domain::{Action, Holder, Labels};
+    use crate::domain::cache_key::KeyInputs;
+    use crate::domain::{Action, CacheKey, Holder, Labels};
     use crate::process::Runner;
 
     /// A builder whose every program is missing: what it gives was not built.
@@ -270,16 +260,19 @@ mod tests {
         let [upload, base] = &files;
         let builder = builder(dir.path(), base);
         let request = request(&builder, upload);
-        builder.check_unchanged(&request).unwrap();
+        let check = || request.check_unchanged(builder.spec.key_inputs().ok());
+        check().unwrap();
         for file in &files {
             let before = std::fs::read(file).unwrap();
             std::fs::write(file, "edited").unwrap();
-            let noticed = builder.check_unchanged(&request);
-            assert!(matches!(noticed, Err(BuildError::InputsChanged)), "{}", file.display());
+            check().expect_err(&file.display().to_string());
             std::fs::write(file, before).unwrap();
-            builder.check_unchanged(&request).unwrap();
+            check().unwrap();
         }
-        std::fs::remove_file(upload).unwrap();
-        assert!(matches!(builder.check_unchanged(&request), Err(BuildError::InputsChanged)));
+        for file in &files {
+            std::fs::rename(file, dir.path().join("away")).unwrap();
+            check().expect_err(&file.display().to_string());
+            std::fs::rename(dir.path().join("away"), file).unwrap();
+        }
     }
 }

@@ -129,6 +129,7 @@ impl Build<'_> {
                 first.unwrap_or(("packer.template".into(), "It cannot be read.".into()));
             BuildError::Refused { attribute, problem }
         })?;
+        self.request.check_unchanged(Some(inputs.key.clone()))?;
         let limits = Limits::cancelled_by(&self.request.cancel);
         let found = self.templates.packer.locate(&self.templates.runner, &limits).await;
         let packer = found.map_err(PackerError::from)?;
@@ -251,6 +252,8 @@ impl Build<'_> {
 
     /// Sees that all is there that Packer tells of, and writes the image down.
     async fn finish(&self, made: &[Made]) -> Result<Image, BuildError> {
+        // Packer has read the files itself, at times of its own.
+        self.request.check_unchanged(self.spec.key_inputs().ok())?;
         let begun = Instant::now();
         let there = loop {
             let there = self.templates.look(made).await.map_err(BuildError::Unseen)?;

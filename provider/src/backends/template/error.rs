@@ -3,7 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::domain::BackendError;
+use crate::domain::{BackendError, InputsChanged};
 use crate::journal::JournalError;
 use crate::packer::PackerError;
 use crate::process::BuildLog;
@@ -25,6 +25,9 @@ pub(super) enum BuildError {
         /// What is wrong.
         problem: String,
     },
+    /// A file that the image is known by was edited since the plan.
+    #[error(transparent)]
+    InputsChanged(#[from] InputsChanged),
     /// The journal cannot be kept.
     #[error(transparent)]
     Journal(#[from] JournalError),

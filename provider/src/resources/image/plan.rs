@@ -56,7 +56,12 @@ impl ImageResource {
         let settings = planned.settings(&backends.tagging);
         diags.extend(impossible(wanted.target.label_problems(&settings.labels, &settings.distribution)));
         match request.prior {
-            Some(prior) => plan_existing_object(prior, request.prior_private, &settings, plan),
+            Some(prior) => {
+                plan_existing_object(prior, request.prior_private, &settings, plan);
+                if !plan.is_replacement() {
+                    diags.extend(newer_base(&backends, prior, &wanted).await);
+                }
+            }
             None if planned.cache.is_unknown() || planned.max_age.is_unknown() => {}
             None => {
                 let limit = Timeouts::of(&planned.timeouts, Operation::Read, READ);
@@ -197,14 +202,31 @@ fn plan_existing_object(
         plan.unknown("packer_artifacts");
         plan.require_replace("packer_artifacts");
     }
-    let created = prior.created_at.known().and_then(|text| DateTime::parse_from_rfc3339(text).ok());
-    if let (Some(max_age), Some(created)) = (settings.max_age, created) {
-        let age = (Utc::now() - created.to_utc()).to_std().unwrap_or_default();
+    if let (Some(max_age), Some(created)) = (settings.max_age, created_at(prior)) {
+        let age = (Utc::now() - created).to_std().unwrap_or_default();
         if age > max_age {
             plan.unknown("created_at");
             plan.require_replace("created_at");
         }
     }
+}
+
+fn created_at(prior: &ImageModel) -> Option<DateTime<Utc>> {
+    DateTime::parse_from_rfc3339(prior.created_at.known()?).ok().map(|time| time.to_utc())
+}
+
+/// Tells of a base that came up since the image was built: the key holds the base as it is asked for, and stays the same.
+async fn newer_base(backends: &Backends, prior: &ImageModel, wanted: &ImageRequest) -> Option<Diagnostic> {
+    let (base, built) = (prior.resolved_base.known()?, created_at(prior)?);
+    let newer = backends.builder(&wanted.target).newer_base(base, built).await?;
+    Some(outdated(base, &newer).at(prior.cloud.known_deref()?))
+}
+
+fn outdated(base: &str, newer: &str) -> Diagnostic {
+    let text = format!(
+        "The image was built from {base}, and a new one would start from {newer}. It is kept: a change in `triggers` has it built again, and `max_age` whenever it is that old. `-replace` does, too, where the image is deleted before: with `create_before_destroy`, or while others hold it, the same image is found again."
+    );
+    Diagnostic::warning("There is a newer base", text)
 }
 
 /// An adopted image is known as soon as its id is.
@@ -237,5 +259,18 @@ fn plan_tags(planned: &ImageModel, tagging: &Tagging, plan: &mut Plan<ImageModel
     let all = Value::object(tagging.managed(planned.settings(tagging).labels.tags));
     if plan.get("tags_all") != Some(&all) {
         plan.set("tags_all", all);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_newer_base_is_named_with_the_ways_to_take_it() {
+        let told = outdated("ami-1", "ami-2 (debian-12)").to_string();
+        for words in ["ami-1", "ami-2 (debian-12)", "triggers", "max_age", "-replace"] {
+            assert!(told.contains(words), "no {words} in {told}");
+        }
     }
 }

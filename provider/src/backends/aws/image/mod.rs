@@ -252,15 +252,22 @@ struct Unlabelled {
     problems: Vec<String>,
 }
 
-/// Changes what an AMI does not have already.
+/// Changes what an AMI does not have already, and with it its snapshots.
 async fn change_labels(region: &Region, ami: &Ami, change: &LabelChange) -> Result<(), AwsError> {
     let (id, seen) = (ami.image_id().unwrap_or_default(), tags::map(ami.tags()));
-    let channels = change.add_channels.iter().map(|name| tags::promoted_to(name));
-    let mut set: Vec<(String, String)> = change.set_tags.clone().into_iter().chain(channels).collect();
-    set.retain(|(key, value)| seen.get(key) != Some(value));
-    let mut removed: Vec<String> = change.remove_tags.iter().cloned().collect();
-    removed.extend(change.remove_channels.iter().map(|name| tags::promoted_to(name).0));
-    removed.retain(|key| seen.contains_key(key));
+    let is_news = |(key, value): &(String, String)| seen.get(key) != Some(value);
+    let is_there = |key: &String| seen.contains_key(key);
+    let mut set: Vec<(String, String)> = change.set_tags.clone().into_iter().filter(is_news).collect();
+    let mut removed: Vec<String> = change.remove_tags.iter().filter(|key| is_there(key)).cloned().collect();
+    // The image comes last, as its copies do: it tells what is left to do. Of an image that we did not make, the snapshots may
+    // be somebody else's.
+    let snapshots = if seen.contains_key(tags::KEY) { read::snapshots(ami) } else { Vec::new() };
+    if !snapshots.is_empty() {
+        region.tag(&snapshots, set.clone()).await?;
+        region.untag(&snapshots, removed.clone()).await?;
+    }
+    set.extend(change.add_channels.iter().map(|name| tags::promoted_to(name)).filter(is_news));
+    removed.extend(change.remove_channels.iter().map(|name| tags::promoted_to(name).0).filter(is_there));
     let text = change.description.as_ref().map(|text| text.as_deref().unwrap_or_default());
     let text = text.filter(|text| *text != ami.description().unwrap_or_default());
     if set.is_empty() && removed.is_empty() && text.is_none() {

@@ -8,7 +8,7 @@ use super::BuildError;
 use super::apt_login::Login;
 use super::apt_sources::{self, Line};
 use super::distribution::{Distribution, Platform};
-use super::said::{refused, says_no_space};
+use super::said::refused;
 use crate::backends::qemu::{Arch, Bootstrap};
 use crate::process::enter::{AREA, Entry};
 
@@ -134,7 +134,7 @@ pub(super) fn environment(plan: &Plan, place: &Place) -> Vec<(&'static str, Stri
 
 /// What mmdebstrap's last lines amount to.
 pub(super) fn explain(plan: &Plan, tail: &str) -> BuildError {
-    if says_no_space(tail) {
+    if crate::process::says_no_space(tail) {
         return BuildError::NoSpace { operation: format!("bootstrap {}", plan.suite) };
     }
     if let Some(error) = refused(tail) {

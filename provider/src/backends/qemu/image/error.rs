@@ -4,13 +4,13 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::said::{package, refused, says_no_space};
+use super::said::{package, refused};
 use crate::backends::qemu::guest::GuestError;
 use crate::backends::qemu::{Base, QemuImageSpec};
-use crate::domain::ImageSpec;
+use crate::domain::{ImageSpec, InputsChanged};
 use crate::packer::{PackerError, Version};
-use crate::process::ProcessError;
 use crate::process::lock::Busy;
+use crate::process::{ProcessError, says_no_space};
 use crate::provision::parts::{Failure, PartError};
 use crate::provision::{FailedCheck, UploadError};
 
@@ -207,11 +207,8 @@ pub enum BuildError {
         login: String,
     },
     /// A file that the image is known by was edited while it was built.
-    #[error(
-        "a file that is uploaded, or the base image, was changed while the image was built, which is known by what it held \
-         at plan: nothing of it is kept. Plan and apply again"
-    )]
-    InputsChanged,
+    #[error(transparent)]
+    InputsChanged(#[from] InputsChanged),
     /// The specification cannot be built on this host or contradicts itself.
     #[error("{0}")]
     Invalid(String),

@@ -17,11 +17,6 @@ pub(super) fn package(error: &ProcessError) -> String {
     format!(": {program} is not installed; on Debian and Ubuntu it is in the package {package}")
 }
 
-/// Whether a program's output says that the host's disk is full.
-pub(super) fn says_no_space(output: &str) -> bool {
-    output.contains("No space left on device") || output.contains("Disk quota exceeded")
-}
-
 /// The error that output about namespaces amounts to, if that is what stopped the program.
 pub(super) fn refused(output: &str) -> Option<BuildError> {
     let find =

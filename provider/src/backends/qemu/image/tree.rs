@@ -292,5 +292,5 @@ fn noise(line: &str) -> bool {
 /// What mke2fs says when the tree does not fit.
 fn fs_is_full(output: &str) -> bool {
     let full = ["Could not allocate", "while populating file system"];
-    !super::said::says_no_space(output) && full.iter().any(|text| output.contains(text))
+    !crate::process::says_no_space(output) && full.iter().any(|text| output.contains(text))
 }

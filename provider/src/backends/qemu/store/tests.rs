@@ -2,6 +2,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
 use chrono::{TimeZone, Utc};
+use proptest::prelude::*;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
@@ -158,6 +159,35 @@ fn damaged_metadata_is_said_and_never_used() {
     let aside = store.set_aside(&image.id).unwrap();
     assert!(aside.join("disk.qcow2").exists());
     assert!(matches!(store.get(&image.id), Err(StoreError::NotFound { .. })));
+}
+
+proptest! {
+    /// Whatever a disk or a person does to a file of an image: it is found as it was built, or not at all.
+    #[test]
+    fn what_is_corrupt_is_never_used(
+        name in prop::sample::select(vec!["metadata.json", "disk.qcow2"]),
+        at in any::<prop::sample::Index>(),
+        removed in 0_usize..64,
+        put in prop::collection::vec(any::<u8>(), 0..64),
+        is_cut in any::<bool>(),
+    ) {
+        let Fixture { store, _dir } = fixture();
+        let image = put_named(&store, "dev", &key('a'), 1);
+        let path = store.images().join(&image.id).join(name);
+        let built = fs::read(store.images().join(&image.id).join("disk.qcow2")).unwrap();
+        let mut bytes = fs::read(&path).unwrap();
+        let from = at.index(bytes.len());
+        let to = if is_cut { bytes.len() } else { (from + removed).min(bytes.len()) };
+        bytes.splice(from..to, put);
+        fs::write(&path, bytes).unwrap();
+        for found in store.find(&key('a')).unwrap() {
+            let disk = found.disk.unwrap();
+            prop_assert!(disk.intact && found.id == image.id);
+            prop_assert_eq!(&fs::read(disk.path).unwrap(), &built);
+        }
+        prop_assert_eq!(store.find(&key('b')).unwrap(), vec![]);
+        let _ = (store.list().unwrap(), store.get(&image.id));
+    }
 }
 
 #[test]

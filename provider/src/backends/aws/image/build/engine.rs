@@ -87,6 +87,8 @@ async fn hand_over(
     let drafts = drafts(&request.spec, build.spec, access.public_key.as_deref())?;
     let site = Site { cwd: dir, runner: &tools.runner, log, cancel: &request.cancel };
     let parts = parts::write(&site, drafts).await?;
+    // What Packer is given is written: later edits are none of the image's.
+    request.check_unchanged(Some(request.key_inputs.target.clone()))?;
     let tags = build.tags();
     let endpoint = build.aws.endpoint().await;
     let values = Values {

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use super::TAIL;
 use crate::backends::aws::AwsError;
 use crate::backends::aws::vm::VmError;
-use crate::domain::BackendError;
+use crate::domain::{BackendError, InputsChanged};
 use crate::journal::JournalError;
 use crate::packer::PackerError;
 use crate::process::{BuildLog, ProcessError};
@@ -51,6 +51,9 @@ pub(super) enum BuildError {
     /// A key.
     #[error("could not prepare the way to the builder")]
     Key(#[from] SshError),
+    /// A file that the image is known by was edited since the plan.
+    #[error(transparent)]
+    InputsChanged(#[from] InputsChanged),
     /// A step cannot be prepared.
     #[error(transparent)]
     Parts(PartError),

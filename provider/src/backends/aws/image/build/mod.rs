@@ -18,6 +18,7 @@ mod guard;
 mod keep;
 mod look;
 mod name;
+mod newer;
 mod preview;
 mod source;
 mod template;
@@ -37,7 +38,7 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use aws_credential_types::Credentials;
 use aws_sdk_ec2::types::Image as Ami;
-use chrono::Utc;
+use chrono::{DateTime, Utc};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -159,6 +160,12 @@ impl ImageBuilder for AwsBuilder {
 
     async fn look_through(&self, request: &LookRequest) -> Result<(), BackendError> {
         self.look(request).await
+    }
+
+    async fn newer_base(&self, base: &str, built: DateTime<Utc>) -> Option<String> {
+        let region = self.aws.region(Some(&self.spec.region)).await;
+        let region = region.inspect_err(|error| tracing::debug!(%error, "no region to look for a base in"));
+        newer::newer(region.ok()?.as_ref(), &self.spec, base, built).await
     }
 
     async fn template(&self, request: &TemplateRequest) -> Result<Template, BackendError> {

@@ -36,6 +36,25 @@ async fn by_id(region: &Region, id: &str) -> Result<Ami, BuildError> {
 }
 
 async fn newest(region: &Region, arch: Arch, name: &str, owners: &[String]) -> Result<Ami, BuildError> {
+    let images = fitting(region, arch, name, owners).await?;
+    images.into_iter().max_by_key(age).ok_or_else(|| {
+        let problem = format!(
+            "no image in {} has a name like {name:?}, is of {} and for {}: correct the name (`*` stands for any characters), the owners, or `arch`",
+            region.name,
+            owners.join(" or "),
+            arch.name()
+        );
+        BuildError::refused("aws.source_filter", problem)
+    })
+}
+
+/// All that an image of this filter could start from.
+pub(super) async fn fitting(
+    region: &Region,
+    arch: Arch,
+    name: &str,
+    owners: &[String],
+) -> Result<Vec<Ami>, AwsError> {
     let asked = region
         .ec2
         .describe_images()
@@ -45,18 +64,12 @@ async fn newest(region: &Region, arch: Arch, name: &str, owners: &[String]) -> R
         .filters(filter("virtualization-type", ["hvm"]))
         .filters(filter("state", ["available"]));
     let found = asked.send().await.map_err(|error| AwsError::of("DescribeImages", error))?;
-    let images = found.images.unwrap_or_default().into_iter().filter(on_ebs);
-    // Times of one form compare as text. Of two of the same moment the choice is always the same.
-    let key = |ami: &Ami| (ami.creation_date().map(str::to_owned), ami.image_id().map(str::to_owned));
-    images.max_by_key(key).ok_or_else(|| {
-        let problem = format!(
-            "no image in {} has a name like {name:?}, is of {} and for {}: correct the name (`*` stands for any characters), the owners, or `arch`",
-            region.name,
-            owners.join(" or "),
-            arch.name()
-        );
-        BuildError::refused("aws.source_filter", problem)
-    })
+    Ok(found.images.unwrap_or_default().into_iter().filter(on_ebs).collect())
+}
+
+/// Times of one form compare as text. Of two of the same moment the choice is always the same.
+pub(super) fn age(ami: &Ami) -> (Option<String>, Option<String>) {
+    (ami.creation_date().map(str::to_owned), ami.image_id().map(str::to_owned))
 }
 
 fn on_ebs(ami: &Ami) -> bool {
