@@ -9,8 +9,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sindri::backends::template::{Settled, TemplateSpec, Templates};
-use sindri::domain::backend::causes;
 use sindri::domain::cache_key::KeyInputs;
+use sindri::domain::causes;
 use sindri::domain::{
     BackendError, BuildRequest, Built, CacheKey, Environment, Holder, ImageBackend, ImageBuilder, ImageSpec,
     Labels, OnError, Security,

@@ -273,7 +273,7 @@ fn launch_refused_kept(account: &Account) -> Result<()> {
 fn first_boot_fails(account: &Account) -> Result<()> {
     let host = Host::new()?;
     // The builder has no cloud-init, and its image has one that fails.
-    let command = "printf '#!/bin/sh\\necho the reason\\nexit 1\\n' >/usr/bin/cloud-init; chmod 755 /usr/bin/cloud-init; rm -f /run/cloud-init/result.json";
+    let command = "printf '#!/bin/sh\\necho the reason\\nexit 1\\n' >/usr/bin/cloud-init; chmod 755 /usr/bin/cloud-init; echo '{\"v1\": {\"errors\": [\"the reason\"]}}' >/run/cloud-init/result.json";
     let variables = json!({ "marker": "unbooted", "verify_boot": true, "command": command });
     let workspace = account.workspace(&host, Cli::Tofu, variables)?;
     let errors = workspace.apply_with(&[])?.fails()?;

@@ -15,7 +15,7 @@ use qemu::{Local, QemuImageSpec, UnreadableBase};
 use template::{Known, Mistake, Settled, TemplateSpec, Templates};
 use tokio_util::sync::CancellationToken;
 
-use crate::domain::backend::causes;
+use crate::domain::causes;
 use crate::domain::prerequisite::Prerequisite;
 use crate::domain::{
     BackendError, Distribution, ImageBackend, ImageBuilder, ImageSpec, Labels, Tagging, VmBackend, VmLauncher,

@@ -11,7 +11,7 @@ use crate::backends::Backends;
 use crate::backends::aws::sweep::{How, Swept, whose};
 use crate::backends::aws::{Aws, model};
 use crate::backends::qemu::sweep::Sweep;
-use crate::domain::backend::causes;
+use crate::domain::causes;
 use crate::journal::Record;
 use crate::resources::diagnose;
 

@@ -6,6 +6,7 @@ pub mod arch;
 pub mod backend;
 pub mod cache_key;
 pub mod distribution;
+pub mod error;
 pub mod image;
 pub mod image_spec;
 pub mod made;
@@ -19,11 +20,12 @@ pub mod vm_spec;
 
 pub use arch::Arch;
 pub use backend::{
-    BackendError, BuildRequest, Built, Exists, ImageBackend, ImageBuilder, InputsChanged, LookRequest,
-    Released, VmBackend, VmLauncher, given_up,
+    BuildRequest, Built, Exists, ImageBackend, ImageBuilder, InputsChanged, LookRequest, Released, VmBackend,
+    VmLauncher,
 };
 pub use cache_key::CacheKey;
 pub use distribution::{Copies, Distribution, Share, ShareChange, Undistributed};
+pub use error::{BackendError, causes, given_up};
 pub use image::{Artifact, Holder, Image, LabelChange, Labels};
 pub use image_spec::{Action, Check, Environment, ImageSpec, OnError, Security, Step};
 pub use made::{Heard, Keeper, Made, Seen};

@@ -19,8 +19,8 @@ use sindri::backends::aws::{Aws, AwsSettings};
 use sindri::backends::qemu::guest::{Boot, Disk, DiskAccess, Forward, Guest, GuestSpec, Lifetime};
 use sindri::backends::qemu::host::{AcceleratorChoice, Emulator};
 use sindri::backends::qemu::{DiskFormat, Network};
-use sindri::domain::backend::causes;
 use sindri::domain::cache_key::KeyInputs;
+use sindri::domain::causes;
 use sindri::domain::{
     Action, Arch, BackendError, BuildRequest, Built, CacheKey, Check, Environment, Holder, Image,
     ImageBackend, ImageBuilder, ImageSpec, Labels, OnError, Security, Step,

@@ -339,7 +339,7 @@ fn what_is_not_ours_or_is_to_stay_is_not_deleted() {
         let tag = Tag::builder().key("sindri_key").build();
         client.delete_tags().resources(&id).tags(tag).send().await.unwrap();
         let refused = images().release(&id, None, false, &Copies::new(), &go()).await.unwrap_err();
-        assert!(sindri::domain::backend::causes(&refused).contains("sindri_key"), "{refused}");
+        assert!(sindri::domain::causes(&refused).contains("sindri_key"), "{refused}");
         assert!(images().get(&id).await.is_ok());
     });
 }

@@ -18,7 +18,7 @@ use aws_sdk_ec2::types::{
 use sindri::backends::aws::image::{AwsImageSpec, Bastion, Tools};
 use sindri::backends::aws::sweep::How;
 use sindri::backends::aws::{Aws, AwsSettings};
-use sindri::domain::backend::causes;
+use sindri::domain::causes;
 use sindri::domain::{Arch, Built, ImageBuilder};
 use sindri::packer::Settings;
 use tokio_util::sync::CancellationToken;

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sindri::backends::template::{TemplateSpec, Templates};
-use sindri::domain::backend::causes;
 use sindri::domain::cache_key::KeyInputs;
+use sindri::domain::causes;
 use sindri::domain::{BuildRequest, CacheKey, Holder, ImageBuilder, Labels};
 use sindri::packer::{Folder, Job, Settings, Variables};
 use sindri::process::{BuildLog, Limits, Redactor, Secret};

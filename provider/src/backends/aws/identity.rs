@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::path::Path;
 
 use super::{Aws, AwsError, permissions};
-use crate::domain::backend::causes;
+use crate::domain::causes;
 use crate::domain::prerequisite::{Prerequisite, State};
 
 /// Variables that say that somebody means to use AWS here. An instance's own role leaves no trace in the environment.

@@ -8,7 +8,7 @@ use aws_sdk_ec2::types::{AttributeValue, HttpTokensState, ImageAttributeName, Ip
 use futures::future::{BoxFuture, join_all};
 
 use super::AwsError;
-use crate::domain::backend::causes;
+use crate::domain::causes;
 use crate::domain::prerequisite::{Prerequisite, State};
 
 /// How many are asked for at a time.

@@ -53,7 +53,7 @@ impl LocalBuilder {
         let result = self.build_and_store(request, id, &log).await;
         match &result {
             Err(error) if !request.cancel.is_cancelled() => {
-                lock.report_failure(&crate::domain::backend::causes(error));
+                lock.report_failure(&crate::domain::causes(error));
             }
             // A cancelled build is no failure to share: those that wait build themselves.
             _ => {}

@@ -219,7 +219,7 @@ fn packer_prerequisite(found: Result<packer::Packer, packer::LocateError>) -> Pr
         }
         Ok(packer) => (Some(packer.version.to_string()), State::Ok, packer.program.display().to_string()),
         Err(error @ packer::LocateError::Missing { .. }) => (None, State::Missing, error.to_string()),
-        Err(error) => (None, State::Unusable, crate::domain::backend::causes(&error)),
+        Err(error) => (None, State::Unusable, crate::domain::causes(&error)),
     };
     Prerequisite { name: "Packer".to_owned(), version, state, hint, required: false }
 }
@@ -289,7 +289,7 @@ mod tests {
         };
         let (failures, ()) = tokio::join!(waiting, stopped);
         for failure in failures {
-            let told = crate::domain::backend::causes(&failure.expect("it did not wait"));
+            let told = crate::domain::causes(&failure.expect("it did not wait"));
             let why =
                 format!("gave up after 0 s: another resource of this run holds the lock {}", lock.display());
             assert!(told.contains(&why), "{told}");

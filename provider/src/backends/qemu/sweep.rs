@@ -50,7 +50,7 @@ impl Local {
             match image::remove_partial(&self.host(), partial.id(), &dir).await {
                 Ok(()) => swept.push(dir),
                 Err(error) => {
-                    tracing::warn!(folder = %dir.display(), error = %crate::domain::backend::causes(&error), "an unfinished build cannot be removed");
+                    tracing::warn!(folder = %dir.display(), error = %crate::domain::causes(&error), "an unfinished build cannot be removed");
                 }
             }
         }

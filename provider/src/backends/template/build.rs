@@ -22,7 +22,7 @@ use super::settle::{self, Left, MADE, Told, within};
 use super::trace::Traced;
 use super::turn::Turn;
 use super::{CLOUD, REGION, TemplateSpec, Templates, environment, images, records, told, values};
-use crate::domain::backend::causes;
+use crate::domain::causes;
 use crate::domain::{BackendError, BuildRequest, Built, Image, ImageBackend, ImageBuilder, Made};
 use crate::journal::{Entry, Journal, Phase, Record};
 use crate::packer::{self, Folder, Job, Own, Packer, PackerError};

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::{Content, Draft, Kind, Part, PartError, Site, write};
-use crate::domain::backend::causes;
+use crate::domain::causes;
 use crate::domain::template::Script;
 use crate::domain::{BackendError, Template, TemplateRequest};
 use crate::packer::{Folder, Form, Job, Packer, PackerError, Recipe, Settings, Variables, Version};

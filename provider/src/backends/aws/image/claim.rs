@@ -11,7 +11,7 @@ use super::{AwsImages, build, delete, not_found, read};
 use crate::backends::aws::region::Region;
 use crate::backends::aws::sweep::How;
 use crate::backends::aws::{AwsError, tags};
-use crate::domain::backend::causes;
+use crate::domain::causes;
 use crate::domain::{BackendError, Copies, Holder, Released};
 use crate::journal::JournalError;
 

@@ -13,7 +13,7 @@ use super::delete::DeleteError;
 use super::{copy, delete, read, share};
 use crate::backends::aws::region::Region;
 use crate::backends::aws::{Aws, AwsError, tags};
-use crate::domain::backend::causes;
+use crate::domain::causes;
 use crate::domain::distribution::{ages_as, deprecation};
 use crate::domain::{Copies, Distribution, Share, Undistributed};
 

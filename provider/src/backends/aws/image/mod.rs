@@ -34,7 +34,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::region::Region;
 use super::{Aws, AwsError, tags};
-use crate::domain::backend::causes;
+use crate::domain::causes;
 use crate::domain::{
     BackendError, CacheKey, Copies, Distribution, Holder, Image, ImageBackend, LabelChange, Released, Share,
     Undistributed, given_up,

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use super::{AwsImageSpec, Interface, Volume};
 use crate::backends::aws::tags;
-use crate::domain::backend::causes;
+use crate::domain::causes;
 use crate::domain::{Distribution, Labels};
 use crate::process::search_path;
 use crate::ssh;

@@ -93,7 +93,7 @@ async fn modify(
 }
 
 fn problem(attribute: &str, region: &Region, error: &AwsError) -> Undistributed {
-    let causes = crate::domain::backend::causes(error);
+    let causes = crate::domain::causes(error);
     Undistributed {
         attribute: attribute.to_owned(),
         problem: format!("Sharing in {} failed: {causes}", region.name),

@@ -16,7 +16,7 @@ use super::{
 };
 use crate::backends::aws::region::{Region, tag_filter};
 use crate::backends::aws::{Aws, AwsError, CLOUD, sweep, tags};
-use crate::domain::backend::causes;
+use crate::domain::causes;
 use crate::domain::vm_spec::{PowerState, SshAccess, VmSpec, WaitFor};
 use crate::domain::{Exists, Vm, VmLogin, VmRequest};
 use crate::journal;

@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 use crate::backends::aws::Aws;
 use crate::backends::aws::region::Region;
 use crate::backends::aws::sweep::{How, SweepError, Swept, whose};
-use crate::domain::backend::causes;
+use crate::domain::causes;
 
 /// How long a launch waits for what others left. The rest is the next one's, and `sweep`'s.
 const PATIENCE: Duration = Duration::from_secs(60);

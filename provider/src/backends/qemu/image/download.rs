@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use super::area::{lock_file, try_lock_file};
 use super::layer::FORGET;
 use super::{BuildError, convert};
-use crate::domain::backend::causes;
+use crate::domain::causes;
 use crate::process::BuildLog;
 use crate::process::lock::How;
 use crate::process::private;

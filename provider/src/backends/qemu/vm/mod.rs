@@ -137,7 +137,7 @@ mod tests {
             cancel.cancel();
         };
         let (destroyed, ()) = tokio::join!(VmBackend::destroy(&local, folder.id(), &cancel), stopped);
-        let told = crate::domain::backend::causes(&destroyed.unwrap_err());
+        let told = crate::domain::causes(&destroyed.unwrap_err());
         let holder = format!("another resource of this run holds the lock {}", folder.dir().display());
         assert!(told.contains(&holder), "{told}");
         assert!(folder.dir().exists());

@@ -23,7 +23,7 @@ pub(super) use self::unseen::in_words;
 use super::build::remove_dir;
 use super::trace::Traced;
 use super::{CLOUD, Templates, records, told};
-use crate::domain::backend::causes;
+use crate::domain::causes;
 use crate::domain::{BackendError, Made};
 use crate::journal::{Entry, Journal, JournalError, Record};
 

@@ -94,7 +94,7 @@ async fn public_half(region: &Region, name: &str) -> Result<String, BuildError> 
 async fn ask(url: &str) -> Result<String, String> {
     let client = reqwest::Client::builder().timeout(PATIENCE).build();
     let asked = async { client?.get(url).send().await?.error_for_status()?.text().await };
-    let text = asked.await.map_err(|error| crate::domain::backend::causes(&error))?;
+    let text = asked.await.map_err(|error| crate::domain::causes(&error))?;
     network(&text).ok_or_else(|| format!("it answers with {:?}", text.chars().take(80).collect::<String>()))
 }
 

@@ -82,7 +82,7 @@ mod tests {
             ("ami-1", "no region with an AMI's id"),
             ("us-west-2:snap-1", "no region with an AMI's id"),
         ] {
-            let error = crate::domain::backend::causes(&of_text(told, "us-west-2").unwrap_err());
+            let error = crate::domain::causes(&of_text(told, "us-west-2").unwrap_err());
             assert!(error.contains(words), "{told}: {error}");
         }
     }

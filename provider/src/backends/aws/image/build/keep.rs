@@ -6,7 +6,7 @@ use super::{Build, BuildError};
 use crate::backends::aws::image::{Interface, Login};
 use crate::backends::aws::region::{self, is_gone, tag_filter};
 use crate::backends::aws::tags;
-use crate::domain::backend::causes;
+use crate::domain::causes;
 use crate::ssh::LoginCommand;
 
 /// Why it stays, in the user's words.

@@ -47,7 +47,7 @@ use super::AwsImageSpec;
 use crate::backends::aws::region::Region;
 use crate::backends::aws::sweep::{self, How, SweepError, Swept};
 use crate::backends::aws::{Aws, CLOUD};
-use crate::domain::backend::causes;
+use crate::domain::causes;
 use crate::domain::{
     BackendError, BuildRequest, Built, Check, Image, ImageBackend, ImageBuilder, LookRequest, OnError,
     Template, TemplateRequest, given_up,

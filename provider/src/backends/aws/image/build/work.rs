@@ -13,7 +13,7 @@ use crate::backends::aws::image::AwsImageSpec;
 use crate::backends::aws::region::Region;
 use crate::backends::aws::sweep::How;
 use crate::backends::aws::{Aws, tags};
-use crate::domain::backend::causes;
+use crate::domain::causes;
 use crate::journal::Record;
 use crate::process::{BuildLog, Runner};
 

@@ -134,7 +134,7 @@ mod tests {
 
     use super::super::tests::builder;
     use super::*;
-    use crate::domain::backend::causes;
+    use crate::domain::causes;
 
     fn refused(code: &str, message: &str) -> AwsError {
         AwsError::Refused {

@@ -20,7 +20,7 @@ use super::engine::{AWAIT, PATIENCE};
 use super::{BuildError, Work};
 use crate::backends::aws::AwsError;
 use crate::backends::aws::vm::{VmError, status};
-use crate::domain::backend::causes;
+use crate::domain::causes;
 use crate::domain::{Check, Environment};
 use crate::process::{Finished, Limits};
 use crate::provision::{self, STARTED};
