@@ -290,7 +290,7 @@ async fn a_mirror_is_logged_in_at_as_apt_does() {
     let error = site.build_on(&host, &image(Vec::new()), &qemu).await.unwrap_err();
     site.cancel.cancel();
     assert!(matches!(error, BuildError::Cancelled), "{error}");
-    let asked = asked.lock().unwrap();
+    let asked = asked.lock().unwrap().clone();
     assert!(asked.iter().any(|path| path.starts_with("debian/pool/")), "{asked:?}");
     let seen = seen.await.unwrap();
     assert!(seen.iter().any(|line| line.contains("auth.conf")), "nothing was told of a login: {seen:?}");

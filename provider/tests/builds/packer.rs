@@ -1,7 +1,7 @@
 //! The Packer room against the real Packers. `tests/packer.rs` has one that misbehaves.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
