@@ -38,7 +38,11 @@ fn steps_run_by_packer_make_an_image_that_keeps_its_promises() -> Result<()> {
         "  verify = [\n    {{ name = \"steps\", command = \"{steps}\" }},\n    {{ name = \"clean\", command = \"{clean}\" }},\n  ]\n\n  lifecycle {{"
     );
     workspace.edit("main.tf", "  lifecycle {", &verify)?;
-    workspace.edit("main.tf", "    cpus      = 2", "    cpus         = 2\n    disk_size_gb = 4")?;
+    workspace.edit(
+        "main.tf",
+        "    cpus      = var.cpus",
+        "    cpus         = var.cpus\n    disk_size_gb = 4",
+    )?;
     workspace.apply()?;
     workspace.converged()?;
     let log = log(&host);

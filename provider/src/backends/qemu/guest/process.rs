@@ -2,9 +2,11 @@
 //! to another program.
 
 use std::fs;
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal};
 use uuid::Uuid;
 
@@ -25,12 +27,18 @@ pub(super) fn is_running(dir: &Path, id: Uuid) -> bool {
 /// # Errors
 /// The process that is still there at the deadline.
 pub(super) async fn wait_gone(dir: &Path, id: Uuid, deadline: Duration) -> Result<(), Pid> {
-    let start = Instant::now();
+    let until = Instant::now() + deadline;
     while let Some(pid) = from_pidfile(dir, id) {
-        if start.elapsed() > deadline {
+        let ended = match open(pid, id) {
+            Some(process) => has_ended(&process, until).await,
+            None => {
+                tokio::time::sleep(TICK).await;
+                Instant::now() <= until
+            }
+        };
+        if !ended {
             return Err(pid);
         }
-        tokio::time::sleep(TICK).await;
     }
     Ok(())
 }
@@ -41,14 +49,18 @@ pub(super) async fn wait_gone(dir: &Path, id: Uuid, deadline: Duration) -> Resul
 /// [`GuestError::Undead`] when one does not end.
 pub async fn kill(dir: &Path, id: Uuid) -> Result<(), GuestError> {
     let found: Vec<Pid> = from_pidfile(dir, id).into_iter().chain(search(id)).collect();
-    let start = Instant::now();
+    let until = Instant::now() + DEATH;
     for pid in found {
-        signal(pid, id);
-        while belongs(pid, id) {
-            if start.elapsed() > DEATH {
-                return Err(GuestError::Undead { pid: pid.as_raw_nonzero().get() });
+        let ended = match open(pid, id) {
+            Some(process) => {
+                // One that has just ended cannot be killed.
+                let _ = rustix::process::pidfd_send_signal(&process, Signal::KILL);
+                has_ended(&process, until).await
             }
-            tokio::time::sleep(TICK).await;
+            None => !belongs(pid, id),
+        };
+        if !ended {
+            return Err(GuestError::Undead { pid: pid.as_raw_nonzero().get() });
         }
     }
     Ok(())
@@ -67,12 +79,23 @@ fn search(id: Uuid) -> Vec<Pid> {
         .collect()
 }
 
-/// The descriptor is taken before the look, so that what was looked at is what the signal goes to.
-fn signal(pid: Pid, id: Uuid) {
-    if let Ok(process) = rustix::process::pidfd_open(pid, PidfdFlags::empty())
-        && belongs(pid, id)
-    {
-        let _ = rustix::process::pidfd_send_signal(process, Signal::KILL);
+/// A process of the guest. The descriptor is taken before the look, so that what was looked at is what a signal goes to.
+fn open(pid: Pid, id: Uuid) -> Option<OwnedFd> {
+    let process = rustix::process::pidfd_open(pid, PidfdFlags::empty()).ok()?;
+    belongs(pid, id).then_some(process)
+}
+
+/// Waits until a process has ended. A process that dies has no arguments any more while it still has its files and ports.
+async fn has_ended(process: &OwnedFd, until: Instant) -> bool {
+    loop {
+        let mut ended = [PollFd::new(process, PollFlags::IN)];
+        if poll(&mut ended, Some(&Timespec::default())).is_ok_and(|count| count > 0) {
+            return true;
+        }
+        if Instant::now() > until {
+            return false;
+        }
+        tokio::time::sleep(TICK).await;
     }
 }
 
