@@ -22,6 +22,8 @@ const MANY: usize = 10;
 /// How often memory is looked at. The kernel keeps the most that there was, so that no peak is missed but in the end.
 const LOOK: Duration = Duration::from_millis(20);
 const PAIR: &str = "of-the-bench";
+/// The seconds that showing a template may take.
+const SHOWN: f64 = 0.5;
 /// How long EC2 takes to make an image, at the very least.
 const MADE: Duration = Duration::from_secs(30);
 
@@ -29,6 +31,7 @@ pub(crate) fn run(contestants: &Contestants) -> Result<Vec<Row>> {
     let bench = Bench::new(contestants)?;
     let one = medians(3, || Ok(bench.ours(1)?.taken), || Ok(bench.packers(1)?.taken))?;
     let requests = (bench.ours(1)?.requests, bench.packers(1)?.requests);
+    let shown = medians(3, || bench.showing(), || Ok(SHOWN))?;
     bench.moto.images_take(MADE, None)?;
     let real = medians(3, || Ok(bench.ours(1)?.taken), || Ok(bench.packers(1)?.taken))?;
     bench.moto.images_take(Duration::ZERO, None)?;
@@ -48,6 +51,7 @@ pub(crate) fn run(contestants: &Contestants) -> Result<Vec<Row>> {
     let row = |name: &str, (ours, other), unit, aim| Row { name: name.to_owned(), ours, other, unit, aim };
     Ok(vec![
         row("an AMI on the rig, against raw Packer", one, "s", "≤ 1.10×"),
+        row("a template shown and validated, against 0.5 s", shown, "s", "≤ 1.00×"),
         row("requests for an AMI, against raw Packer's", requests, "", ""),
         row("an AMI that EC2 takes 30 s to make, the same", real, "s", "≤ 1.10×"),
         row("10 AMIs at once, against 10 raw Packers", many, "s", ""),
@@ -176,14 +180,24 @@ impl<'a> Bench<'a> {
         Ok(f64::from(u32::try_from(counts.values().sum::<u64>())?))
     }
 
+    /// Seconds until a template is rendered and Packer has said what it thinks of it, with OpenTofu.
+    fn showing(&self) -> Result<f64> {
+        let workspace = self.showing_workspace()?;
+        seconds(|| workspace.run(&["plan"]).map(drop))
+    }
+
     /// What we would give Packer.
     fn shown(&self) -> Result<Value> {
-        let workspace = self.workspace(&format!(
-            "data \"sindri_template\" \"it\" {{\n  name_prefix = \"bench\"\n  validate    = true\n{}}}\noutput \"shown\" {{ value = data.sindri_template.it }}\n",
-            self.image()
-        ))?;
+        let workspace = self.showing_workspace()?;
         workspace.run(&["apply", "-auto-approve"])?;
         serde_json::from_str(&workspace.run(&["output", "-json", "shown"])?).context("no JSON is shown")
+    }
+
+    fn showing_workspace(&self) -> Result<Workspace> {
+        self.workspace(&format!(
+            "data \"sindri_template\" \"it\" {{\n  name_prefix = \"bench\"\n  validate    = true\n{}}}\noutput \"shown\" {{ value = data.sindri_template.it }}\n",
+            self.image()
+        ))
     }
 
     /// A folder for Packer, with what only a build would have.
