@@ -11,7 +11,7 @@ use super::cache_key::KeyInputs;
 use super::vm::{Vm, VmRequest};
 use super::{
     BackendError, CacheKey, Copies, Distribution, Holder, Image, ImageSpec, LabelChange, Labels, Security,
-    Share, Template, TemplateRequest, Undistributed, given_up,
+    Share, Template, TemplateRequest, Undistributed,
 };
 
 /// A build as a builder gets it, which was made for one target and knows the rest.
@@ -176,29 +176,15 @@ pub trait ImageBackend: Send + Sync {
         Ok(Vec::new())
     }
 
-    /// Changes what can change without a rebuild.
-    async fn relabel(&self, id: &str, change: &LabelChange) -> Result<(), BackendError>;
-
-    /// The same, and keeps the user's configuration as it is now, if given. When it is cancelled, doing it again does what is
-    /// left.
+    /// Changes what can change without a rebuild, and keeps the user's configuration as it is now, for a later import, if given.
+    /// When it is cancelled, doing it again does what is left.
     async fn change(
         &self,
         id: &str,
         change: &LabelChange,
         inputs: Option<Value>,
         cancel: &CancellationToken,
-    ) -> Result<(), BackendError> {
-        let changing = async {
-            if !change.is_empty() {
-                self.relabel(id, change).await?;
-            }
-            match inputs {
-                Some(inputs) => self.remember(id, inputs).await,
-                None => Ok(()),
-            }
-        };
-        given_up(&format!("changing image {id}"), changing, cancel).await
-    }
+    ) -> Result<(), BackendError>;
 
     /// Brings an image that is complete from one distribution to another. What fails in one region stops no other:
     /// it is returned. Doing it again does what is left.
@@ -218,9 +204,6 @@ pub trait ImageBackend: Send + Sync {
         let _ = id;
         Ok(BTreeMap::new())
     }
-
-    /// Keeps the user's configuration as it is now, for a later import.
-    async fn remember(&self, id: &str, inputs: Value) -> Result<(), BackendError>;
 }
 
 /// Makes images for one target.

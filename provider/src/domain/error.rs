@@ -2,6 +2,7 @@
 
 use std::error::Error;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
@@ -111,6 +112,22 @@ pub fn given_up<T>(
     }
 }
 
+/// Does something that hears of `cancel` by itself, or not at all, and gets a moment from then on. `None` when that is over.
+pub async fn in_a_moment<T>(
+    moment: Duration,
+    doing: impl Future<Output = T>,
+    cancel: &CancellationToken,
+) -> Option<T> {
+    let over = async {
+        cancel.cancelled().await;
+        tokio::time::sleep(moment).await;
+    };
+    tokio::select! {
+        done = doing => Some(done),
+        () = over => None,
+    }
+}
+
 /// An error with its causes, for another process to report.
 pub fn causes(error: &dyn Error) -> String {
     let mut text = error.to_string();
@@ -120,4 +137,27 @@ pub fn causes(error: &dyn Error) -> String {
         cause = error.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_is_cancelled_gets_a_moment() {
+        let takes = |millis| async move {
+            tokio::time::sleep(Duration::from_millis(millis)).await;
+        };
+        let (stopped, moment) = (CancellationToken::new(), Duration::from_millis(300));
+        stopped.cancel();
+        for (stop, millis, is_done) in [
+            (stopped.clone(), 0, true),
+            (stopped.clone(), 10, true),
+            (stopped, 60_000, false),
+            (CancellationToken::new(), 400, true),
+        ] {
+            let ended = in_a_moment(moment, takes(millis), &stop).await;
+            assert_eq!(ended.is_some(), is_done, "{millis}");
+        }
+    }
 }

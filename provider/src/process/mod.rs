@@ -14,6 +14,7 @@ pub mod private;
 mod redact;
 mod run;
 pub mod supervise;
+mod turn;
 
 pub use command::Command;
 pub use follow::Following;
@@ -23,3 +24,4 @@ pub use output::{Output, Stream, says_no_space};
 pub use redact::{Redactor, Secret};
 pub use run::{Detached, Finished, Limits, ProcessError, Runner, search_path};
 pub use supervise::Ending;
+pub use turn::{Turn, TurnError};

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use tfplugin::{CancellationToken, Diagnostic, Path};
 
 use super::diagnose;
-use crate::domain::{BackendError, given_up};
+use crate::domain::{BackendError, given_up, in_a_moment};
 
 /// What a last request gets when the user stops or the time is over.
 const MOMENT: Duration = Duration::from_secs(5);
@@ -102,24 +102,11 @@ impl Time {
         operation: &str,
         ending: impl Future<Output = Result<T, BackendError>>,
     ) -> Result<T, Failure> {
-        self.run(|cancel| in_a_moment(MOMENT, operation, ending, cancel)).await
-    }
-}
-
-/// Gives something a moment from when it is cancelled.
-async fn in_a_moment<T>(
-    moment: Duration,
-    operation: &str,
-    ending: impl Future<Output = Result<T, BackendError>>,
-    cancel: CancellationToken,
-) -> Result<T, BackendError> {
-    let over = async {
-        cancel.cancelled().await;
-        tokio::time::sleep(moment).await;
-    };
-    tokio::select! {
-        ended = ending => ended,
-        () = over => Err(BackendError::Cancelled { operation: operation.to_owned() }),
+        let over = || BackendError::Cancelled { operation: operation.to_owned() };
+        self.run(
+            |cancel| async move { in_a_moment(MOMENT, ending, &cancel).await.unwrap_or_else(|| Err(over())) },
+        )
+        .await
     }
 }
 
@@ -177,25 +164,6 @@ mod tests {
         let failure = time.look("reading image x", never()).await.unwrap_err();
         assert_eq!(failure.expired, None);
         assert!(matches!(failure.error, BackendError::Cancelled { .. }));
-    }
-
-    #[tokio::test]
-    async fn a_last_request_gets_a_moment() {
-        let takes = |millis| async move {
-            tokio::time::sleep(Duration::from_millis(millis)).await;
-            Ok(())
-        };
-        let (stopped, moment) = (CancellationToken::new(), Duration::from_millis(300));
-        stopped.cancel();
-        for (stop, millis, is_done) in [
-            (stopped.clone(), 0, true),
-            (stopped.clone(), 10, true),
-            (stopped, 60_000, false),
-            (CancellationToken::new(), 400, true),
-        ] {
-            let ended = in_a_moment(moment, "keeping it", takes(millis), stop).await;
-            assert_eq!(ended.is_ok(), is_done, "{millis}");
-        }
     }
 
     #[tokio::test]

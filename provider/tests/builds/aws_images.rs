@@ -361,9 +361,9 @@ fn labels_change_by_difference() {
             add_channels: names(&["production", "development"]),
             ..LabelChange::default()
         };
-        backend.relabel(&id, &change).await.unwrap();
+        backend.change(&id, &change, None, &go()).await.unwrap();
         let change = LabelChange { remove_channels: names(&["development"]), ..LabelChange::default() };
-        backend.relabel(&id, &change).await.unwrap();
+        backend.change(&id, &change, None, &go()).await.unwrap();
         for image in [backend.get(&id).await.unwrap(), images().get(&id).await.unwrap()] {
             let expected =
                 [("team", "b"), ("theirs", "1")].map(|(key, value)| (key.to_owned(), value.to_owned()));
@@ -389,8 +389,9 @@ fn snapshots_are_tagged_like_an_image_of_ours() {
             [("ours", &[("sindri_key", key.as_str())][..], true), ("foreign", &[], false)]
         {
             let id = register(&client, name, tags).await;
-            images().relabel(&id, &change(&[("team", "a"), ("drop", "1")], &[])).await.unwrap();
-            images().relabel(&id, &change(&[("team", "b")], &["drop"])).await.unwrap();
+            let first = change(&[("team", "a"), ("drop", "1")], &[]);
+            images().change(&id, &first, None, &go()).await.unwrap();
+            images().change(&id, &change(&[("team", "b")], &["drop"]), None, &go()).await.unwrap();
             let image = images().get(&id).await.unwrap();
             assert_eq!(image.labels.tags["team"], "b");
             let expected = if are_ours { image.labels.tags.clone() } else { BTreeMap::new() };

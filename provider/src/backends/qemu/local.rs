@@ -153,10 +153,6 @@ impl ImageBackend for Local {
         self.in_store(&format!("deleting image {id}"), cancel, release).await
     }
 
-    async fn relabel(&self, id: &str, change: &LabelChange) -> Result<(), BackendError> {
-        self.change(id, change, None, &go_on()).await
-    }
-
     async fn change(
         &self,
         id: &str,
@@ -167,10 +163,6 @@ impl ImageBackend for Local {
         let (wanted, change) = (id.to_owned(), change.clone());
         let change = move |store: &Store| store.change(&wanted, &change, inputs);
         self.in_store(&format!("changing image {id}"), cancel, change).await
-    }
-
-    async fn remember(&self, id: &str, inputs: Value) -> Result<(), BackendError> {
-        self.change(id, &LabelChange::default(), Some(inputs), &go_on()).await
     }
 }
 
@@ -310,7 +302,7 @@ mod tests {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
             let (none, late) = (LabelChange::default(), Duration::from_millis(50));
-            tokio::time::timeout(late, local.relabel(&id, &none)).await.unwrap_err();
+            tokio::time::timeout(late, local.change(&id, &none, None, &go_on())).await.unwrap_err();
         });
         let asked = Instant::now();
         runtime.shutdown_timeout(Duration::from_secs(10));

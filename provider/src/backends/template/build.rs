@@ -20,13 +20,12 @@ use super::error::BuildError;
 use super::inputs::{self, Inputs};
 use super::settle::{self, Left, MADE, Told, within};
 use super::trace::Traced;
-use super::turn::Turn;
 use super::{CLOUD, REGION, TemplateSpec, Templates, environment, images, records, told, values};
 use crate::domain::causes;
 use crate::domain::{BackendError, BuildRequest, Built, Image, ImageBackend, ImageBuilder, Made};
 use crate::journal::{Entry, Journal, Phase, Record};
 use crate::packer::{self, Folder, Job, Own, Packer, PackerError};
-use crate::process::{BuildLog, HandOver, Limits, Redactor, private};
+use crate::process::{BuildLog, HandOver, Limits, Redactor, Turn, private};
 
 /// What Packer has to clean up when it is cancelled.
 const GRACE: Duration = Duration::from_secs(5 * 60);
@@ -65,7 +64,8 @@ impl ImageBuilder for TemplateBuilder {
     async fn build(&self, request: &BuildRequest) -> Result<Built, BackendError> {
         let templates = &self.templates;
         let path = templates.data_dir.join("locks").join(format!("{CLOUD}-{}", request.key));
-        let _turn = Turn::wait(&path, "building the image", &request.cancel).await?;
+        let turn = Turn::wait(&path, &request.cancel).await;
+        let _turn = turn.map_err(|error| BackendError::failed("building the image", error))?;
         let left = templates.recover(&request.cancel).await;
         if request.share
             && let Some(image) = self.shared(request).await?

@@ -12,12 +12,12 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::records::Record;
-use super::turn::Turn;
 use super::{Templates, told};
 use crate::domain::{
     Artifact, BackendError, CacheKey, Copies, Holder, Image, ImageBackend, LabelChange, Labels, Made,
-    Released, Seen,
+    Released, Seen, given_up,
 };
+use crate::process::Turn;
 
 /// How long a record may be locked by somebody else.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -77,7 +77,7 @@ impl TemplateImages {
     }
 
     /// Changes a record, or does nothing where there is none.
-    async fn change(
+    async fn rewrite(
         &self,
         id: &str,
         change: impl FnOnce(&mut Record) + Send,
@@ -94,11 +94,12 @@ impl TemplateImages {
         let (path, doing) =
             (self.templates.records().lock_path(), format!("changing the record of image {id}"));
         let never = CancellationToken::new();
-        let turn = tokio::time::timeout(PATIENCE, Turn::wait(&path, &doing, &never));
-        turn.await.unwrap_or_else(|_| {
-            let problem = io::Error::other(format!("somebody has {} for {PATIENCE:?}", path.display()));
-            Err(BackendError::failed(doing, problem))
-        })
+        let turn = tokio::time::timeout(PATIENCE, Turn::wait(&path, &never)).await;
+        let turn = turn.unwrap_or_else(|_| {
+            let problem = format!("somebody has {} for {PATIENCE:?}", path.display());
+            Err(io::Error::other(problem).into())
+        });
+        turn.map_err(|error| BackendError::failed(doing, error))
     }
 
     /// Gives up a claim. Returns the record, which is there no more, when nobody else has one; or how many do.
@@ -189,7 +190,7 @@ impl ImageBackend for TemplateImages {
         _until: DateTime<Utc>,
         _cancel: &CancellationToken,
     ) -> Result<(), BackendError> {
-        let held = self.change(id, |record| record.holders.extend([holder.clone()])).await?;
+        let held = self.rewrite(id, |record| record.holders.extend([holder.clone()])).await?;
         held.map(drop).ok_or_else(|| not_found(id))
     }
 
@@ -225,13 +226,21 @@ impl ImageBackend for TemplateImages {
         Ok(Released::Deleted { left: deleted?.into_iter().chain(elsewhere).collect() })
     }
 
-    async fn relabel(&self, _id: &str, _change: &LabelChange) -> Result<(), BackendError> {
+    async fn change(
+        &self,
+        id: &str,
+        _change: &LabelChange,
+        inputs: Option<Value>,
+        cancel: &CancellationToken,
+    ) -> Result<(), BackendError> {
         // What a template makes is labelled by the template.
-        Ok(())
-    }
-
-    async fn remember(&self, id: &str, inputs: Value) -> Result<(), BackendError> {
-        self.change(id, |record| record.inputs = inputs).await.map(drop)
+        let changing = async {
+            match inputs {
+                Some(inputs) => self.rewrite(id, |record| record.inputs = inputs).await.map(drop),
+                None => Ok(()),
+            }
+        };
+        given_up(&format!("changing image {id}"), changing, cancel).await
     }
 }
 

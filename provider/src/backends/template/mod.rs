@@ -15,7 +15,6 @@ mod records;
 mod settle;
 mod spec;
 mod trace;
-mod turn;
 mod values;
 
 use std::path::PathBuf;

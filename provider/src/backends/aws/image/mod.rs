@@ -95,6 +95,30 @@ impl AwsImages {
             None => Err(not_found(id)),
         }
     }
+
+    /// Changes the labels of an image and its copies.
+    async fn relabel(&self, id: &str, change: &LabelChange) -> Result<(), BackendError> {
+        let doing = format!("changing image {id}");
+        let (region, ami) = self.fresh(id, &doing).await?;
+        let mut problems = Vec::new();
+        for (name, id) in read::copies(&tags::map(ami.tags())) {
+            let changed = async {
+                let region = self.aws.region(Some(name)).await?;
+                match region.fresh_image(id).await?.filter(read::is_there) {
+                    Some(copy) => change_labels(&region, &copy, change).await,
+                    None => Ok(()),
+                }
+            };
+            let told = |error: AwsError| format!("In {name}: {}", causes(&error));
+            problems.extend(changed.await.err().map(told));
+        }
+        // The image itself comes last: as long as it is not changed, the next plan sees what is left to do.
+        if !problems.is_empty() {
+            return Err(BackendError::failed(doing, Unlabelled { problems }));
+        }
+        let changed = change_labels(&region, &ami, change).await;
+        changed.map_err(|error| error.into_backend(doing.as_str()))
+    }
 }
 
 #[async_trait]
@@ -169,27 +193,16 @@ impl ImageBackend for AwsImages {
         Ok(snapshots.iter().map(|snapshot| format!("snapshot {snapshot} in {}", region.name)).collect())
     }
 
-    async fn relabel(&self, id: &str, change: &LabelChange) -> Result<(), BackendError> {
-        let doing = format!("changing image {id}");
-        let (region, ami) = self.fresh(id, &doing).await?;
-        let mut problems = Vec::new();
-        for (name, id) in read::copies(&tags::map(ami.tags())) {
-            let changed = async {
-                let region = self.aws.region(Some(name)).await?;
-                match region.fresh_image(id).await?.filter(read::is_there) {
-                    Some(copy) => change_labels(&region, &copy, change).await,
-                    None => Ok(()),
-                }
-            };
-            let told = |error: AwsError| format!("In {name}: {}", causes(&error));
-            problems.extend(changed.await.err().map(told));
-        }
-        // The image itself comes last: as long as it is not changed, the next plan sees what is left to do.
-        if !problems.is_empty() {
-            return Err(BackendError::failed(doing, Unlabelled { problems }));
-        }
-        let changed = change_labels(&region, &ami, change).await;
-        changed.map_err(|error| error.into_backend(doing.as_str()))
+    async fn change(
+        &self,
+        id: &str,
+        change: &LabelChange,
+        // A configuration does not fit into tags.
+        _inputs: Option<Value>,
+        cancel: &CancellationToken,
+    ) -> Result<(), BackendError> {
+        let changing = async { if change.is_empty() { Ok(()) } else { self.relabel(id, change).await } };
+        given_up(&format!("changing image {id}"), changing, cancel).await
     }
 
     async fn distribute(
@@ -229,10 +242,6 @@ impl ImageBackend for AwsImages {
         });
         let seen: Vec<_> = join_all(seen).await;
         Ok(seen.into_iter().flatten().chain([(region.name.clone(), at_home)]).collect())
-    }
-
-    async fn remember(&self, _id: &str, _inputs: Value) -> Result<(), BackendError> {
-        Ok(())
     }
 }
 

@@ -95,7 +95,7 @@ impl VmLauncher for AwsLauncher {
         let doing = format!("changing machine {id}");
         let region = self.aws.region_for(self.spec.region.as_deref(), &doing);
         let region = given_up(&doing, region, cancel).await?;
-        let change = change::change(&self.aws, &region, id, &self.spec, request, cancel);
+        let change = Box::pin(change::change(&self.aws, &region, id, &self.spec, request, cancel));
         let changed = status::within_reach(cancel, status::LAST_WORDS, change).await;
         changed.map_err(|error| error.into_backend(&doing))
     }

@@ -8,8 +8,8 @@ use tokio_util::sync::CancellationToken;
 use super::VmError;
 use crate::backends::aws::region::{Region, is_gone};
 use crate::backends::aws::{AwsError, tags};
-use crate::domain::Vm;
 use crate::domain::vm_spec::PowerState;
+use crate::domain::{Vm, in_a_moment};
 
 /// How often an instance is looked at, at first and at most.
 const LOOK: Duration = Duration::from_millis(500);
@@ -142,14 +142,7 @@ pub(super) async fn within_reach<T>(
     moment: Duration,
     work: impl Future<Output = Result<T, VmError>>,
 ) -> Result<T, VmError> {
-    let over = async {
-        cancel.cancelled().await;
-        tokio::time::sleep(moment).await;
-    };
-    tokio::select! {
-        done = work => done,
-        () = over => Err(VmError::Cancelled),
-    }
+    in_a_moment(moment, work, cancel).await.unwrap_or(Err(VmError::Cancelled))
 }
 
 /// Pauses, and tells how long the next pause is.

@@ -29,8 +29,6 @@ use error::BuildError;
 use work::Work;
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -54,13 +52,11 @@ use crate::domain::{
 };
 use crate::journal::{Entry, Phase, Record};
 use crate::packer;
-use crate::process::{BuildLog, Redactor, Runner, Secret, lock, private};
+use crate::process::{BuildLog, Redactor, Runner, Secret, Turn, private};
 use crate::provision;
 
 /// How many lines of the log a diagnostic shows.
 const TAIL: usize = 20;
-/// How often a lock that somebody else holds is tried again.
-const RETRY: Duration = Duration::from_millis(250);
 /// How long a build waits for what killed builds left to go.
 const RECOVERING: Duration = Duration::from_secs(60);
 
@@ -87,19 +83,6 @@ impl Aws {
     /// Who builds this image.
     pub fn builder(self: &Arc<Self>, spec: AwsImageSpec, tools: Tools) -> AwsBuilder {
         AwsBuilder { aws: Arc::clone(self), spec, tools }
-    }
-}
-
-/// Held while an image of one key is built. Its file goes before the lock does.
-#[derive(Debug)]
-struct Turn {
-    path: PathBuf,
-    _file: File,
-}
-
-impl Drop for Turn {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_file(&self.path);
     }
 }
 
@@ -176,20 +159,11 @@ impl ImageBuilder for AwsBuilder {
 impl AwsBuilder {
     /// Waits until nobody else on this computer builds this key in this region.
     async fn turn(&self, request: &BuildRequest) -> Result<Turn, BackendError> {
-        let failed = |error: io::Error| BackendError::failed("waiting for another build of the image", error);
         let path = self.aws.turn_path(&self.spec.region, &request.key);
-        private::create_dir(path.parent().unwrap_or(&self.aws.data_dir)).map_err(failed)?;
-        loop {
-            if let Some(file) = lock::try_open(&path).map_err(failed)? {
-                return Ok(Turn { path, _file: file });
-            }
-            tokio::select! {
-                () = tokio::time::sleep(RETRY) => {}
-                () = request.cancel.cancelled() => {
-                    return Err(BackendError::Cancelled { operation: "building the image".to_owned() });
-                }
-            }
-        }
+        let never = CancellationToken::new();
+        let failed = |error| BackendError::failed("waiting for another build of the image", error);
+        let turn = async { Turn::wait(&path, &never).await.map_err(failed) };
+        given_up("building the image", turn, &request.cancel).await
     }
 
     /// Finishes or removes what killed builds left in the region: what is finished may be the image that is asked for.
