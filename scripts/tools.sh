@@ -13,6 +13,7 @@ set -eu
 
 root=$(cd "$(dirname "$0")/.." && pwd)
 tools=$root/acceptance-tests/tools
+schema=$root/provider/tests/snapshots/schema__the_schema_is_as_documented.snap
 moto_requirements=$root/acceptance-tests/rig/moto/requirements.txt
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/sindri-dev
 cargo_deny_version=0.20.2
@@ -28,7 +29,8 @@ version() {
         tofu) module_version opentofu github.com/opentofu/opentofu ;;
         packer) module_version packer github.com/hashicorp/packer ;;
         packer-plugin-amazon) module_version packer-plugin-amazon github.com/hashicorp/packer-plugin-amazon ;;
-        peer | machine) cat "$tools/$1"/*.go "$tools/$1/go.sum" | sha256sum | cut -c 1-12 ;;
+        peer) cat "$tools/peer"/*.go "$tools/peer/go.sum" "$schema" | sha256sum | cut -c 1-12 ;;
+        machine) cat "$tools/machine"/*.go "$tools/machine/go.sum" | sha256sum | cut -c 1-12 ;;
         cargo-deny) echo "$cargo_deny_version" ;;
         # With a digest of all that is pinned beside it.
         moto) echo "$(sed -n 's/^moto\[.*\]==//p' "$moto_requirements")-$(
@@ -44,9 +46,14 @@ go_build() {
             "install Go 1.21 or newer, or put the tool itself on PATH" >&2
         exit 1
     fi
-    # A distribution's Go may be set not to fetch the toolchain that go.mod asks for.
-    (cd "$tools/$1" && CGO_ENABLED=0 GOTOOLCHAIN="${GOTOOLCHAIN:-auto}" GOFLAGS=-mod=readonly \
-        go build -trimpath -ldflags "-s -w $3" -o "$4" "$2")
+    go_in "$tools/$1" build -trimpath -ldflags "-s -w $3" -o "$4" "$2"
+}
+
+# go_in FOLDER ARGUMENTS: a distribution's Go may be set not to fetch the toolchain that go.mod asks for.
+go_in() {
+    folder_of_go=$1
+    shift
+    (cd "$folder_of_go" && CGO_ENABLED=0 GOTOOLCHAIN="${GOTOOLCHAIN:-auto}" GOFLAGS=-mod=readonly go "$@")
 }
 
 build() {
@@ -61,7 +68,14 @@ build() {
             go_build packer-plugin-amazon github.com/hashicorp/packer-plugin-amazon "" "$plugin"
             sha256sum "$plugin" | cut -d " " -f 1 | tr -d "\n" >"${plugin}_SHA256SUM"
             ln -s "plugins/${plugin#"$2/plugins/"}" "$2/packer-plugin-amazon" ;;
-        peer | machine) go_build "$1" . "" "$2/$1" ;;
+        # With Sindri's own schema, of which it makes itself one.
+        peer)
+            cp -R "$tools/peer" "$2/source"
+            go_in "$2/source" run generate.go <"$schema" >"$2/schema.go"
+            mv "$2/schema.go" "$2/source"
+            go_in "$2/source" build -trimpath -ldflags "-s -w" -o "$2/peer" .
+            rm -rf "$2/source" ;;
+        machine) go_build machine . "" "$2/machine" ;;
         # The environment finds itself by where its python lies, so it can be renamed with its folder.
         moto)
             python3 -m venv "$2/venv"

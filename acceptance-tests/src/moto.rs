@@ -227,7 +227,13 @@ impl Moto {
         for (kind, ids) in self.inventory()? {
             for id in ids.iter().filter(|id| !but[&kind].contains(id)) {
                 let past = [("Tag.1.Key", "sindri_deadline"), ("Tag.1.Value", "2026-01-01T00:00:00Z")];
-                self.ec2("CreateTags", &[&[("ResourceId.1", id.as_str())], &past[..]].concat())?;
+                let tagged = self.ec2("CreateTags", &[&[("ResourceId.1", id.as_str())], &past[..]].concat());
+                // The last request of a process that was killed may still take something away.
+                if let Err(error) = tagged
+                    && !error.to_string().contains(".NotFound</Code>")
+                {
+                    return Err(error);
+                }
             }
         }
         Ok(())
