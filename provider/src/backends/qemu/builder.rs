@@ -92,9 +92,11 @@ impl LocalBuilder {
         }
         let metadata = metadata(request, &built, name, started, log)
             .map_err(|error| BackendError::failed("reading the finished disk", error))?;
-        let image = store
-            .commit(id, &metadata, &request.holder)
-            .map_err(|error| failed("storing the image", error))?;
+        let holder = request.holder.clone();
+        let stored = self.local.in_store("storing the image", &request.cancel, move |store| {
+            store.commit(id, &metadata, &holder)
+        });
+        let image = stored.await?;
         log.step(&format!("Image {} is finished: {} bytes", image.id, image.size_bytes));
         Ok(image)
     }

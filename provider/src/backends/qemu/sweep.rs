@@ -30,7 +30,7 @@ impl Local {
     pub async fn sweep(&self, how: Sweep, cancel: &CancellationToken) -> Result<Vec<PathBuf>, BackendError> {
         let dry = how == Sweep::DryRun;
         if !dry {
-            self.in_store("finishing an interrupted delete", cancel, Store::finish_deletes).await?;
+            self.in_store("finishing what was interrupted", cancel, Store::finish_interrupted).await?;
             self.store.forget_logs();
             self.store.remove_stale_locks().map_err(|error| failed("removing stale locks", error))?;
             self.in_store("setting a damaged image aside", cancel, Store::set_damaged_aside).await?;

@@ -4,11 +4,14 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::time::Duration;
 
 use super::{Store, StoreError, files, io_error};
 use crate::domain::Holder;
 use crate::domain::backend::Released;
 use crate::process::private;
+
+const HOUR: Duration = Duration::from_secs(3600);
 
 impl Store {
     /// Claims an image for a resource.
@@ -126,21 +129,46 @@ impl Store {
         Ok(())
     }
 
-    /// Ends what a crash interrupted: folders of images that were being deleted.
+    /// Ends what a crash interrupted: folders of images that were being deleted, of builds that had not begun, and entries
+    /// of images that are not there.
     ///
     /// # Errors
     /// What the file system says.
-    pub fn finish_deletes(&self) -> Result<(), StoreError> {
+    pub fn finish_interrupted(&self) -> Result<(), StoreError> {
         let _guard = self.lock_store()?;
         let Ok(entries) = fs::read_dir(self.images()) else { return Ok(()) };
         for entry in entries.flatten() {
             let name = entry.file_name();
             if name.to_string_lossy().ends_with(".deleted") {
                 fs::remove_dir_all(entry.path()).map_err(io_error("delete", &entry.path()))?;
+            } else if name.to_string_lossy().ends_with(".new") && is_old(&entry) {
+                // Empty, or somebody has begun meanwhile.
+                let _ = fs::remove_dir(entry.path());
             }
+        }
+        self.forget_entries()
+    }
+
+    /// Removes entries without an image. Both are made under the store's lock, which the caller has.
+    fn forget_entries(&self) -> Result<(), StoreError> {
+        let keys = self.root.join("keys");
+        for key in files::names(&keys).map_err(io_error("list", &keys))? {
+            let dir = keys.join(key);
+            for id in files::names(&dir).map_err(io_error("list", &dir))? {
+                if !self.images().join(&id).exists() {
+                    remove_file(&dir.join(id))?;
+                }
+            }
+            let _ = fs::remove_dir(&dir);
         }
         Ok(())
     }
+}
+
+/// Whether it was made more than an hour ago.
+fn is_old(entry: &fs::DirEntry) -> bool {
+    let age = entry.metadata().and_then(|found| found.modified()).map(|made| made.elapsed());
+    matches!(age, Ok(Ok(age)) if age > HOUR)
 }
 
 fn remove_file(path: &Path) -> Result<(), StoreError> {

@@ -157,20 +157,27 @@ impl Store {
         // Held before anybody can see it, so that nobody's delete can be the last one meanwhile.
         Self::write_holder(&partial, holder)?;
         metadata.write(&partial.join(metadata::FILE))?;
+        files::sync_tree(&partial).map_err(io_error("sync", &partial))?;
+        // Against whoever removes the last image of this key meanwhile, and the key's folder with it.
+        let _guard = self.lock_store()?;
         // An entry without an image is passed over; an image without an entry would never be found.
         self.index(&metadata.cache_key, id)?;
         let dir = self.images().join(id.to_string());
-        files::sync_tree(&partial).map_err(io_error("sync", &partial))?;
         fs::rename(&partial, &dir).map_err(io_error("rename", &partial))?;
         files::sync_dir(&self.images()).map_err(io_error("sync", &self.images()))?;
         self.get(&id.to_string())
     }
 
     fn index(&self, key: &CacheKey, id: Uuid) -> Result<(), StoreError> {
-        let dir = self.root.join("keys").join(key.as_str());
+        let keys = self.root.join("keys");
+        let dir = keys.join(key.as_str());
         private::create_dir(&dir).map_err(io_error("make", &dir))?;
         let entry = dir.join(id.to_string());
-        private::write(&entry, b"").map_err(io_error("write", &entry))
+        private::write(&entry, b"").map_err(io_error("write", &entry))?;
+        for made_in in [dir, keys] {
+            files::sync_dir(&made_in).map_err(io_error("sync", &made_in))?;
+        }
+        Ok(())
     }
 
     /// One image, its disk checked by size, modification time and inode, and by content where these differ.

@@ -228,8 +228,32 @@ fn an_interrupted_delete_is_finished() {
     let image = put(&store, &key('a'), 1);
     let gone = store.images().join(format!(".{}.deleted", image.id));
     fs::rename(store.images().join(&image.id), &gone).unwrap();
-    store.finish_deletes().unwrap();
+    store.finish_interrupted().unwrap();
     assert!(!gone.exists());
+    assert!(!store.root().join("keys").join(key('a').as_str()).exists());
+}
+
+/// A build that was killed between its entry and its image, and one that had not begun.
+#[test]
+fn an_interrupted_build_leaves_no_entry_and_no_folder() {
+    let Fixture { store, _dir } = fixture();
+    let (image, lost) = (put(&store, &key('a'), 1), Uuid::new_v4());
+    for key in [key('a'), key('b')] {
+        store.index(&key, lost).unwrap();
+    }
+    let [old, fresh] = [(); 2].map(|()| store.images().join(format!(".{}.new", Uuid::new_v4())));
+    for dir in [&old, &fresh] {
+        fs::create_dir(dir).unwrap();
+    }
+    fs::File::open(&old)
+        .unwrap()
+        .set_modified(std::time::SystemTime::now() - 2 * Duration::from_secs(3600))
+        .unwrap();
+    store.finish_interrupted().unwrap();
+    let entries = files::names(&store.root().join("keys").join(key('a').as_str())).unwrap();
+    assert_eq!(entries.into_iter().collect::<Vec<_>>(), [image.id]);
+    assert!(!store.root().join("keys").join(key('b').as_str()).exists());
+    assert_eq!((old.exists(), fresh.exists()), (false, true), "somebody may be about to begin");
 }
 
 #[test]
