@@ -101,8 +101,9 @@ impl Store {
         fs::remove_dir_all(&gone).map_err(io_error("delete", &gone))
     }
 
-    /// Removes what is left of an image whose disk is gone: there is nothing to manage any more. Whoever changes the store
-    /// in this moment goes first: the next look does it.
+    /// Removes what is left of an image whose disk is gone: there is nothing to manage any more. A folder of which we do not
+    /// know what was in it, and a disk that is a link to what is not mounted, may be whole again: they stay. Whoever changes
+    /// the store in this moment goes first: the next look does it.
     ///
     /// # Errors
     /// What the file system says.
@@ -114,9 +115,14 @@ impl Store {
         let Some(_guard) = self.try_lock_store()? else { return Ok(()) };
         match self.get(id) {
             Err(StoreError::NotFound { .. }) if !dir.is_dir() => self.unindex(id),
-            Err(StoreError::NotFound { .. }) if dir.is_dir() => self.remove(id, &dir),
+            Err(StoreError::NotFound { .. }) if self.is_without_disk(id, &dir) => self.remove(id, &dir),
             _ => Ok(()),
         }
+    }
+
+    fn is_without_disk(&self, id: &str, dir: &Path) -> bool {
+        let disk = self.metadata(id).map(|metadata| fs::symlink_metadata(dir.join(metadata.disk)));
+        matches!(disk, Ok(Err(error)) if error.kind() == io::ErrorKind::NotFound)
     }
 
     /// Removes an image that is gone from whatever key it was found by.

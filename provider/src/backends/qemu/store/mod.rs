@@ -345,8 +345,13 @@ impl Store {
         };
         let mut abandoned = Vec::new();
         for entry in entries.flatten() {
-            if let Some(id) = entry.file_name().to_str().and_then(build_id) {
-                abandoned.extend(Partial::lock(id, entry.path()).map_err(io_error("lock", &entry.path()))?);
+            let Some(id) = entry.file_name().to_str().and_then(build_id) else { continue };
+            match Partial::lock(id, entry.path()) {
+                Ok(partial) => abandoned.extend(partial),
+                // Another user's, for one: root's, of an apply with sudo.
+                Err(error) => {
+                    tracing::warn!(folder = %entry.path().display(), %error, "an unfinished build cannot be looked at");
+                }
             }
         }
         Ok(abandoned)

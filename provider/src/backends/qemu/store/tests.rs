@@ -98,6 +98,18 @@ fn an_unfinished_build_is_no_image_and_abandoned_only_when_nobody_works_on_it() 
     assert!(store.abandoned().unwrap().is_empty());
 }
 
+/// Root reads everything: what cannot be opened is a link in a loop here.
+#[test]
+fn an_unfinished_build_that_cannot_be_looked_at_stops_no_other() {
+    let Fixture { store, _dir } = fixture();
+    let partial = store.begin(Uuid::new_v4()).unwrap();
+    let theirs = store.partial(Uuid::new_v4());
+    std::os::unix::fs::symlink(&theirs, &theirs).unwrap();
+    let ours = partial.dir().to_owned();
+    drop(partial);
+    assert_eq!(store.abandoned().unwrap().iter().map(Partial::dir).collect::<Vec<_>>(), [ours]);
+}
+
 #[test]
 fn ids_that_are_no_uuid_never_become_a_path() {
     let Fixture { store, _dir } = fixture();
@@ -141,6 +153,23 @@ fn a_missing_disk_or_folder_is_a_missing_image() {
     assert!(!store.images().join(&image.id).exists());
     assert!(matches!(store.get(&image.id), Err(StoreError::NotFound { .. })));
     assert_eq!(store.find(&key('a')).unwrap(), []);
+}
+
+/// As in the midst of a restore, or while a volume is not mounted.
+#[test]
+fn what_may_be_whole_again_is_not_removed() {
+    let Fixture { store, _dir } = fixture();
+    let (half, linked) = (put(&store, &key('a'), 1), put(&store, &key('b'), 1));
+    fs::remove_file(store.images().join(&half.id).join(metadata::FILE)).unwrap();
+    let disk = linked.disk.unwrap().path;
+    fs::remove_file(&disk).unwrap();
+    std::os::unix::fs::symlink("/no/such/volume/disk.qcow2", &disk).unwrap();
+    for id in [&half.id, &linked.id] {
+        assert!(matches!(store.get(id), Err(StoreError::NotFound { .. })));
+        store.remove_remains(id).unwrap();
+        assert!(store.images().join(id).exists());
+    }
+    assert!(half.disk.unwrap().path.exists());
 }
 
 #[test]
