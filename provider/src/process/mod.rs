@@ -7,6 +7,7 @@ mod command;
 pub mod enter;
 mod follow;
 mod hand_over;
+pub mod leftover;
 pub mod lock;
 mod log;
 mod output;

@@ -50,7 +50,7 @@ use super::host::AcceleratorChoice;
 use super::{Base, Bootstrap, DiskFormat, Engine, ImageSource, QemuImageSpec};
 use crate::domain::ImageSpec;
 use crate::packer;
-use crate::process::{BuildLog, Command, Limits, Runner};
+use crate::process::{BuildLog, Command, Limits, Runner, leftover};
 use crate::provision;
 
 /// What a build uses of this computer.
@@ -151,6 +151,7 @@ pub async fn remove_partial(host: &Host, id: Uuid, work_dir: &Path) -> Result<()
             guest::kill(&dir, id).await.map_err(booted::guest_error("stop the guest of an earlier build"))?;
         }
     }
+    leftover::end_those_of(work_dir);
     match fs::remove_dir_all(work_dir) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
             return Err(BuildError::io("remove", work_dir)(error));

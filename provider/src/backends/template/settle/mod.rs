@@ -150,6 +150,7 @@ impl Templates {
         }
         traced.outcome?;
         if !dry_run && unseen.is_empty() {
+            crate::process::leftover::end_those_of(&left.tmp);
             remove_dir(&left.tmp);
             remove_dir(&dir);
             let lock = self.data_dir.join("locks").join(format!("{CLOUD}-{}", entry.key));
