@@ -317,10 +317,14 @@ impl Build<'_> {
         };
         let seconds = complete::accept(self, record, base, &ami).await.map_err(unfinished)?;
         let unended = self.end(&work, record, machine).await?;
-        if !unended {
-            access.remove(self.region).await;
-        }
-        let image = complete::complete(self, record, base, &ami, seconds).await.map_err(unfinished)?;
+        let removed = async {
+            if !unended {
+                access.remove(self.region).await;
+            }
+        };
+        let completed = complete::complete(self, record, base, &ami, seconds);
+        let ((), image) = tokio::join!(removed, completed);
+        let image = image.map_err(unfinished)?;
         // A machine that does not end, and the way into it, go with the next build or `sweep`. Killed before this is written,
         // only the image's tags are missing, and the entry has these, too.
         record.advance(Phase::Claimed { image_id: id.clone(), alone: !unended })?;
