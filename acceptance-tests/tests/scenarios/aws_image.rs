@@ -1,7 +1,8 @@
 //! `sindri_image` on AWS: found, adopted, copied, shared, aged, imported, deleted. Against the rig's EC2, where
-//! complete images are registered by somebody else: nothing is built here.
+//! complete images are registered by somebody else: nothing is really built here.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::time::{Duration, Instant};
 
 use acceptance_tests::account::PATIENCE;
@@ -732,6 +733,36 @@ fn a_hundred_images_are_read_with_few_requests() -> Result<()> {
     let requests = moto.requests()?;
     ensure!(requests.values().sum::<u64>() <= 10, "{requests:?}");
     Ok(())
+}
+
+/// Plan and apply together. The Packer only says that it made the image: what is counted is ours.
+#[test]
+fn a_build_asks_ec2_for_little() -> Result<()> {
+    each_cli(|cli| {
+        let host = Host::new()?;
+        let (moto, workspace) = scenario(&host, cli)?;
+        let (base, made) = (register(&moto, "base", &[])?, register(&moto, "made", &[])?);
+        let packer = workspace.path().join("packer");
+        let told = format!("echo 1,a.i,artifact,0,builder-id,x; echo '1,a.i,artifact,0,id,{HOME}:{made}'");
+        let text = format!("#!/bin/sh\ncase $1 in version) echo Packer v1.6.6;; build) {told};; esac\n");
+        fs::write(&packer, text)?;
+        fs::set_permissions(&packer, fs::Permissions::from_mode(0o755))?;
+        workspace.write(
+            "main.tf",
+            &format!(
+                "terraform {{\n  required_providers {{ sindri = {{ source = \"sindri/sindri\" }} }}\n}}\nprovider \"sindri\" {{\n  packer = {{ binary = {packer:?} }}\n}}\nresource \"sindri_image\" \"it\" {{\n  count       = 1\n  name_prefix = \"it\"\n  aws         = {{ source_image = {base:?}, encrypt_boot = false, allowed_cidrs = [\"203.0.113.7/32\"] }}\n}}\n"
+            ),
+        )?;
+        moto.forget_requests()?;
+        workspace.apply()?;
+        let requests = moto.requests()?;
+        ensure!(requests.values().sum::<u64>() <= 18, "{requests:?}");
+        assert_eq!(workspace.text(IMAGE, "image_id")?, made);
+        workspace.converged()?;
+        workspace.destroy()?;
+        assert_eq!(moto.inventory()?["images"], [base.as_str()]);
+        Ok(())
+    })
 }
 
 #[test]

@@ -117,14 +117,9 @@ pub enum Released {
 /// An image's lifecycle in one backend.
 #[async_trait]
 pub trait ImageBackend: Send + Sync {
-    /// Images with this key that are complete and intact, the oldest first.
+    /// Images with this key that are complete and intact, the oldest first. What is known of a cloud may be as old as the
+    /// process: one that is gone since is not there to be held, and a builder looks anew.
     async fn find(&self, key: &CacheKey) -> Result<Vec<Image>, BackendError>;
-
-    /// The same as they are in this moment, for whoever would build one otherwise: what [`Self::find`] knows may be as
-    /// old as the process.
-    async fn find_now(&self, key: &CacheKey) -> Result<Vec<Image>, BackendError> {
-        self.find(key).await
-    }
 
     /// One image.
     ///
@@ -210,7 +205,8 @@ pub trait ImageBackend: Send + Sync {
 #[async_trait]
 pub trait ImageBuilder: Send + Sync {
     /// Builds an image and holds it, until [`ImageBackend::is_known`] for this process only. When this returns an error nothing is left of the build, or what is left
-    /// is in the journal.
+    /// is in the journal. A build that may be shared begins with a look for an image that is there by now, when nobody else
+    /// on this computer builds it.
     async fn build(&self, request: &BuildRequest) -> Result<Built, BackendError>;
 
     /// Looks through an image that is there for what its build was to remove, and for others' keys: before everybody may have it.

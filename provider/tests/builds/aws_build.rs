@@ -299,6 +299,40 @@ fn what_cannot_be_built_leaves_nothing() {
     });
 }
 
+/// Packer's own requests are apart: this one makes none.
+#[test]
+fn a_build_asks_ec2_for_little() {
+    under_moto("a_build_asks_ec2_for_little", async || {
+        let account = Account::new().await;
+        let made = account.ec2.register_image().name("made").root_device_name("/dev/sda1").send().await;
+        let told = format!("{REGION}:{}", made.unwrap().image_id.unwrap());
+        let mut spec = account.spec();
+        (spec.builder.login.keypair_name, spec.builder.login.private_key_path) = (None, None);
+        let request = BuildRequest { share: true, labels: Labels::default(), ..account.request(Vec::new()) };
+        let counts = format!("{}/_rig/requests", account.url);
+        reqwest::Client::new().delete(&counts).send().await.unwrap();
+        account.build(liar(&account, &told), spec, &request).await.unwrap();
+        let asked = reqwest::get(&counts).await.unwrap().text().await.unwrap();
+        let asked: BTreeMap<&str, u32> = serde_json::from_str(&asked).unwrap();
+        let expected = [
+            ("AuthorizeSecurityGroupIngress", 1),
+            ("CreateSecurityGroup", 1),
+            // What the image is and its holder; its key; that state knows the holder.
+            ("CreateTags", 3),
+            ("DeleteKeyPair", 1),
+            ("DeleteSecurityGroup", 1),
+            ("DeleteTags", 1),
+            // By the key; the source; the image before its tags and after.
+            ("DescribeImages", 4),
+            ("DescribeTags", 1),
+            ("GetCallerIdentity", 1),
+            ("ImportKeyPair", 1),
+            ("ModifyImageAttribute", 1),
+        ];
+        assert_eq!(asked, BTreeMap::from(expected));
+    });
+}
+
 /// Of what the build writes, some finds no space: its key pair and group are gone, too.
 async fn full_disk(account: &Account, spec: &AwsImageSpec, request: &BuildRequest) {
     let builds = account.dir.path().join("builds");

@@ -10,7 +10,7 @@ use aws_sdk_ec2::config::Region;
 use aws_sdk_ec2::types::{ResourceType, Tag, TagSpecification};
 use chrono::Utc;
 use futures::future::join_all;
-use sindri::backends::aws::image::AmiKeeper;
+use sindri::backends::aws::image::{AmiKeeper, AwsImages};
 use sindri::backends::aws::sweep::How;
 use sindri::backends::aws::{Aws, AwsSettings};
 use sindri::domain::backend::Released;
@@ -31,7 +31,7 @@ fn data_dir() -> PathBuf {
 }
 
 /// Each is a process of its own, as far as what it remembers goes.
-fn images() -> impl ImageBackend {
+fn images() -> AwsImages {
     Arc::new(Aws::new(AwsSettings::default(), data_dir())).images(Some(HOME))
 }
 
@@ -128,6 +128,21 @@ fn the_last_holder_deletes_an_image_with_its_copies() {
         assert_eq!((snapshots(&here).await, snapshots(&there).await), (0, 0));
         assert!(images().get(&id).await.unwrap_err().is_not_found());
         assert!(images().release(&id, None, false, &Copies::new(), &go()).await.unwrap_err().is_not_found());
+    });
+}
+
+/// A look-up may be as old as the process.
+#[test]
+fn what_was_disabled_since_it_was_found_is_not_there_to_be_held() {
+    under_moto("what_was_disabled_since_it_was_found_is_not_there_to_be_held", async || {
+        let client = ec2(HOME).await;
+        let (backend, wanted, holder) = (images(), key("1"), Holder::random());
+        let id = register(&client, "disabled", &[("sindri_key", wanted.as_str())]).await;
+        assert_eq!(backend.find(&wanted).await.unwrap().len(), 1);
+        client.disable_image().image_id(&id).send().await.unwrap();
+        let gone = backend.hold(&id, &holder, Utc::now(), &go()).await.unwrap_err();
+        assert!(gone.is_not_found(), "{gone:?}");
+        assert!(backend.holders(&id).await.unwrap().is_empty());
     });
 }
 

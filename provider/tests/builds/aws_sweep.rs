@@ -444,6 +444,85 @@ fn what_is_on_a_later_page_is_removed_too() {
     });
 }
 
+/// Each kind in a region of its own: what is past its deadline is alone there.
+const PLACES: [(&str, &str); 7] = [
+    ("launch template", "us-east-1"),
+    ("instance", "us-east-2"),
+    ("volume", "us-west-1"),
+    ("image", "eu-west-1"),
+    ("snapshot", "eu-west-2"),
+    ("key pair", "eu-central-1"),
+    ("security group", "ap-south-1"),
+];
+
+/// One thing of a build.
+async fn thing(ec2: &Client, kind: &str, build: &str, deadline: &str) {
+    let ours = [("sindri_build", build), ("sindri_deadline", deadline)];
+    let ours = |kind| tags(kind, &ours);
+    let base = base(ec2).await;
+    let volume = || ec2.create_volume().availability_zone("a").size(1);
+    match kind {
+        "launch template" => {
+            let data = RequestLaunchTemplateData::builder().image_id(base).build();
+            let asked = ec2.create_launch_template().launch_template_name(build).launch_template_data(data);
+            asked.tag_specifications(ours(ResourceType::LaunchTemplate)).send().await.map(drop).unwrap();
+        }
+        "instance" => {
+            let asked = ec2.run_instances().image_id(base).min_count(1).max_count(1);
+            asked.tag_specifications(ours(ResourceType::Instance)).send().await.map(drop).unwrap();
+        }
+        "volume" => {
+            let asked = volume().tag_specifications(ours(ResourceType::Volume));
+            asked.send().await.map(drop).unwrap();
+        }
+        "image" => {
+            let asked = ec2.register_image().name(build).tag_specifications(ours(ResourceType::Image));
+            asked.send().await.map(drop).unwrap();
+        }
+        "snapshot" => {
+            let volume = volume().send().await.unwrap().volume_id.unwrap();
+            let asked = ec2.create_snapshot().volume_id(volume);
+            asked.tag_specifications(ours(ResourceType::Snapshot)).send().await.map(drop).unwrap();
+        }
+        "key pair" => {
+            let asked = ec2.create_key_pair().key_name(build);
+            asked.tag_specifications(ours(ResourceType::KeyPair)).send().await.map(drop).unwrap();
+        }
+        _ => {
+            let asked = ec2.create_security_group().group_name(build).description("test");
+            asked.tag_specifications(ours(ResourceType::SecurityGroup)).send().await.map(drop).unwrap();
+        }
+    }
+}
+
+#[test]
+fn one_request_tells_whether_anything_is_overdue() {
+    under_moto("one_request_tells_whether_anything_is_overdue", async || {
+        let (dir, client, cancel) = (tempfile::tempdir().unwrap(), ec2().await, CancellationToken::new());
+        let (aws, base) = (aws(dir.path()), base(&client).await);
+        things(&client, &base, &Uuid::new_v4().to_string(), &time(1)).await;
+        let counts = format!("{}/_rig/requests", std::env::var("AWS_ENDPOINT_URL").unwrap());
+        reqwest::Client::new().delete(&counts).send().await.unwrap();
+        let sweep = async |region| aws.sweep_overdue(Some(region), How::Really, &cancel).await.unwrap();
+        assert!(sweep(HOME).await.is_empty(), "they may go on elsewhere");
+        let asked = reqwest::get(&counts).await.unwrap().text().await.unwrap();
+        let asked: BTreeMap<&str, u32> = serde_json::from_str(&asked).unwrap();
+        assert_eq!(asked, BTreeMap::from([("DescribeTags", 1)]));
+
+        let cleared = async |(kind, region)| {
+            let there = aws_config::from_env().region(Region::new(region)).load().await;
+            thing(&Client::new(&there), kind, &Uuid::new_v4().to_string(), &time(-1)).await;
+            let swept = sweep(region).await;
+            let is_one = |it: &Swept| matches!(it, Swept::Removed(it) if it.kind.name() == kind);
+            assert!(swept.iter().any(is_one), "{kind}: {swept:?}");
+        };
+        futures::future::join_all(PLACES.map(&cleared)).await;
+        // Whoever may not ask for tags asks for the things.
+        deny("DescribeTags").await;
+        cleared(("key pair", "ca-central-1")).await;
+    });
+}
+
 #[test]
 fn there_is_no_waiting_where_there_is_no_time() {
     under_moto("there_is_no_waiting_where_there_is_no_time", async || {

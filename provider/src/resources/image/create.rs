@@ -179,7 +179,8 @@ impl Create<'_> {
         Ok(image.id)
     }
 
-    /// Takes an image with this key that came up since the plan, if there is one.
+    /// Takes an image with this key that came up since the plan, if one is known. Whoever builds looks once more when it is
+    /// their turn.
     async fn take_cached(
         &self,
         wanted: &ImageRequest,
@@ -187,7 +188,7 @@ impl Create<'_> {
         state: &mut StateSink<ImageModel>,
     ) -> Result<Option<String>, Diagnostics> {
         let images = self.images()?;
-        let found = self.time.look("looking for the image", images.find_now(&wanted.key)).await;
+        let found = self.time.look("looking for the image", images.find(&wanted.key)).await;
         let found = found.map_err(|failure| failure.diagnostic("Image look-up failed", "create"))?;
         for image in found.iter().filter(|image| settings.takes(image, Utc::now())) {
             match self.hold(Arc::clone(&images), &image.id, settings, state).await {

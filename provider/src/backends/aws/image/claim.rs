@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use aws_sdk_ec2::types::ImageState;
 use chrono::{DateTime, Utc};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -62,6 +63,10 @@ impl AwsImages {
     ) -> Result<(), BackendError> {
         let failed = |error: AwsError| error.into_backend(doing);
         let (region, ami) = self.fresh(id, doing).await?;
+        // Nobody launches from one that was disabled since it was found.
+        if ami.state() != Some(&ImageState::Available) {
+            return Err(not_found(id));
+        }
         let entry = self.aws.claim(&region.name, &read::image(&region.name, &ami), holder, until).await;
         // Without a key it is no hit.
         let entry = entry.map_err(failed)?.ok_or_else(|| not_found(id))?;

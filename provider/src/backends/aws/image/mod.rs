@@ -66,6 +66,18 @@ impl AwsImages {
         Ok(complete(&region, all.iter().filter(|ami| copies || !read::is_copy(ami))))
     }
 
+    /// Images with this key as they are in this moment, for whoever would build one otherwise: what [`ImageBackend::find`]
+    /// knows may be as old as the process.
+    ///
+    /// # Errors
+    /// When AWS does not say.
+    pub async fn find_now(&self, key: &CacheKey) -> Result<Vec<Image>, BackendError> {
+        let failed = |error: AwsError| error.into_backend("looking for the image");
+        let region = self.region().await.map_err(failed)?;
+        let found = region.images_of(key.as_str()).await.map_err(failed)?;
+        Ok(complete(&region, found.iter().filter(|ami| !read::is_copy(ami))))
+    }
+
     /// The image with what its copies say themselves. A copy that is gone is left out; one whose region does not answer
     /// stays as it is recorded.
     async fn whole(&self, region: &Region, ami: &Ami) -> Image {
@@ -126,13 +138,6 @@ impl ImageBackend for AwsImages {
     async fn find(&self, key: &CacheKey) -> Result<Vec<Image>, BackendError> {
         let ours = self.ours(false).await.map_err(|error| error.into_backend("looking for the image"))?;
         Ok(ours.into_iter().filter(|image| image.key.as_ref() == Some(key)).collect())
-    }
-
-    async fn find_now(&self, key: &CacheKey) -> Result<Vec<Image>, BackendError> {
-        let failed = |error: AwsError| error.into_backend("looking for the image");
-        let region = self.region().await.map_err(failed)?;
-        let found = region.images_of(key.as_str()).await.map_err(failed)?;
-        Ok(complete(&region, found.iter().filter(|ami| !read::is_copy(ami))))
     }
 
     async fn get(&self, id: &str) -> Result<Image, BackendError> {

@@ -6,6 +6,8 @@ use aws_sdk_ec2::types::{
     Filter, Image as Ami, ImageState, InstanceStateName, Snapshot, SpotInstanceState, Tag, VolumeState,
 };
 use chrono::{DateTime, Utc};
+use futures::future::{BoxFuture, try_join_all};
+use tokio::try_join;
 
 use super::{Kind, Remain};
 use crate::backends::aws::image::snapshots_of;
@@ -60,11 +62,14 @@ pub(super) async fn of_build(region: &Region, wanted: &mut Wanted) -> Result<Vec
         return of_launch(region, launch).await;
     }
     let tag = tag_filter(tags::BUILD, [&wanted.build]);
-    let mut found = tagged(region, &tag).await?;
     let name = surroundings::name(&wanted.build);
-    found.extend(key_pairs(region, filter("key-name", [&name])).await?);
-    found.extend(groups(region, filter("group-name", [&name])).await?);
-    for ami in images_of(region, &tag, wanted).await? {
+    let things = all(vec![
+        Box::pin(tagged(region, &tag)),
+        Box::pin(key_pairs(region, filter("key-name", [&name]))),
+        Box::pin(groups(region, filter("group-name", [&name]))),
+    ]);
+    let (mut found, images) = try_join!(things, Box::pin(images_of(region, &tag, wanted)))?;
+    for ami in images {
         wanted.images.extend(ami.image_id().map(str::to_owned));
         wanted.snapshots.extend(snapshots_of(&ami));
         found.extend(Thing::new(Kind::Image, ami.image_id(), ami.tags()));
@@ -80,11 +85,14 @@ pub(super) async fn of_build(region: &Region, wanted: &mut Wanted) -> Result<Vec
 async fn of_launch(region: &Region, launch: &str) -> Result<Vec<Thing>, AwsError> {
     let tag = tag_filter(tags::VM, [launch]);
     let name = surroundings::name(launch);
-    let mut found = machines(region, tag.clone()).await?;
-    found.extend(key_pairs(region, tag.clone()).await?);
-    found.extend(key_pairs(region, filter("key-name", [&name])).await?);
-    found.extend(groups(region, tag).await?);
-    found.extend(groups(region, filter("group-name", [&name])).await?);
+    let mut found = all(vec![
+        Box::pin(machines(region, tag.clone())),
+        Box::pin(key_pairs(region, tag.clone())),
+        Box::pin(key_pairs(region, filter("key-name", [&name]))),
+        Box::pin(groups(region, tag)),
+        Box::pin(groups(region, filter("group-name", [&name]))),
+    ])
+    .await?;
     found.sort_by(|a, b| (a.kind, &a.id).cmp(&(b.kind, &b.id)));
     found.dedup_by(|a, b| (a.kind, &a.id) == (b.kind, &b.id));
     Ok(found)
@@ -93,38 +101,74 @@ async fn of_launch(region: &Region, launch: &str) -> Result<Vec<Thing>, AwsError
 /// What launches made and has a deadline, whosever it is.
 pub(super) async fn launched_with_deadline(region: &Region) -> Result<Vec<Thing>, AwsError> {
     let tag = filter("tag-key", [tags::DEADLINE]);
-    let mut found = machines(region, tag.clone()).await?;
-    found.extend(key_pairs(region, tag.clone()).await?);
-    found.extend(groups(region, tag).await?);
+    let mut found = all(vec![
+        Box::pin(machines(region, tag.clone())),
+        Box::pin(key_pairs(region, tag.clone())),
+        Box::pin(groups(region, tag)),
+    ])
+    .await?;
     found.retain(|thing| thing.tags.contains_key(tags::VM));
     Ok(found)
+}
+
+/// Whether there may be anything past its deadline: one request, by which nearly always nothing more is asked.
+pub(super) async fn may_be_overdue(region: &Region, now: DateTime<Utc>) -> Result<bool, AwsError> {
+    let asked = region.ec2.describe_tags().filters(filter("key", [tags::DEADLINE]));
+    let mut pages = asked.max_results(region::PAGE).into_paginator().send();
+    while let Some(page) = pages.next().await {
+        match page.map_err(|error| AwsError::of("DescribeTags", error)) {
+            // Whoever may not ask for them looks at the things themselves.
+            Err(AwsError::Denied { .. }) => return Ok(true),
+            page => {
+                let page = page?;
+                let mut deadlines = page.tags().iter().filter_map(|tag| deadline(tag.value()));
+                if deadlines.any(|deadline| deadline < now) {
+                    return Ok(true);
+                }
+            }
+        }
+    }
+    Ok(false)
+}
+
+/// A deadline as its tag has it.
+pub(super) fn deadline(text: Option<&str>) -> Option<DateTime<Utc>> {
+    text.and_then(|text| DateTime::parse_from_rfc3339(text).ok()).map(|time| time.to_utc())
 }
 
 /// All with a deadline, whosever it is, but complete images and their snapshots.
 pub(super) async fn with_deadline(region: &Region) -> Result<Vec<Thing>, AwsError> {
     let tag = filter("tag-key", [tags::DEADLINE]);
-    let mut found = tagged(region, &tag).await?;
+    let (mut found, images, snapshots) = try_join!(
+        Box::pin(tagged(region, &tag)),
+        Box::pin(images(region, tag.clone())),
+        Box::pin(region::snapshots(&region.ec2, tag.clone())),
+    )?;
     let mut removable = BTreeSet::new();
-    for ami in images(region, tag.clone()).await?.iter().filter(|ami| is_incomplete(ami)) {
+    for ami in images.iter().filter(|ami| is_incomplete(ami)) {
         removable.extend(ami.image_id().map(str::to_owned));
         found.extend(Thing::new(Kind::Image, ami.image_id(), ami.tags()));
     }
-    let snapshots = region::snapshots(&region.ec2, tag).await?;
     found.extend(unused(region, snapshots, &removable).await?);
     Ok(found)
 }
 
 /// What is found by tags alone.
 async fn tagged(region: &Region, tag: &Filter) -> Result<Vec<Thing>, AwsError> {
-    let mut found = spot_requests(region, tag.clone()).await?;
-    let templates = launch_templates(region, tag.clone()).await?;
-    found.extend(launched_from(region, &templates).await?);
-    found.extend(templates);
-    found.extend(machines(region, tag.clone()).await?);
-    found.extend(volumes(region, tag.clone()).await?);
-    found.extend(key_pairs(region, tag.clone()).await?);
-    found.extend(groups(region, tag.clone()).await?);
-    Ok(found)
+    all(vec![
+        Box::pin(spot_requests(region, tag.clone())),
+        Box::pin(of_templates(region, tag)),
+        Box::pin(machines(region, tag.clone())),
+        Box::pin(volumes(region, tag.clone())),
+        Box::pin(key_pairs(region, tag.clone())),
+        Box::pin(groups(region, tag.clone())),
+    ])
+    .await
+}
+
+/// Listings that know nothing of each other, at once.
+async fn all(listings: Vec<BoxFuture<'_, Result<Vec<Thing>, AwsError>>>) -> Result<Vec<Thing>, AwsError> {
+    Ok(try_join_all(listings).await?.concat())
 }
 
 /// Instances that have not ended.
@@ -135,6 +179,13 @@ async fn machines(region: &Region, by: Filter) -> Result<Vec<Thing>, AwsError> {
         state != Some(&InstanceStateName::Terminated)
     });
     Ok(there.filter_map(|it| Thing::new(Kind::Instance, it.instance_id(), it.tags())).collect())
+}
+
+/// Launch templates, and what was launched from them.
+async fn of_templates(region: &Region, tag: &Filter) -> Result<Vec<Thing>, AwsError> {
+    let mut found = launch_templates(region, tag.clone()).await?;
+    found.extend(launched_from(region, &found).await?);
+    Ok(found)
 }
 
 /// Instances of these launch templates, with their tags: the oldest Packer tags a spot instance some time after it was made.

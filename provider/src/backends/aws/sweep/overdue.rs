@@ -23,6 +23,10 @@ pub(super) async fn overdue(
     region: &Region,
     now: DateTime<Utc>,
 ) -> Result<BTreeMap<Uuid, Vec<Thing>>, AwsError> {
+    // A thing that is not past its deadline makes no build overdue.
+    if !look::may_be_overdue(region, now).await? {
+        return Ok(BTreeMap::new());
+    }
     Ok(past(look::with_deadline(region).await?, tags::BUILD, now))
 }
 
@@ -39,9 +43,7 @@ fn past(things: Vec<Thing>, id: &str, now: DateTime<Utc>) -> BTreeMap<Uuid, Vec<
     let mut builds: BTreeMap<Uuid, (Option<DateTime<Utc>>, Vec<Thing>)> = BTreeMap::new();
     for thing in things {
         let Some(build) = thing.tags.get(id).and_then(|text| text.parse().ok()) else { continue };
-        let deadline = thing.tags.get(tags::DEADLINE);
-        let deadline = deadline.and_then(|text| DateTime::parse_from_rfc3339(text).ok());
-        let deadline = deadline.map(|time| time.to_utc());
+        let deadline = look::deadline(thing.tags.get(tags::DEADLINE).map(String::as_str));
         let (last, all) = builds.entry(build).or_insert((Some(DateTime::<Utc>::MIN_UTC), Vec::new()));
         // One that cannot be read spares the build.
         *last = last.zip(deadline).map(|(last, deadline)| last.max(deadline));

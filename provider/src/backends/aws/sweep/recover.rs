@@ -226,7 +226,7 @@ async fn complete_accepted(aws: &Aws, entry: &Entry, how: How) -> Result<Option<
             other => other?,
         }
         if is_completed {
-            complete(aws, entry, image_id, None).await?;
+            complete(aws, entry, &ami, None).await?;
         }
     }
     if !is_completed {

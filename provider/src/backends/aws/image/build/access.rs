@@ -137,24 +137,14 @@ impl Access {
     }
 
     async fn with_groups(work: &Work<'_>, networks: &[String], clean: bool) -> Result<Self, BuildError> {
-        let mut access = Self::with_key(work, clean).await?;
-        let Builder { security_group_ids, vpc_id, subnet_id, login, .. } = &work.spec.builder;
-        access.groups.clone_from(security_group_ids);
-        if security_group_ids.is_empty() {
-            let vpc = match (vpc_id, subnet_id) {
-                (Some(vpc), _) => Some(vpc.clone()),
-                (None, Some(subnet)) => surroundings::vpc_of(work.region, subnet).await?,
-                (None, None) => None,
-            };
-            let id = work.id.to_string();
-            let group = surroundings::make_group(work.region, &id, vpc, &work.tags).await?;
-            access.own_group = Some(group.clone());
-            // Behind a forward, the builder's own port is the usual one.
-            let port = login.port.filter(|_| login.host.is_none()).unwrap_or(22);
-            surroundings::admit_first(work.region, &group, networks, port, work.cancel).await?;
-            access.groups.push(group);
-        }
-        Ok(access)
+        let theirs = &work.spec.builder.security_group_ids;
+        let grouped =
+            async { if theirs.is_empty() { own_group(work, networks).await.map(Some) } else { Ok(None) } };
+        // Each to its end, also when the other fails: what is asked for is then there when it is looked for.
+        let (access, own_group) = tokio::join!(Self::with_key(work, clean), grouped);
+        let (access, own_group) = (access?, own_group?);
+        let groups = own_group.as_ref().map_or_else(|| theirs.clone(), |group| vec![group.clone()]);
+        Ok(Self { groups, own_group, ..access })
     }
 
     async fn with_key(work: &Work<'_>, clean: bool) -> Result<Self, BuildError> {
@@ -188,12 +178,19 @@ impl Access {
 
     /// Removes what was made. What stays has the build's tag.
     pub(super) async fn remove(&self, region: &Region) {
+        tokio::join!(self.remove_group(region), self.remove_pair(region));
+    }
+
+    async fn remove_group(&self, region: &Region) {
         let never = CancellationToken::new();
         if let Some(group) = &self.own_group
             && let Err(error) = surroundings::remove_group(region, group, &never).await
         {
             tracing::warn!(group, %error, "a build's security group is not removed");
         }
+    }
+
+    async fn remove_pair(&self, region: &Region) {
         if !self.own_pair {
             return;
         }
@@ -202,6 +199,21 @@ impl Access {
             tracing::warn!(key = self.key_name, %error, "a build's key pair is not removed");
         }
     }
+}
+
+/// A group that lets these networks in.
+async fn own_group(work: &Work<'_>, networks: &[String]) -> Result<String, BuildError> {
+    let Builder { vpc_id, subnet_id, login, .. } = &work.spec.builder;
+    let vpc = match (vpc_id, subnet_id) {
+        (Some(vpc), _) => Some(vpc.clone()),
+        (None, Some(subnet)) => surroundings::vpc_of(work.region, subnet).await?,
+        (None, None) => None,
+    };
+    let group = surroundings::make_group(work.region, &work.id.to_string(), vpc, &work.tags).await?;
+    // Behind a forward, the builder's own port is the usual one.
+    let port = login.port.filter(|_| login.host.is_none()).unwrap_or(22);
+    surroundings::admit_first(work.region, &group, networks, port, work.cancel).await?;
+    Ok(group)
 }
 
 #[cfg(test)]

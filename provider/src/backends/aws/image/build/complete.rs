@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use aws_sdk_ec2::types::{AttributeValue, Image as Ami, ImdsSupportValues};
+use tokio::try_join;
 
 use super::{Build, BuildError};
 use crate::backends::aws::image::{describe, read};
@@ -21,21 +22,11 @@ pub(super) async fn accept(
     base: &Ami,
     ami: &Ami,
 ) -> Result<u64, BuildError> {
-    let Build { region, request, .. } = build;
+    let request = build.request;
     let id = ami.image_id().unwrap_or_default();
     build.log.step("Completing the image");
-    if build.spec.imdsv2_required && ami.imds_support() != Some(&ImdsSupportValues::V20) {
-        require_tokens(region, id).await?;
-    }
-    if let Some(text) = request.labels.description.as_deref().filter(|text| Some(*text) != ami.description())
-    {
-        describe(region, ami, text).await?;
-    }
     let seconds = build.started.elapsed().as_secs();
-    for snapshot in &read::snapshots(ami) {
-        // Packer's own tags may have come too late for a policy, or not at all.
-        region.tag([snapshot], request.labels.tags.clone()).await?;
-    }
+    try_join!(give_attributes(build, ami), tag_snapshots(build, ami))?;
     if request.cancel.is_cancelled() {
         return Err(BuildError::Cancelled);
     }
@@ -54,8 +45,7 @@ pub(super) async fn complete(
 ) -> Result<Image, BuildError> {
     let Build { region, request, .. } = build;
     let id = ami.image_id().unwrap_or_default();
-    sweep::complete(build.aws, record.entry(), id, Some(&request.holder)).await?;
-    let known = region.fresh_image(id).await?;
+    let known = sweep::complete(build.aws, record.entry(), ami, Some(&request.holder)).await?;
     let image = read::image(&region.name, known.as_ref().unwrap_or(ami));
     build.log.step(&format!("Image {id} is finished"));
     // EC2 may answer with the image as it was a moment ago.
@@ -82,6 +72,27 @@ fn all_tags(build: &Build<'_>, base: &Ami, seconds: u64) -> BTreeMap<String, Str
         all.insert(tags::LOOKED.to_owned(), looked_for.join(" "));
     }
     all
+}
+
+/// EC2 changes one attribute at a time.
+async fn give_attributes(build: &Build<'_>, ami: &Ami) -> Result<(), AwsError> {
+    if build.spec.imdsv2_required && ami.imds_support() != Some(&ImdsSupportValues::V20) {
+        require_tokens(build.region, ami.image_id().unwrap_or_default()).await?;
+    }
+    let text = build.request.labels.description.as_deref();
+    match text.filter(|text| Some(*text) != ami.description()) {
+        Some(text) => describe(build.region, ami, text).await,
+        None => Ok(()),
+    }
+}
+
+/// Packer's own tags may have come too late for a policy, or not at all.
+async fn tag_snapshots(build: &Build<'_>, ami: &Ami) -> Result<(), AwsError> {
+    let snapshots = read::snapshots(ami);
+    if snapshots.is_empty() {
+        return Ok(());
+    }
+    build.region.tag(snapshots, build.request.labels.tags.clone()).await
 }
 
 /// Machines from the image give instance metadata to session tokens only. Afterwards, since not every Packer can have it

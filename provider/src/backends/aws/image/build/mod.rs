@@ -111,10 +111,7 @@ impl ImageBuilder for AwsBuilder {
         let region = given_up(doing, region, &request.cancel).await?;
         // One build of a key at a time on this computer: whoever waited finds what was built.
         let _turn = if request.share { Some(self.turn(request).await?) } else { None };
-        request.cancel.run_until_cancelled(self.recover(&request.cancel)).await;
-        if request.share
-            && let Some(image) = self.shared(request).await?
-        {
+        if let Some(image) = Box::pin(self.shared_after_others(request)).await? {
             return Ok(Built::Shared(image));
         }
         let id = Uuid::new_v4();
@@ -166,12 +163,18 @@ impl AwsBuilder {
         given_up("building the image", turn, &request.cancel).await
     }
 
-    /// Finishes or removes what killed builds left in the region: what is finished may be the image that is asked for.
-    async fn recover(&self, cancel: &CancellationToken) {
-        let region = Some(self.spec.region.as_str());
+    /// Finishes or removes what killed builds left in the region, and takes the image if it is there: what is finished may
+    /// be it. What is past its deadline is no image that could be taken, and is removed meanwhile.
+    async fn shared_after_others(&self, request: &BuildRequest) -> Result<Option<Image>, BackendError> {
+        let (region, cancel) = (Some(self.spec.region.as_str()), &request.cancel);
         let end = tokio::time::Instant::now() + RECOVERING;
-        tell_all(self.aws.recover(region, How::Until(end - RECOVERING / 3), cancel).await);
-        tell_all(self.aws.sweep_overdue(region, How::Until(end), cancel).await);
+        let recovering = async {
+            tell_all(self.aws.recover(region, How::Until(end - RECOVERING / 3), cancel).await);
+        };
+        cancel.run_until_cancelled(recovering).await;
+        let sweeping = async { tell_all(self.aws.sweep_overdue(region, How::Until(end), cancel).await) };
+        let shared = async { if request.share { self.shared(request).await } else { Ok(None) } };
+        tokio::join!(cancel.run_until_cancelled(sweeping), shared).1
     }
 
     /// Takes an image that another process has finished since the plan.
@@ -314,10 +317,14 @@ impl Build<'_> {
         };
         let seconds = complete::accept(self, record, base, &ami).await.map_err(unfinished)?;
         let unended = self.end(&work, record, machine).await?;
-        if !unended {
-            access.remove(self.region).await;
-        }
-        let image = complete::complete(self, record, base, &ami, seconds).await.map_err(unfinished)?;
+        let removed = async {
+            if !unended {
+                access.remove(self.region).await;
+            }
+        };
+        let completed = complete::complete(self, record, base, &ami, seconds);
+        let ((), image) = tokio::join!(removed, completed);
+        let image = image.map_err(unfinished)?;
         // A machine that does not end, and the way into it, go with the next build or `sweep`. Killed before this is written,
         // only the image's tags are missing, and the entry has these, too.
         record.advance(Phase::Claimed { image_id: id.clone(), alone: !unended })?;
