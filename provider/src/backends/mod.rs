@@ -2,6 +2,7 @@
 
 pub mod aws;
 pub mod qemu;
+mod section;
 pub mod template;
 
 use std::sync::Arc;
@@ -9,16 +10,16 @@ use std::sync::Arc;
 use aws::Aws;
 use aws::image::{AwsImageSpec, Tools};
 use aws::sweep::{How, Kind, Remain, SweepError, Swept};
-use aws::vm::AwsVmSpec;
-use qemu::vm::QemuVmSpec;
 use qemu::{Local, QemuImageSpec, UnreadableBase};
 use template::{Known, Mistake, Settled, TemplateSpec, Templates};
 use tokio_util::sync::CancellationToken;
 
+pub use section::{VmAround, VmChange, VmSection, VmSlot, chosen};
+
 use crate::domain::causes;
 use crate::domain::prerequisite::Prerequisite;
 use crate::domain::{
-    BackendError, Distribution, ImageBackend, ImageBuilder, ImageSpec, Labels, Tagging, VmBackend, VmLauncher,
+    BackendError, Distribution, ImageBackend, ImageBuilder, ImageSpec, Labels, Tagging, VmBackend,
 };
 use crate::journal::Record;
 
@@ -90,15 +91,6 @@ impl Target {
     }
 }
 
-/// Who runs a machine, and what only that backend needs to know for it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum VmTarget {
-    /// This computer.
-    Qemu(QemuVmSpec),
-    /// AWS.
-    Aws(AwsVmSpec),
-}
-
 /// The backends as the provider's configuration sets them up.
 #[derive(Debug, Clone)]
 pub struct Backends {
@@ -112,8 +104,37 @@ pub struct Backends {
     pub templates: Arc<Templates>,
 }
 
-/// The names that `cloud` has in state and configuration.
-pub const CLOUDS: &[&str] = &[qemu::CLOUD, aws::CLOUD];
+/// Whether a word will do, and why not.
+pub type Check = fn(&str) -> Result<(), String>;
+
+/// What is known of a cloud before anything is set up.
+#[derive(Debug)]
+pub struct About {
+    /// As `cloud` has it in state and configuration, and as the attributes are called.
+    pub name: &'static str,
+    /// Checks the name of a region; none where there are no regions.
+    pub region: Option<Check>,
+    /// What the import of an image is given.
+    pub image_id: &'static str,
+    /// What the import of a machine is given, with where to find it.
+    pub machine_id: &'static str,
+}
+
+/// All clouds, this computer among them.
+pub const CLOUDS: &[About] = &[qemu::ABOUT, aws::ABOUT];
+
+/// This computer, as `cloud` has it.
+pub const LOCAL: &str = qemu::CLOUD;
+
+/// What stands for its region.
+pub const LOCAL_REGION: &str = qemu::REGION;
+
+impl About {
+    /// The cloud of this name.
+    pub fn of(name: &str) -> Option<&'static Self> {
+        CLOUDS.iter().find(|cloud| cloud.name == name)
+    }
+}
 
 impl Backends {
     /// All of them. Nothing is asked or loaded yet.
@@ -169,6 +190,11 @@ impl Backends {
         }
     }
 
+    /// The region that the configuration names for a cloud's objects that name none.
+    pub fn configured_region(&self, cloud: &str) -> Option<&str> {
+        if cloud == aws::CLOUD { self.aws.configured_region() } else { None }
+    }
+
     /// What working with a cloud needs, and whether it is there.
     pub async fn prerequisites(
         &self,
@@ -204,14 +230,6 @@ impl Backends {
                 region: record.entry().region.clone(),
                 path: record.path().display().to_string(),
             }),
-        }
-    }
-
-    /// Who launches machines for this target.
-    pub fn launcher(&self, target: &VmTarget) -> Box<dyn VmLauncher> {
-        match target {
-            VmTarget::Qemu(spec) => Box::new(self.local.launcher(spec.clone())),
-            VmTarget::Aws(spec) => Box::new(self.aws.launcher(spec.clone())),
         }
     }
 
@@ -261,14 +279,13 @@ impl<'a> ImportId<'a> {
     /// Reads it; none when it is nothing of the kind.
     pub fn parse(text: &'a str) -> Option<Self> {
         let (cloud, rest) = text.split_once('/')?;
-        let parsed = match cloud {
-            qemu::CLOUD => Self { cloud, region: None, id: rest },
-            aws::CLOUD => {
+        let parsed = match About::of(cloud)?.region {
+            None => Self { cloud, region: None, id: rest },
+            Some(check) => {
                 let (region, id) = rest.split_once('/')?;
-                aws::model::region(region).ok()?;
+                check(region).ok()?;
                 Self { cloud, region: Some(region), id }
             }
-            _ => return None,
         };
         (!parsed.id.is_empty() && !parsed.id.contains('/')).then_some(parsed)
     }

@@ -19,6 +19,16 @@ pub mod vm;
 /// The backend's name in state.
 pub const CLOUD: &str = "aws";
 
+/// What is known of it before anything is set up.
+pub const ABOUT: About = About {
+    name: CLOUD,
+    region: Some(settings::region),
+    image_id: "\"aws/REGION/AMI_ID\"",
+    machine_id: "\"aws/REGION/INSTANCE_ID\"",
+};
+
 pub use client::Aws;
 pub use error::AwsError;
 pub use settings::{AssumeRole, AwsSettings};
+
+use super::About;

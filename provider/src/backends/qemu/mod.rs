@@ -19,9 +19,19 @@ pub mod vm_model;
 /// The backend's name in state.
 pub const CLOUD: &str = "qemu";
 
+/// What is known of it before anything is set up.
+pub const ABOUT: About = About {
+    name: CLOUD,
+    region: None,
+    image_id: "\"qemu/IMAGE_ID\"",
+    machine_id: "\"qemu/MACHINE_ID\", the name of its folder in `vms/` under `data_dir`,",
+};
+
 /// The name under which the local store stands beside the clouds' regions.
 pub const REGION: &str = "local";
 
 pub use key::UnreadableBase;
 pub use local::{ForeignStore, Local};
 pub use spec::{Arch, Base, Bootstrap, DiskFormat, Engine, ImageSource, Network, QemuImageSpec};
+
+use super::About;
