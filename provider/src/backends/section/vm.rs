@@ -1,13 +1,11 @@
-//! `CLOUD = { … }` in configuration and state, and what resources ask of it without knowing whose it is.
-//!
-//! A backend implements a section on its own model. Which sections an object has, the resource's model lists, once.
+//! `CLOUD = { … }` of a machine.
 
 use std::any::Any;
 use std::collections::BTreeMap;
 
 use tfplugin::{Attr, Diagnostic, Diagnostics, Draft, Path};
 
-use super::Backends;
+use crate::backends::Backends;
 use crate::domain::{Vm, VmLauncher};
 
 /// `CLOUD = { … }` of a machine.
@@ -126,17 +124,4 @@ impl<T: VmSection + Default> VmSlot for Attr<T> {
     fn import(&mut self, vm: &Vm) {
         *self = Self::Known(T::imported(vm));
     }
-}
-
-/// The one section that is set; unknown as long as any may still turn out to be.
-pub fn chosen<S>(all: impl IntoIterator<Item = Attr<S>>) -> Attr<S> {
-    let mut found = Attr::Null;
-    for section in all {
-        match section {
-            Attr::Unknown => return Attr::Unknown,
-            Attr::Known(_) if found.is_null() => found = section,
-            _ => {}
-        }
-    }
-    found
 }

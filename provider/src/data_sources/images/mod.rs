@@ -6,7 +6,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use tfplugin::{Attr, CancellationToken, DataSource, Diagnostics, Model, Path};
 
-use crate::backends::{CLOUDS, LOCAL};
+use crate::backends::{About, CLOUDS, LOCAL};
 use crate::domain::rules::one_of;
 use crate::domain::{Image, Tagging, given_up};
 use crate::provider::Configured;
@@ -141,10 +141,8 @@ pub(super) fn cloud(name: &str) -> Result<(), String> {
     one_of(name, &CLOUDS.iter().map(|cloud| cloud.name).collect::<Vec<_>>())
 }
 
-/// Which cloud is meant is not known here: a region is what any of them takes for one.
 pub(super) fn region(name: &str) -> Result<(), String> {
-    let all = CLOUDS.iter().filter_map(|cloud| cloud.region).map(|check| check(name));
-    all.reduce(Result::or).unwrap_or(Ok(()))
+    About::check_region(name)
 }
 
 /// Only a cloud with regions has some.

@@ -68,7 +68,7 @@ fn plan_new(
     plan.set("store_id", Value::Null);
     // The environment's region may be another where the plan is applied.
     let region = match section.region() {
-        Attr::Known(region) => Some(region),
+        Attr::Known(region) => Some(region.to_owned()),
         Attr::Null => backends.and_then(|backends| backends.configured_region(section.cloud())),
         Attr::Unknown => None,
     };
