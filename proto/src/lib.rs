@@ -26,7 +26,7 @@ pub use diag::{Diagnostic, Diagnostics, Severity};
 pub use function::{Function, FunctionError, FunctionSignature, Parameter};
 pub use model::{AttrType, Model};
 pub use path::{Path, Step};
-pub use plan::Plan;
+pub use plan::{Draft, Plan};
 pub use provider::Provider;
 pub use resource::{
     CreateRequest, DeleteRequest, DynResource, MovedFrom, PlanDestroyRequest, PlanRequest, ReadRequest,

@@ -13,8 +13,7 @@ use std::process::ExitCode;
 
 use tfplugin::{CancellationToken, Diagnostics};
 
-use crate::backends::aws::{self, Aws};
-use crate::backends::{Backends, qemu};
+use crate::backends::{Backends, LOCAL};
 use crate::domain::prerequisite::satisfied;
 use crate::provider::ProviderModel;
 
@@ -83,11 +82,11 @@ fn backends(data_dir: Option<&Path>) -> Result<Backends, String> {
 
 fn doctor(backends: &Backends) -> Result<ExitCode, String> {
     let (runtime, cancel) = (runtime()?, CancellationToken::new());
-    let mut found = runtime.block_on(backends.prerequisites(qemu::CLOUD, None, &cancel));
+    let mut found = runtime.block_on(backends.prerequisites(LOCAL, None, &cancel));
     let sound = satisfied(&found);
-    if Aws::is_in_environment() {
-        // Who only works on this computer does without.
-        found.extend(runtime.block_on(backends.prerequisites(aws::CLOUD, None, &cancel)));
+    // Who only works on this computer does without.
+    for cloud in backends.clouds().into_iter().filter(|cloud| cloud.is_in_environment()) {
+        found.extend(runtime.block_on(cloud.prerequisites(None, &cancel)));
     }
     let width = found.iter().map(|prerequisite| prerequisite.name.len()).max().unwrap_or_default();
     let mut text = String::new();

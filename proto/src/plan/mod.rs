@@ -12,6 +12,7 @@ mod valid;
 
 use std::collections::BTreeSet;
 use std::marker::PhantomData;
+use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 
 pub(crate) use applied::check_applied;
@@ -41,30 +42,52 @@ pub struct PlanInput {
 /// When the resource sees it, defaults are applied and, if anything differs from the stored object, every
 /// computed attribute that the user left null and that is not `keep_prior` is unknown. The resource may set
 /// those to what it knows. If it makes a change of its own where there was none, it calls
-/// [`Plan::mark_computed_unknown`] for what that change will compute anew.
+/// [`Draft::mark_computed_unknown`] for what that change will compute anew.
 #[derive(Debug)]
 pub struct Plan<M> {
-    engine: Engine,
+    draft: Draft,
     model: PhantomData<fn() -> M>,
+}
+
+/// A plan without its model, for who refines a part of it and does not know the whole.
+#[derive(Debug)]
+pub struct Draft {
+    engine: Engine,
 }
 
 impl<M: Model> Plan<M> {
     pub(crate) fn new(engine: Engine) -> Self {
-        Self { engine, model: PhantomData }
+        Self { draft: Draft { engine }, model: PhantomData }
     }
 
     pub(crate) fn into_engine(self) -> Engine {
-        self.engine
+        self.draft.engine
     }
 
     /// The plan as it is now.
     ///
     /// # Errors
-    /// If the value does not fit the model, which [`Plan::set`] with a wrong type can bring about.
+    /// If the value does not fit the model, which [`Draft::set`] with a wrong type can bring about.
     pub fn model(&self) -> Result<M, Diagnostics> {
-        model::decode(&self.engine.planned)
+        model::decode(&self.draft.engine.planned)
     }
+}
 
+impl<M> Deref for Plan<M> {
+    type Target = Draft;
+
+    fn deref(&self) -> &Draft {
+        &self.draft
+    }
+}
+
+impl<M> DerefMut for Plan<M> {
+    fn deref_mut(&mut self) -> &mut Draft {
+        &mut self.draft
+    }
+}
+
+impl Draft {
     /// The planned value at `path`; `None` if there is no such place.
     pub fn get(&self, path: impl Into<Path>) -> Option<&Value> {
         self.engine.planned.at(&path.into())

@@ -1,103 +1,29 @@
 //! The backends, and the one place that matches on which of them is meant.
 
 pub mod aws;
+mod cloud;
 pub mod qemu;
+mod section;
+mod target;
 pub mod template;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use aws::Aws;
-use aws::image::{AwsImageSpec, Tools};
-use aws::sweep::{How, Kind, Remain, SweepError, Swept};
-use aws::vm::AwsVmSpec;
-use qemu::vm::QemuVmSpec;
-use qemu::{Local, QemuImageSpec, UnreadableBase};
-use template::{Known, Mistake, Settled, TemplateSpec, Templates};
+use qemu::Local;
+use template::{Known, Templates};
 use tokio_util::sync::CancellationToken;
 
-use crate::domain::causes;
+pub use cloud::{About, Check, Cloud, Swept, Unswept};
+pub use section::{ImageAround, ImageSection, ImageSlot, VmAround, VmChange, VmSection, VmSlot, chosen};
+pub use target::{KeyError, Problems, Target};
+
 use crate::domain::prerequisite::Prerequisite;
-use crate::domain::{
-    BackendError, Distribution, ImageBackend, ImageBuilder, ImageSpec, Labels, Tagging, VmBackend, VmLauncher,
-};
+use crate::domain::{BackendError, ImageBackend, Tagging, VmBackend};
 use crate::journal::Record;
-
-/// Who makes an image, and what only that backend needs to know for it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[expect(clippy::large_enum_variant, reason = "there is one of a resource at a time")]
-pub enum Target {
-    /// This computer.
-    Qemu(QemuImageSpec),
-    /// AWS.
-    Aws(AwsImageSpec),
-    /// Whatever a template of the user's own makes.
-    Template(TemplateSpec),
-}
-
-/// Why there is no key.
-#[derive(Debug)]
-pub enum KeyError {
-    /// A base image on this computer cannot be read.
-    Base(UnreadableBase),
-    /// Something is wrong with a template.
-    Template(Vec<Mistake>),
-}
-
-impl Target {
-    /// What is impossible about this image, each with the attribute's name, dots between its parts.
-    pub fn problems(&self, spec: &ImageSpec) -> Vec<(String, String)> {
-        match self {
-            Self::Qemu(qemu) => qemu::image::problems(qemu, spec),
-            Self::Aws(aws) => aws::image::problems(aws),
-            Self::Template(_) => Vec::new(),
-        }
-    }
-
-    /// What will be as asked for, and perhaps not as meant: for an image that is to be built.
-    pub fn doubts(&self, spec: &ImageSpec) -> Vec<(String, String)> {
-        match self {
-            Self::Qemu(qemu) => qemu::image::doubts(qemu, spec),
-            Self::Aws(_) | Self::Template(_) => Vec::new(),
-        }
-    }
-
-    /// What is impossible about building it: no matter for an image that is there already.
-    pub fn build_problems(&self) -> Vec<(String, String)> {
-        match self {
-            Self::Qemu(_) | Self::Template(_) => Vec::new(),
-            Self::Aws(aws) => aws::image::build_problems(aws),
-        }
-    }
-
-    /// What is impossible about what can change in place.
-    pub fn label_problems(&self, labels: &Labels, distribution: &Distribution) -> Vec<(String, String)> {
-        match self {
-            Self::Qemu(_) | Self::Template(_) => Vec::new(),
-            Self::Aws(_) => aws::image::label_problems(labels, distribution),
-        }
-    }
-
-    /// What the backend adds to the cache key.
-    ///
-    /// # Errors
-    /// When a base image on this computer cannot be read, or a template.
-    pub fn key_inputs(&self) -> Result<serde_json::Value, KeyError> {
-        match self {
-            Self::Qemu(qemu) => qemu.key_inputs().map_err(KeyError::Base),
-            Self::Aws(aws) => Ok(aws.key_inputs()),
-            Self::Template(template) => template.key_inputs().map_err(KeyError::Template),
-        }
-    }
-}
-
-/// Who runs a machine, and what only that backend needs to know for it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum VmTarget {
-    /// This computer.
-    Qemu(QemuVmSpec),
-    /// AWS.
-    Aws(AwsVmSpec),
-}
+use crate::packer;
+use crate::process::Runner;
 
 /// The backends as the provider's configuration sets them up.
 #[derive(Debug, Clone)]
@@ -112,8 +38,25 @@ pub struct Backends {
     pub templates: Arc<Templates>,
 }
 
-/// The names that `cloud` has in state and configuration.
-pub const CLOUDS: &[&str] = &[qemu::CLOUD, aws::CLOUD];
+/// Programs that builds use.
+#[derive(Debug, Clone)]
+pub struct Tools {
+    /// Starts them.
+    pub runner: Runner,
+    /// Which Packer is used.
+    pub packer: packer::Settings,
+    /// A folder that all runs on this computer share.
+    pub cache_dir: PathBuf,
+}
+
+/// All clouds, this computer among them.
+pub const CLOUDS: &[&About] = &[&qemu::ABOUT, &aws::ABOUT];
+
+/// This computer, as `cloud` has it.
+pub const LOCAL: &str = qemu::CLOUD;
+
+/// What stands for its region.
+pub const LOCAL_REGION: &str = qemu::REGION;
 
 impl Backends {
     /// All of them. Nothing is asked or loaded yet.
@@ -129,14 +72,21 @@ impl Backends {
         Self { tagging, local: Arc::new(local), aws, templates: Arc::new(templates) }
     }
 
+    /// All clouds, this computer first.
+    pub fn clouds(&self) -> Vec<Arc<dyn Cloud>> {
+        vec![Arc::clone(&self.local) as _, Arc::clone(&self.aws) as _]
+    }
+
+    fn cloud(&self, name: &str) -> Option<Arc<dyn Cloud>> {
+        self.clouds().into_iter().find(|cloud| cloud.about().name == name)
+    }
+
     /// The images of a cloud, by the name that `cloud` has in state, and of a region, where the cloud has some.
     pub fn images(&self, cloud: &str, region: Option<&str>) -> Option<Arc<dyn ImageBackend>> {
-        match cloud {
-            qemu::CLOUD => Some(Arc::clone(&self.local) as Arc<dyn ImageBackend>),
-            aws::CLOUD => Some(Arc::new(self.aws.images(region))),
-            template::CLOUD => Some(self.template_images(None)),
-            _ => None,
+        if cloud == template::CLOUD {
+            return Some(self.template_images(None));
         }
+        Some(self.cloud(cloud)?.images(region))
     }
 
     /// Images of templates; `known` is what state says of the one that is meant.
@@ -146,11 +96,7 @@ impl Backends {
 
     /// The machines of a cloud, by the name that `cloud` has in state, and of a region, where the cloud has some.
     pub fn vms(&self, cloud: &str, region: Option<&str>) -> Option<Arc<dyn VmBackend>> {
-        match cloud {
-            qemu::CLOUD => Some(Arc::clone(&self.local) as Arc<dyn VmBackend>),
-            aws::CLOUD => Some(Arc::new(self.aws.vms(region))),
-            _ => None,
-        }
+        Some(self.cloud(cloud)?.vms(region))
     }
 
     /// The account of a cloud whose credentials are in use, asked once a process; none where a cloud has no accounts.
@@ -158,15 +104,23 @@ impl Backends {
     /// # Errors
     /// When the cloud does not tell.
     pub async fn account(&self, cloud: &str) -> Result<Option<String>, BackendError> {
-        match cloud {
-            aws::CLOUD => {
-                let account = self.aws.account().await;
-                account
-                    .map(|id| Some(id.to_owned()))
-                    .map_err(|error| BackendError::failed("asking for the account", error))
-            }
-            _ => Ok(None),
+        match self.cloud(cloud) {
+            Some(cloud) => cloud.account().await,
+            None => Ok(None),
         }
+    }
+
+    /// The region of a cloud's objects that name none: by the configuration, the environment, or the cloud's own default.
+    pub async fn home(&self, cloud: &str) -> String {
+        match self.cloud(cloud) {
+            Some(cloud) => cloud.home().await,
+            None => LOCAL_REGION.to_owned(),
+        }
+    }
+
+    /// The region that the configuration names for a cloud's objects that name none.
+    pub fn configured_region(&self, cloud: &str) -> Option<String> {
+        self.cloud(cloud)?.configured_region().map(str::to_owned)
     }
 
     /// What working with a cloud needs, and whether it is there.
@@ -176,9 +130,9 @@ impl Backends {
         region: Option<&str>,
         cancel: &CancellationToken,
     ) -> Vec<Prerequisite> {
-        match cloud {
-            aws::CLOUD => self.aws.prerequisites(region).await,
-            _ => self.local.prerequisites(cancel).await,
+        match self.cloud(cloud) {
+            Some(cloud) => cloud.prerequisites(region, cancel).await,
+            None => Vec::new(),
         }
     }
 
@@ -189,61 +143,27 @@ impl Backends {
     pub async fn settle(
         &self,
         record: Record,
-        how: How,
+        dry_run: bool,
         cancel: &CancellationToken,
-    ) -> Result<Vec<Swept>, SweepError> {
-        match record.entry().cloud.as_str() {
-            aws::CLOUD => self.aws.settle(record, how, cancel).await,
-            template::CLOUD => {
-                let build = record.entry().build.to_string();
-                let settled = self.templates.settle(record, how == How::DryRun, cancel).await;
-                settled.map(|settled| swept(&build, settled)).map_err(|error| unsettled(&build, &error))
-            }
-            _ => Err(SweepError::UnknownAccess {
-                build: record.entry().build.to_string(),
-                region: record.entry().region.clone(),
-                path: record.path().display().to_string(),
-            }),
+    ) -> Result<Vec<Swept>, Unswept> {
+        let cloud = record.entry().cloud.clone();
+        if cloud == template::CLOUD {
+            return self.templates.swept(record, dry_run, cancel).await;
+        }
+        match self.cloud(&cloud) {
+            Some(cloud) => cloud.settle(record, dry_run, cancel).await,
+            None => Err(cloud::unknown(&record)),
         }
     }
 
-    /// Who launches machines for this target.
-    pub fn launcher(&self, target: &VmTarget) -> Box<dyn VmLauncher> {
-        match target {
-            VmTarget::Qemu(spec) => Box::new(self.local.launcher(spec.clone())),
-            VmTarget::Aws(spec) => Box::new(self.aws.launcher(spec.clone())),
+    /// What builds with Packer use.
+    pub fn tools(&self) -> Tools {
+        Tools {
+            runner: self.local.runner.clone(),
+            packer: self.local.packer.clone(),
+            cache_dir: self.local.cache_dir.clone(),
         }
     }
-
-    /// Who builds images for this target.
-    pub fn builder(&self, target: &Target) -> Box<dyn ImageBuilder> {
-        match target {
-            Target::Qemu(spec) => Box::new(self.local.builder(spec.clone())),
-            Target::Aws(spec) => {
-                let (runner, packer) = (self.local.runner.clone(), self.local.packer.clone());
-                let tools = Tools { runner, packer, cache_dir: self.local.cache_dir.clone() };
-                Box::new(self.aws.builder(spec.clone(), tools))
-            }
-            Target::Template(spec) => Box::new(self.templates.builder(spec.clone())),
-        }
-    }
-}
-
-/// What became of a template's build, in the words of a sweep.
-fn swept(build: &str, settled: Settled) -> Vec<Swept> {
-    let remain = |id| Remain { kind: Kind::Image, id, region: template::REGION.into(), build: build.into() };
-    let done = settled.completed.map(|id| Swept::Completed(remain(id)));
-    let deleted = settled.deleted.into_iter().map(|id| Swept::Removed(remain(id)));
-    let unseen = |what| Swept::Left {
-        build: build.to_owned(),
-        region: template::REGION.to_owned(),
-        why: SweepError::Unseen { what },
-    };
-    done.into_iter().chain(deleted).chain(settled.unseen.into_iter().map(unseen)).collect()
-}
-
-fn unsettled(build: &str, error: &BackendError) -> SweepError {
-    SweepError::Stays { what: format!("what build {build} of a template made"), why: causes(error) }
 }
 
 /// What an import is given: `CLOUD/ID`, and for a cloud with regions `CLOUD/REGION/ID`.
@@ -261,14 +181,13 @@ impl<'a> ImportId<'a> {
     /// Reads it; none when it is nothing of the kind.
     pub fn parse(text: &'a str) -> Option<Self> {
         let (cloud, rest) = text.split_once('/')?;
-        let parsed = match cloud {
-            qemu::CLOUD => Self { cloud, region: None, id: rest },
-            aws::CLOUD => {
+        let parsed = match About::of(cloud)?.region {
+            None => Self { cloud, region: None, id: rest },
+            Some(check) => {
                 let (region, id) = rest.split_once('/')?;
-                aws::model::region(region).ok()?;
+                check(region).ok()?;
                 Self { cloud, region: Some(region), id }
             }
-            _ => return None,
         };
         (!parsed.id.is_empty() && !parsed.id.contains('/')).then_some(parsed)
     }

@@ -2,17 +2,15 @@
 
 use std::ffi::OsString;
 
-use crate::backends::aws;
-
-/// What is printed, by the cloud's name.
-const CONFIGURATIONS: &[(&str, &str)] = &[(aws::CLOUD, include_str!("../../../templates/init/aws.tf"))];
+use crate::backends::CLOUDS;
 
 /// The configuration that the arguments ask for.
 pub(super) fn configuration(args: &[OsString]) -> Result<&'static str, String> {
-    let names: Vec<&str> = CONFIGURATIONS.iter().map(|(name, _)| *name).collect();
+    let all: Vec<_> = CLOUDS.iter().filter_map(|cloud| Some((cloud.name, cloud.init?))).collect();
+    let names: Vec<&str> = all.iter().map(|(name, _)| *name).collect();
     let known = format!("There is: {}", names.join(", "));
     let [cloud] = args else { return Err(format!("init needs the name of one cloud. {known}")) };
-    let found = CONFIGURATIONS.iter().find(|(name, _)| *cloud == **name);
+    let found = all.iter().find(|(name, _)| *cloud == **name);
     found.map(|(_, text)| *text).ok_or_else(|| format!("{cloud:?} is no cloud for init. {known}"))
 }
 

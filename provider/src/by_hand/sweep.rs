@@ -7,10 +7,8 @@ use std::path::{Path, PathBuf};
 
 use tokio_util::sync::CancellationToken;
 
-use crate::backends::Backends;
-use crate::backends::aws::sweep::{How, Swept, whose};
-use crate::backends::aws::{Aws, model};
 use crate::backends::qemu::sweep::Sweep;
+use crate::backends::{About, Backends, Cloud, Swept, Unswept};
 use crate::domain::causes;
 use crate::journal::Record;
 use crate::resources::diagnose;
@@ -39,7 +37,7 @@ impl Asked {
                 Some("--dry-run") => asked.dry_run = true,
                 Some("--region") => {
                     let name = args.next().and_then(|name| name.to_str()).ok_or("--region needs a region")?;
-                    model::region(name)?;
+                    About::check_region(name)?;
                     asked.regions.push(name.to_owned());
                 }
                 Some("--all-regions") => asked.all_regions = true,
@@ -53,16 +51,17 @@ impl Asked {
         Ok(asked)
     }
 
-    /// Where to look in AWS; nothing when nothing says that it is used here.
-    async fn regions(&self, aws: &Aws) -> Result<Option<Vec<String>>, String> {
+    /// Where to look in a cloud; nothing when nothing says that it is used here.
+    async fn regions(&self, cloud: &dyn Cloud) -> Result<Option<Vec<String>>, String> {
         if self.all_regions {
-            return aws.region_names().await.map(Some).map_err(|error| causes(&error));
+            return cloud.all_regions().await.map(Some).map_err(|error| causes(error.as_ref()));
         }
         let mut regions = Vec::new();
-        if Aws::is_in_environment() {
-            regions.push(aws.region_name(None).await);
+        if cloud.is_in_environment() {
+            regions.push(cloud.home().await);
         }
-        regions.extend(self.regions.clone());
+        let has = |name: &&String| cloud.about().region.is_some_and(|check| check(name).is_ok());
+        regions.extend(self.regions.iter().filter(has).cloned());
         let mut seen = BTreeSet::new();
         regions.retain(|region| seen.insert(region.clone()));
         Ok((!regions.is_empty()).then_some(regions))
@@ -83,20 +82,27 @@ pub(super) struct Done {
     pub(super) failures: Vec<String>,
 }
 
-/// This computer, and these regions of AWS; none where nothing says that AWS is used here.
+/// This computer, and these regions of clouds; none where nothing says that a cloud is used here.
 #[derive(Debug, Default)]
-pub(super) struct Looked(Option<Vec<String>>);
+pub(super) struct Looked(Vec<(&'static About, Option<Vec<String>>)>);
 
 impl fmt::Display for Looked {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.0 {
-            Some(regions) if regions.is_empty() => write!(f, "looked at this computer alone"),
-            Some(regions) => write!(f, "looked at this computer, and at AWS in {}", regions.join(", ")),
-            None => write!(
-                f,
-                "looked at this computer, and not at AWS: nothing here says that it is used. Set AWS_PROFILE, or AWS_REGION where credentials come from an instance's role, or say where with --region or --all-regions"
-            ),
+        f.write_str("looked at this computer")?;
+        if self.0.iter().all(|(_, regions)| regions.as_ref().is_some_and(Vec::is_empty)) {
+            f.write_str(" alone")?;
         }
+        for (About { title, set_up, .. }, regions) in &self.0 {
+            match regions {
+                Some(regions) if regions.is_empty() => {}
+                Some(regions) => write!(f, ", and at {title} in {}", regions.join(", "))?,
+                None => write!(
+                    f,
+                    ", and not at {title}: nothing here says that it is used. {set_up}, or say where with --region or --all-regions"
+                )?,
+            }
+        }
+        Ok(())
     }
 }
 
@@ -106,67 +112,70 @@ impl fmt::Display for Looked {
 /// When the local store cannot be read, or the file that is named.
 pub(super) async fn sweep(backends: &Backends, asked: &Asked) -> Result<Done, String> {
     let (mut done, cancel) = (Done::default(), CancellationToken::new());
-    let verb = if asked.dry_run { "would remove" } else { "removed" };
-    let how = if asked.dry_run { How::DryRun } else { How::Really };
+    let dry_run = asked.dry_run;
+    let verb = if dry_run { "would remove" } else { "removed" };
     if let Some(file) = &asked.build {
         if let Some(record) = Record::take(file).map_err(|error| causes(&error))? {
-            let settled = backends.settle(record, how, &cancel).await.map_err(|error| causes(&error));
-            done.take(settled, how);
+            done.take(backends.settle(record, dry_run, &cancel).await, dry_run);
         }
         return Ok(done);
     }
-    let local = if asked.dry_run { Sweep::DryRun } else { Sweep::Everything };
+    let local = if dry_run { Sweep::DryRun } else { Sweep::Everything };
     let local = backends.local.sweep(local, &cancel).await.map_err(|error| diagnose::chain(&error))?;
     done.lines.extend(local.iter().map(|path| format!("{verb} {}", path.display())));
-    let recovered = backends.aws.recover(None, how, &cancel).await;
-    done.take(recovered.map_err(|error| causes(&error)), how);
-    let recovered = backends.aws.recover_launches(None, how, &cancel).await;
-    done.take(recovered.map_err(|error| causes(&error)), how);
+    let mut clouds = backends.clouds();
+    clouds.retain(|cloud| cloud.about().region.is_some());
+    for cloud in &clouds {
+        for recovered in cloud.recover(dry_run, &cancel).await {
+            done.take(recovered, dry_run);
+        }
+    }
     for record in backends.templates.abandoned().map_err(|error| causes(&error))? {
-        let settled = backends.settle(record, how, &cancel).await;
-        done.take(settled.map_err(|error| causes(&error)), how);
+        done.take(backends.settle(record, dry_run, &cancel).await, dry_run);
     }
-    let regions = match asked.regions(&backends.aws).await {
-        Ok(regions) => regions,
-        Err(why) => {
-            done.failures.push(why);
-            Some(Vec::new())
+    let mut looked = Looked::default();
+    for cloud in &clouds {
+        let regions = match asked.regions(cloud.as_ref()).await {
+            Ok(regions) => regions,
+            Err(why) => {
+                done.failures.push(why);
+                Some(Vec::new())
+            }
+        };
+        let mut there = Vec::new();
+        for region in regions.iter().flatten() {
+            let swept = cloud.sweep(region, dry_run, &cancel).await;
+            if swept.iter().all(Result::is_ok) {
+                there.push(region.clone());
+            }
+            swept.into_iter().for_each(|swept| done.take(swept, dry_run));
         }
-    };
-    let mut looked = Vec::new();
-    for region in regions.iter().flatten() {
-        let overdue = backends.aws.sweep_overdue(Some(region), how, &cancel).await;
-        let launches = backends.aws.sweep_overdue_launches(Some(region), how, &cancel).await;
-        if overdue.is_ok() && launches.is_ok() {
-            looked.push(region.clone());
-        }
-        done.take(overdue.map_err(|error| causes(&error)), how);
-        done.take(launches.map_err(|error| causes(&error)), how);
+        looked.0.push((cloud.about(), regions.map(|_| there)));
     }
-    done.looked = Some(Looked(regions.map(|_| looked)));
+    done.looked = Some(looked);
     Ok(done)
 }
 
 impl Done {
-    fn take(&mut self, swept: Result<Vec<Swept>, String>, how: How) {
+    fn take(&mut self, swept: Result<Vec<Swept>, Unswept>, dry_run: bool) {
         let swept = match swept {
             Ok(swept) => swept,
-            Err(why) => return self.failures.push(why),
+            Err(why) => return self.failures.push(causes(why.as_ref())),
         };
         for one in swept {
-            match (one, how) {
-                (Swept::Removed(it), How::DryRun) => self.lines.push(format!("would remove {it}")),
-                (Swept::Removed(it), _) => self.lines.push(format!("removed {it}")),
-                (Swept::Completed(it), How::DryRun) => self.lines.push(format!("would complete {it}")),
-                (Swept::Completed(it), _) => self.lines.push(format!("completed {it}")),
-                (Swept::Unclaimed(it), How::DryRun) => {
-                    self.lines.push(format!("would take a claim off {it}"));
+            let line = match (one, dry_run) {
+                (Swept::Removed(it), true) => format!("would remove {it}"),
+                (Swept::Removed(it), false) => format!("removed {it}"),
+                (Swept::Completed(it), true) => format!("would complete {it}"),
+                (Swept::Completed(it), false) => format!("completed {it}"),
+                (Swept::Unclaimed(it), true) => format!("would take a claim off {it}"),
+                (Swept::Unclaimed(it), false) => format!("took a claim off {it}"),
+                (Swept::Left { what, why }, _) => {
+                    self.failures.push(format!("{what}: {}", causes(why.as_ref())));
+                    continue;
                 }
-                (Swept::Unclaimed(it), _) => self.lines.push(format!("took a claim off {it}")),
-                (Swept::Left { build, region, why }, _) => {
-                    self.failures.push(format!("{} in {region}: {}", whose(&build), causes(&why)));
-                }
-            }
+            };
+            self.lines.push(line);
         }
     }
 }

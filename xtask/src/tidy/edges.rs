@@ -148,7 +148,7 @@ fn speaks_to_the_host(file: &Path) -> bool {
     let names: Vec<&str> = inside.components().filter_map(name).collect();
     match names.as_slice() {
         ["main.rs" | "lib.rs" | "by_hand.rs" | "provider.rs"] | ["provider", ..] => true,
-        ["resources" | "data_sources" | "functions", ..] => true,
+        ["resources" | "data_sources" | "functions", ..] | ["backends", "section", ..] => true,
         ["backends", _, rest @ ..] => {
             rest.first().is_some_and(|first| ["model", "model.rs", "vm_model.rs"].contains(first))
         }

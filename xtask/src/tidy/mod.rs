@@ -1,6 +1,7 @@
-//! Checks that neither the compiler nor clippy makes: which module may know which, how long a file
-//! may be, what it may be called, and that no registry's host name is compiled in.
+//! Checks that neither the compiler nor clippy makes: which module may know which, who may name a cloud, how long a
+//! file may be, what it may be called, and that no registry's host name is compiled in.
 
+mod clouds;
 mod edges;
 mod length;
 mod names;
@@ -50,7 +51,7 @@ pub(crate) fn run() -> Result<()> {
 }
 
 fn findings() -> Result<Vec<Finding>> {
-    let hosts = registries::configured_hosts();
+    let (hosts, clouds) = (registries::configured_hosts(), clouds::known()?);
     let mut findings = Vec::new();
     for file in repository::files()? {
         // Binary files have no lines to check.
@@ -59,8 +60,9 @@ fn findings() -> Result<Vec<Finding>> {
         if file.extension().is_some_and(|extension| extension == "rs") {
             findings.extend(names::check(&file));
             findings.extend(length::check(&file, &text));
-            findings
-                .extend(edges::check(&file, &text).with_context(|| format!("reading {}", file.display()))?);
+            let reading = || format!("reading {}", file.display());
+            findings.extend(edges::check(&file, &text).with_context(reading)?);
+            findings.extend(clouds::check(&file, &text, &clouds).with_context(reading)?);
         }
     }
     Ok(findings)

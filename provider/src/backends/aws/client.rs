@@ -67,15 +67,10 @@ impl Aws {
         self.data_dir.join("builds").join(build.to_string())
     }
 
-    /// The region that the configuration names for objects that name none.
-    pub fn configured_region(&self) -> Option<&str> {
-        self.settings.region.as_deref()
-    }
-
     /// The name of the region for an object that names this one or none: the configuration's, the environment's or the
     /// profile's. Asks AWS nothing, but for an instance's own metadata where there are any.
     pub async fn region_name(&self, named: Option<&str>) -> String {
-        if let Some(name) = named.or(self.configured_region()) {
+        if let Some(name) = named.or(self.settings.region.as_deref()) {
             return name.to_owned();
         }
         self.config().await.region().map_or(DEFAULT_REGION, AsRef::as_ref).to_owned()

@@ -20,12 +20,12 @@ const VARIABLES: [&str; 9] = [
     "AWS_ENDPOINT_URL",
 ];
 
-impl Aws {
-    /// Whether the environment has something about AWS; for somebody who has given no configuration.
-    pub fn is_in_environment() -> bool {
-        is_set_up(|name| std::env::var_os(name))
-    }
+/// Whether the environment has something about AWS.
+pub(super) fn is_in_environment() -> bool {
+    is_set_up(|name| std::env::var_os(name))
+}
 
+impl Aws {
     /// Asks AWS who we are, and tries by dry runs what may be done with that. Changes nothing.
     pub async fn prerequisites(&self, region: Option<&str>) -> Vec<Prerequisite> {
         let caller = self.caller().await;

@@ -3,6 +3,7 @@
 //! Nothing is loaded or asked before the first use. Knows no other backend and no resource.
 
 mod client;
+mod cloud;
 mod error;
 mod identity;
 pub mod image;
@@ -19,6 +20,19 @@ pub mod vm;
 /// The backend's name in state.
 pub const CLOUD: &str = "aws";
 
+/// What is known of it before anything is set up.
+pub const ABOUT: About = About {
+    name: CLOUD,
+    title: "AWS",
+    region: Some(settings::region),
+    image_id: "\"aws/REGION/AMI_ID\"",
+    machine_id: "\"aws/REGION/INSTANCE_ID\"",
+    set_up: "Set AWS_PROFILE, or AWS_REGION where credentials come from an instance's role",
+    init: Some(include_str!("../../../../templates/init/aws.tf")),
+};
+
 pub use client::Aws;
 pub use error::AwsError;
 pub use settings::{AssumeRole, AwsSettings};
+
+use super::About;

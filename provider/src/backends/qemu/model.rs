@@ -1,12 +1,14 @@
 //! `qemu = { … }` of an image, as it stands in configuration and state.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use tfplugin::{Attr, Diagnostics, Model, Path};
 
-use super::{Arch, Base, Bootstrap, DiskFormat, Engine, ImageSource, Network, QemuImageSpec};
-use crate::domain::names;
+use super::{Arch, Base, Bootstrap, CLOUD, DiskFormat, Engine, ImageSource, Network, QemuImageSpec, REGION};
+use crate::backends::{ImageAround, ImageSection, Target};
 use crate::domain::rules::{arch, one_of, positive};
+use crate::domain::{Image, names};
 
 /// Builds the image on this computer with QEMU.
 #[derive(Debug, Clone, Default, Model)]
@@ -92,7 +94,7 @@ pub struct BootstrapModel {
 impl QemuImageModel {
     /// Checks what can be said before values are known: an unknown value may turn out to be null. `existing` is the id
     /// of an image that is adopted instead of built.
-    pub fn validate(&self, existing: &Attr<String>, path: &Path, diags: &mut Diagnostics) {
+    fn check(&self, existing: &Attr<String>, path: &Path, diags: &mut Diagnostics) {
         let at = path.attr("base");
         let Attr::Known(base) = &self.base else {
             if self.base.is_null() && existing.is_null() {
@@ -116,7 +118,7 @@ impl QemuImageModel {
     }
 
     /// What the builder needs to know. All values are known; none when `diags` tells what is wrong.
-    pub fn spec(&self, path: &Path, diags: &mut Diagnostics) -> Option<QemuImageSpec> {
+    fn spec(&self, path: &Path, diags: &mut Diagnostics) -> Option<QemuImageSpec> {
         let Some(base) = self.base.known().and_then(BaseModel::spec) else {
             diags.error(path.attr("base"), "No base", "Set one of `bootstrap` and `image`.");
             return None;
@@ -142,6 +144,49 @@ impl QemuImageModel {
             boot: self.boot.unwrap_or(!in_tree),
             engine,
         })
+    }
+}
+
+impl ImageSection for QemuImageModel {
+    fn cloud(&self) -> &'static str {
+        CLOUD
+    }
+
+    fn offer(&self) -> &'static str {
+        "`qemu = { … }` builds the image on this computer"
+    }
+
+    fn region(&self) -> Attr<&str> {
+        Attr::Known(REGION)
+    }
+
+    fn content(&self) -> Option<&'static [&'static str]> {
+        None
+    }
+
+    fn validate(&self, around: &ImageAround<'_>, path: &Path, diags: &mut Diagnostics) {
+        self.check(around.existing, path, diags);
+    }
+
+    fn target(
+        &self,
+        _config: Option<&dyn ImageSection>,
+        _region: &str,
+        path: &Path,
+        diags: &mut Diagnostics,
+    ) -> Option<Arc<dyn Target>> {
+        Some(Arc::new(self.spec(path, diags)?))
+    }
+
+    fn without_packer(&self) -> Option<&'static str> {
+        let packer = self.engine.is_unknown() || self.engine.known_deref() == Some("packer");
+        (!packer).then_some(
+            "The native engine uses no Packer: there are scripts to be seen, and no template. Remove this, or set `qemu.engine = \"packer\"`.",
+        )
+    }
+
+    fn imported(_image: &Image, _home: &str) -> Self {
+        Self::default()
     }
 }
 

@@ -2,12 +2,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use tfplugin::{Attr, Diagnostics, Model, Path};
+use tfplugin::{Attr, Diagnostic, Diagnostics, Draft, Model, Path};
 
-use super::Arch;
 use super::vm::{Port, Protocol, QemuVmSpec};
-use crate::domain::names;
+use super::{Arch, CLOUD, REGION};
+use crate::backends::{Backends, VmAround, VmChange, VmSection};
 use crate::domain::rules::{arch, one_of, positive};
+use crate::domain::{Vm, VmLauncher, names};
+
+/// What a running machine only takes up when it is started again.
+const RESTARTS: &[&str] = &["cpus", "memory_mb", "disk_size_gb", "ports"];
 
 /// Runs the machine on this computer with QEMU.
 #[derive(Debug, Clone, Default, Model)]
@@ -46,7 +50,7 @@ pub struct PortModel {
 
 impl QemuVmModel {
     /// Checks what can be said before values are known.
-    pub fn validate(&self, path: &Path, diags: &mut Diagnostics) {
+    fn check(&self, path: &Path, diags: &mut Diagnostics) {
         let mut taken = BTreeSet::new();
         for (name, port) in self.ports.known().into_iter().flatten() {
             let at = path.attr("ports").key(name);
@@ -63,7 +67,7 @@ impl QemuVmModel {
     }
 
     /// What the backend needs to know. All values are known.
-    pub fn spec(&self) -> QemuVmSpec {
+    fn spec(&self) -> QemuVmSpec {
         let ports = self.ports.known().into_iter().flatten().map(|(name, port)| (name.clone(), port.spec()));
         QemuVmSpec {
             arch: Arch::of_name(self.arch.known_deref()),
@@ -72,6 +76,60 @@ impl QemuVmModel {
             disk_size_gb: self.disk_size_gb.known().copied(),
             ports: ports.collect(),
         }
+    }
+}
+
+impl VmSection for QemuVmModel {
+    fn cloud(&self) -> &'static str {
+        CLOUD
+    }
+
+    fn offer(&self) -> &'static str {
+        "`qemu = {}` runs the machine on this computer"
+    }
+
+    fn region(&self) -> Attr<&str> {
+        Attr::Known(REGION)
+    }
+
+    fn first_user(&self) -> &'static str {
+        "sindri"
+    }
+
+    fn validate(&self, around: &VmAround<'_>, path: &Path, diags: &mut Diagnostics) {
+        self.check(path, diags);
+        for name in &around.ssh_ways {
+            let text = "A machine on this computer is reached on 127.0.0.1, at a port that is chosen for it.";
+            diags.error(Path::from("ssh").attr(*name), "Not for this backend", text);
+        }
+    }
+
+    fn plan_change(&self, change: &VmChange<'_>, path: &Path, plan: &mut Draft, diags: &mut Diagnostics) {
+        let before = change.before::<Self>().and_then(|before| before.disk_size_gb.known());
+        if let (Some(old), Some(new)) = (before, self.disk_size_gb.known())
+            && new < old
+        {
+            let at = path.attr("disk_size_gb");
+            let text = format!(
+                "A disk can only grow: it has {old} GiB, and {new} are asked for. The machine is made anew, without what is on the disk."
+            );
+            plan.require_replace(at.clone());
+            diags.push(Diagnostic::warning("Disk cannot shrink", text).at(at));
+        }
+        let restarts: Vec<_> = RESTARTS
+            .iter()
+            .filter(|name| plan.prior(path.attr(**name)) != plan.get(path.attr(**name)))
+            .copied()
+            .collect();
+        change.warn_of_restart(&restarts, path.clone(), diags);
+    }
+
+    fn launcher(&self, backends: &Backends, _region: Option<&str>) -> Box<dyn VmLauncher> {
+        Box::new(backends.local.launcher(self.spec()))
+    }
+
+    fn imported(_vm: &Vm) -> Self {
+        Self::default()
     }
 }
 

@@ -14,6 +14,8 @@ mod read;
 mod records;
 mod settle;
 mod spec;
+mod sweep;
+mod target;
 mod trace;
 mod values;
 

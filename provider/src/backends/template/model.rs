@@ -2,12 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use tfplugin::{Attr, Model};
+use tfplugin::{Attr, Diagnostics, Model};
 
-use super::TemplateSpec;
-use crate::domain::names;
+use super::{CLOUD, REGION, TemplateSpec};
+use crate::backends::{ImageSection, Target};
 use crate::domain::rules::one_of;
+use crate::domain::{Image, names};
 use crate::process::Secret;
 
 /// Builds a Packer template of your own. What it makes is read from Packer's machine-readable output: AMIs and files on this
@@ -77,7 +79,7 @@ pub const CONTENT: &[&str] =
 
 impl PackerImageModel {
     /// What is to be built; `config` has the secrets. None when the current folder is not known.
-    pub fn spec(&self, config: &Self) -> Option<TemplateSpec> {
+    fn spec(&self, config: &Self) -> Option<TemplateSpec> {
         let template = absolute(self.template.known()?)?;
         let directory = match self.directory.known() {
             Some(directory) => absolute(directory)?,
@@ -101,6 +103,41 @@ impl PackerImageModel {
             debug: self.debug.unwrap_or(false),
             template,
         })
+    }
+}
+
+impl ImageSection for PackerImageModel {
+    fn cloud(&self) -> &'static str {
+        CLOUD
+    }
+
+    fn offer(&self) -> &'static str {
+        "`packer = { … }` a Packer template of yours"
+    }
+
+    fn region(&self) -> Attr<&str> {
+        Attr::Known(REGION)
+    }
+
+    fn content(&self) -> Option<&'static [&'static str]> {
+        Some(CONTENT)
+    }
+
+    fn target(
+        &self,
+        config: Option<&dyn ImageSection>,
+        _region: &str,
+        _path: &tfplugin::Path,
+        _diags: &mut Diagnostics,
+    ) -> Option<Arc<dyn Target>> {
+        // Secrets stand in the configuration alone, which may still be unknown as a whole.
+        let secrets = Self { variables_wo: Attr::Unknown, ..self.clone() };
+        let config = config.and_then(|config| config.of::<Self>());
+        Some(Arc::new(self.spec(config.unwrap_or(&secrets))?))
+    }
+
+    fn imported(_image: &Image, _home: &str) -> Self {
+        Self::default()
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use tfplugin::{Attr, CancellationToken, DataSource, Diagnostics, Model, Path};
 
-use crate::backends::{CLOUDS, qemu};
+use crate::backends::{About, CLOUDS, LOCAL};
 use crate::domain::rules::one_of;
 use crate::domain::{Image, Tagging, given_up};
 use crate::provider::Configured;
@@ -138,14 +138,16 @@ impl<'a> Filter<'a> {
 }
 
 pub(super) fn cloud(name: &str) -> Result<(), String> {
-    one_of(name, CLOUDS)
+    one_of(name, &CLOUDS.iter().map(|cloud| cloud.name).collect::<Vec<_>>())
 }
 
-pub(super) use crate::backends::aws::model::region;
+pub(super) fn region(name: &str) -> Result<(), String> {
+    About::check_region(name)
+}
 
 /// Only a cloud with regions has some.
 pub(super) fn check_region(cloud: &Attr<String>, region: &Attr<String>, diags: &mut Diagnostics) {
-    if region.is_known() && cloud.known_deref() == Some(qemu::CLOUD) {
+    if region.is_known() && cloud.known_deref() == Some(LOCAL) {
         let text = "This computer has no regions: leave it out.";
         diags.error(Path::from("region"), "Not for this cloud", text);
     }

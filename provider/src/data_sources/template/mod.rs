@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use model::TemplateModel;
-use tfplugin::{CancellationToken, DataSource, Diagnostics, Model, Path};
+use tfplugin::{Attr, CancellationToken, DataSource, Diagnostics, Model, Path};
 
 use crate::domain::TemplateRequest;
 use crate::provider::Configured;
@@ -38,16 +38,13 @@ impl DataSource for TemplateDataSource {
     async fn validate(&self, config: &TemplateModel, diags: &mut Diagnostics) {
         let image = config.image();
         image.validate(&image.encode(), diags);
-        let Some(qemu) = config.qemu.known().filter(|_| config.aws.is_null()) else { return };
-        if qemu.engine.is_unknown() || qemu.engine.known_deref() == Some("packer") {
-            return;
-        }
+        let Attr::Known(section) = image.chosen() else { return };
+        let Some(text) = section.without_packer() else { return };
         let asked = [
             ("validate", config.validate.known() == Some(&true)),
             ("packer_version", config.packer_version.is_known()),
         ];
         for (name, _) in asked.iter().filter(|(_, asked)| *asked) {
-            let text = "The native engine uses no Packer: there are scripts to be seen, and no template. Remove this, or set `qemu.engine = \"packer\"`.";
             diags.error(Path::from(*name), "No template", text);
         }
     }
@@ -82,7 +79,7 @@ impl DataSource for TemplateDataSource {
             validate,
             cancel,
         };
-        let template = backends.builder(&wanted.target).template(&request).await;
+        let template = wanted.target.builder(&backends).template(&request).await;
         let template = template.map_err(|error| diagnose::backend("Template not shown", &error))?;
         config.cache_key = wanted.key.as_str().into();
         config.show(template, &request.spec);

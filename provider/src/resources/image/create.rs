@@ -10,7 +10,7 @@ use super::place::Place;
 use super::private::Private;
 use super::spread::Spreading;
 use super::undistributed;
-use crate::backends::{Backends, qemu, template};
+use crate::backends::{Backends, LOCAL, template};
 use crate::domain::{
     BackendError, BuildRequest, Built, Copies, Distribution, Holder, Image, ImageBackend, LabelChange,
     Labels, Made,
@@ -239,7 +239,7 @@ impl Create<'_> {
         state: &mut StateSink<ImageModel>,
     ) -> Result<String, Diagnostics> {
         let (holder, labels) = (&self.holder, self.shared(&settings.labels));
-        let builder = self.backends.builder(&wanted.target);
+        let builder = wanted.target.builder(self.backends);
         let mut request = BuildRequest {
             spec: wanted.spec,
             key: wanted.key,
@@ -291,7 +291,7 @@ impl Create<'_> {
             model.cache_key = Attr::Null;
         }
         let files = match self.place.cloud {
-            qemu::CLOUD => Files::All,
+            LOCAL => Files::All,
             template::CLOUD => Files::among(&image.made),
             _ => Files::None,
         };

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use tfplugin::{Attr, Diagnostic, Diagnostics};
 
 use super::model::ImageModel;
-use crate::backends::{Backends, aws, qemu};
+use crate::backends::{About, Backends, LOCAL};
 use crate::resources::deadline::Time;
 
 /// The object with what is left of it; none when nothing is.
@@ -16,7 +16,7 @@ pub(super) async fn keep_copies(
     time: &Time,
     diags: &mut Diagnostics,
 ) -> Result<Option<ImageModel>, Diagnostics> {
-    let cloud = model.cloud.clone().into_known().unwrap_or_else(|| qemu::CLOUD.to_owned());
+    let cloud = model.cloud.clone().into_known().unwrap_or_else(|| LOCAL.to_owned());
     let mut left = BTreeMap::new();
     for (region, id) in model.copies() {
         let Some(images) = backends.images(&cloud, Some(&region)) else { continue };
@@ -53,5 +53,5 @@ pub(super) fn is_lost(model: &ImageModel) -> bool {
     let (Some(artifacts), Some(region)) = (model.artifacts.known(), model.region.known()) else {
         return false;
     };
-    model.cloud.known_deref() == Some(aws::CLOUD) && !artifacts.contains_key(region)
+    model.cloud.known_deref().is_some_and(About::has_regions) && !artifacts.contains_key(region)
 }

@@ -29,7 +29,7 @@ use super::deadline::Time;
 use super::inputs::restore;
 use super::{account, diagnose};
 use crate::backends::template::{self, Known};
-use crate::backends::{Backends, ImportId, qemu};
+use crate::backends::{Backends, CLOUDS, ImageSection, ImportId, LOCAL, LOCAL_REGION};
 use crate::domain::{BackendError, Holder, Image, ImageBackend, Released, Undistributed};
 use crate::provider::Configured;
 
@@ -73,7 +73,7 @@ impl ImageResource {
         model: &ImageModel,
         private: &Private,
     ) -> Result<Arc<dyn ImageBackend>, Diagnostics> {
-        let cloud = model.cloud.known_deref().unwrap_or(qemu::CLOUD);
+        let cloud = model.cloud.known_deref().unwrap_or(LOCAL);
         if cloud == template::CLOUD {
             let here = backends.local.store.id().ok().flatten();
             let are_files_elsewhere = private.files_store.is_some() && private.files_store != here;
@@ -146,7 +146,8 @@ async fn observe(
         let shared = time.last(&format!("reading image {}", image.id), images.shared(&image.id)).await;
         Some(shared.map_err(|failure| {
             let told = failure.diagnostic("Image not readable", time.timeout);
-            if told.path.is_some() { told } else { told.at("aws") }
+            let cloud = model.section().map(ImageSection::cloud).unwrap_or_default();
+            if told.path.is_some() { told } else { told.at(cloud) }
         })?)
     } else {
         None
@@ -287,7 +288,8 @@ impl Resource for ImageResource {
         let backends = self.provider.require()?;
         let wrong = || {
             let text = format!(
-                "{id:?} is not what can be imported: write \"qemu/IMAGE_ID\" or \"aws/REGION/AMI_ID\", with an id that the data source `sindri_images` lists."
+                "{id:?} is not what can be imported: write {}, with an id that the data source `sindri_images` lists.",
+                CLOUDS.iter().map(|cloud| cloud.image_id).collect::<Vec<_>>().join(" or ")
             );
             Diagnostic::error("Invalid import id", text)
         };
@@ -297,20 +299,20 @@ impl Resource for ImageResource {
         let image = images.get(image_id).await.map_err(missing)?;
         let inputs = images.inputs(image_id).await.map_err(missing)?;
         let imported = inputs.is_null();
-        let region = region.unwrap_or(qemu::REGION);
+        let region = region.unwrap_or(LOCAL_REGION);
         let mut model =
             if imported { ImageModel::imported(&image, cloud, region) } else { restore(&inputs)? };
         model.observe(&image, cloud, region);
         model.origin = Origin::Imported.name().into();
         model.cache_key = image.key.as_ref().map(|key| key.as_str().to_owned()).into();
-        if cloud == qemu::CLOUD {
+        if cloud == LOCAL {
             model.store_id = backends.local.store.id().ok().flatten().into();
         }
         model.import_labels(&image, &backends.tagging);
         // In a store of this computer a single claim is that of the resource which lost the image from its state; of
         // several, others live. In a cloud, a single one may as well be that of a state elsewhere that lives.
         let holder = match images.holders(image_id).await.map_err(missing)?.as_slice() {
-            [only] if cloud == qemu::CLOUD => Some(only.to_string()),
+            [only] if cloud == LOCAL => Some(only.to_string()),
             _ => None,
         };
         let sha256 = image.disk.map(|disk| disk.sha256);

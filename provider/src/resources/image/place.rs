@@ -3,7 +3,7 @@
 use tfplugin::Attr;
 
 use super::model::ImageModel;
-use crate::backends::{Backends, aws, qemu, template};
+use crate::backends::{Backends, ImageSection, LOCAL, LOCAL_REGION};
 
 /// A cloud and a region.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,8 +19,8 @@ impl Place {
             (Attr::Known(region), Some(place)) => Self { region: region.clone(), ..place },
             (_, Some(place)) => place,
             (region, None) => {
-                let region = region.known_deref().unwrap_or(qemu::REGION).to_owned();
-                Self { cloud: planned.configured_cloud(), region }
+                let region = region.known_deref().unwrap_or(LOCAL_REGION).to_owned();
+                Self { cloud: planned.section().map_or(LOCAL, ImageSection::cloud), region }
             }
         }
     }
@@ -32,21 +32,15 @@ impl Place {
         planned: &ImageModel,
         prior: Option<&ImageModel>,
     ) -> Option<Self> {
-        if planned.qemu.is_unknown() || planned.aws.is_unknown() || planned.packer.is_unknown() {
-            return None;
-        }
-        if planned.packer.is_known() {
-            return Some(Self { cloud: template::CLOUD, region: template::REGION.to_owned() });
-        }
-        let Some(aws) = planned.aws.known() else {
-            return Some(Self { cloud: qemu::CLOUD, region: qemu::REGION.to_owned() });
-        };
-        let prior = prior.filter(|prior| prior.cloud.known_deref() == Some(aws::CLOUD));
-        let region = match (&aws.region, prior.and_then(|prior| prior.region.known())) {
+        let Attr::Known(section) = planned.chosen() else { return None };
+        let cloud = section.cloud();
+        let prior = prior.filter(|prior| prior.cloud.known_deref() == Some(cloud));
+        let region = match (section.region(), prior.and_then(|prior| prior.region.known())) {
             (Attr::Unknown, _) => return None,
+            (Attr::Known(named), _) => named.to_owned(),
             (Attr::Null, Some(there)) => there.clone(),
-            (named, _) => backends.aws.region_name(named.known_deref()).await,
+            (Attr::Null, None) => backends.home(cloud).await,
         };
-        Some(Self { cloud: aws::CLOUD, region })
+        Some(Self { cloud, region })
     }
 }

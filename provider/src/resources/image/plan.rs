@@ -1,7 +1,5 @@
 //! What a plan for an image says: whether it is built again, and, where it can be known, which image it is.
 
-use std::collections::BTreeSet;
-
 use chrono::{DateTime, Utc};
 use tfplugin::{Attr, Diagnostic, Diagnostics, Operation, Path, Plan, PlanRequest, Timeouts, Value};
 
@@ -10,7 +8,7 @@ use super::place::Place;
 use super::private::Private;
 use super::read::READ;
 use super::{ImageResource, lost};
-use crate::backends::{Backends, aws, template};
+use crate::backends::{About, Backends, ImageSection, template};
 use crate::domain::{Image, Tagging};
 use crate::resources::deadline::Time;
 
@@ -107,7 +105,7 @@ impl ImageResource {
 fn plan_place(place: &Place, plan: &mut Plan<ImageModel>) {
     plan.set("cloud", place.cloud);
     plan.set("region", place.region.as_str());
-    if place.cloud == aws::CLOUD {
+    if About::has_regions(place.cloud) {
         plan.set("store_id", Value::Null);
     }
     if place.cloud != template::CLOUD {
@@ -142,13 +140,12 @@ fn plan_change(place: &Place, prior: &ImageModel, planned: &ImageModel, plan: &m
             plan.keep(*name);
         }
     }
-    let copied = |model: &ImageModel| model.aws.known().map(|aws| aws.ami_regions.clone());
-    let set = |regions: Option<Attr<BTreeSet<String>>>| match regions.unwrap_or(Attr::Null) {
+    let copied = |model: &ImageModel| match model.section().map_or(Attr::Null, ImageSection::copies) {
         Attr::Unknown => None,
-        regions => Some(regions.unwrap_or_default()),
+        regions => Some(regions.known().copied().cloned().unwrap_or_default()),
     };
-    let after = set(copied(planned));
-    if after.is_none() || after != set(copied(prior)) {
+    let after = copied(planned);
+    if after.is_none() || after != copied(prior) {
         plan.unknown("artifacts");
     }
     if lost::is_lost(prior) {
@@ -218,7 +215,7 @@ fn created_at(prior: &ImageModel) -> Option<DateTime<Utc>> {
 /// Tells of a base that came up since the image was built: the key holds the base as it is asked for, and stays the same.
 async fn newer_base(backends: &Backends, prior: &ImageModel, wanted: &ImageRequest) -> Option<Diagnostic> {
     let (base, built) = (prior.resolved_base.known()?, created_at(prior)?);
-    let newer = backends.builder(&wanted.target).newer_base(base, built).await?;
+    let newer = wanted.target.builder(backends).newer_base(base, built).await?;
     Some(outdated(base, &newer).at(prior.cloud.known_deref()?))
 }
 

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::model::{ImageModel, Origin};
-use crate::backends::{qemu, template};
+use crate::backends::{LOCAL, template};
 use crate::domain::Holder;
 
 /// The private data of an image.
@@ -47,7 +47,7 @@ impl Private {
         let origin = model.origin.known_deref();
         let cloud = model.cloud.known_deref();
         let adopted = origin == Some(Origin::Existing.name());
-        let has_claim = !adopted && (origin != Some(Origin::Imported.name()) || cloud == Some(qemu::CLOUD));
+        let has_claim = !adopted && (origin != Some(Origin::Imported.name()) || cloud == Some(LOCAL));
         let holder = match holders {
             [only] if has_claim => Some(only.to_string()),
             _ => None,

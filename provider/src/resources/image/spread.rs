@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use chrono::Utc;
-use tfplugin::CancellationToken;
+use tfplugin::{CancellationToken, Diagnostics, Path};
 
 use super::model::ImageModel;
-use crate::backends::{Backends, Target};
+use crate::backends::{Backends, ImageSection};
 use crate::domain::{BackendError, CacheKey, Distribution, Holder, ImageBackend, LookRequest, Undistributed};
 use crate::resources::diagnose;
 
@@ -44,7 +44,8 @@ impl Spreading<'_> {
             }
             let why = diagnose::backend("Not looked through", &error).detail;
             let problem = format!("The image is not made public: {why}");
-            unclean = Some(Undistributed { attribute: "aws.share.public".to_owned(), problem });
+            let cloud = self.model.section().map(ImageSection::cloud).unwrap_or_default();
+            unclean = Some(Undistributed { attribute: format!("{cloud}.share.public"), problem });
         }
         let mut problems = self.images.distribute(self.id, from, &to, cancel).await?;
         problems.extend(unclean);
@@ -53,7 +54,11 @@ impl Spreading<'_> {
 
     async fn look(&self, cancel: &CancellationToken) -> Result<(), BackendError> {
         let model = self.model;
-        let Some(aws) = model.aws.known() else { return Ok(()) };
+        let region = model.region.known_deref().unwrap_or_default();
+        let target = model
+            .section()
+            .and_then(|section| section.target(None, region, &Path::root(), &mut Diagnostics::new()));
+        let Some(target) = target else { return Ok(()) };
         let key = model.cache_key.known().and_then(|key| CacheKey::try_from(key.clone()).ok());
         let Some(key) = key else {
             let doing = format!("looking through image {}", self.id);
@@ -69,7 +74,6 @@ impl Spreading<'_> {
             deadline: Utc::now() + self.limit,
             cancel: cancel.clone(),
         };
-        let target = Target::Aws(aws.spec(model.region.known_deref().unwrap_or_default()));
-        self.backends.builder(&target).look_through(&request).await
+        target.builder(self.backends).look_through(&request).await
     }
 }

@@ -8,6 +8,7 @@ use super::model::ImageModel;
 use super::private::Private;
 use super::spread::Spreading;
 use super::{ImageResource, check_account, is_here, observe, undistributed};
+use crate::backends::ImageSection;
 use crate::domain::LabelChange;
 use crate::resources::deadline::Time;
 use crate::resources::inputs;
@@ -65,11 +66,10 @@ impl ImageResource {
                     let image = time.last(&format!("reading image {id}"), images.get(&id)).await;
                     let image =
                         image.map_err(|failure| failure.diagnostic("Image not readable", "update"))?;
-                    let unshared = problems.iter().any(|one| one.attribute.starts_with("aws.share"));
-                    if let (Attr::Known(now), Attr::Known(before), true) =
-                        (&mut model.aws, &request.prior.aws, unshared)
-                    {
-                        now.keep_shares(before);
+                    let cloud = model.section().map(ImageSection::cloud).unwrap_or_default();
+                    let share = format!("{cloud}.share");
+                    if problems.iter().any(|one| one.attribute.starts_with(&share)) {
+                        model.keep_shares(&request.prior);
                     }
                     observe(images.as_ref(), &image, &mut model, &time).await?;
                     diags.extend(

@@ -1,9 +1,9 @@
 //! `sindri_vm`: the lifecycle of a machine, the same for every backend.
 
+mod login;
 pub mod model;
 mod observe;
 mod plan;
-mod plan_aws;
 mod private;
 #[cfg(test)]
 mod tests;
@@ -23,7 +23,7 @@ use tfplugin::{
 
 use super::deadline::{Failure, Time};
 use super::{account, diagnose, inputs};
-use crate::backends::{Backends, ImportId, VmTarget, qemu};
+use crate::backends::{Backends, CLOUDS, ImportId, LOCAL};
 use crate::domain::{BackendError, Vm, VmBackend, VmLauncher, VmRequest};
 use crate::provider::Configured;
 
@@ -88,28 +88,30 @@ impl VmResource {
     }
 
     /// Who launches and changes machines as planned; `prior` is where the machine is, if it is there already.
-    fn launcher(backends: &Backends, planned: &VmModel, prior: Option<&VmModel>) -> Box<dyn VmLauncher> {
-        backends.launcher(&planned.target(prior.and_then(|prior| prior.region.known_deref())))
+    fn launcher(
+        backends: &Backends,
+        planned: &VmModel,
+        prior: Option<&VmModel>,
+    ) -> Result<Box<dyn VmLauncher>, Diagnostics> {
+        let Attr::Known(section) = planned.section() else {
+            return Err(planned.not_one("No backend").into());
+        };
+        Ok(section.launcher(backends, prior.and_then(|prior| prior.region.known_deref())))
     }
 }
 
 /// The cloud that state names.
 fn cloud_of(model: &VmModel) -> &str {
-    model.cloud.known_deref().unwrap_or(qemu::CLOUD)
+    model.cloud.known_deref().unwrap_or(LOCAL)
 }
 
 /// The local store's id, for a machine that is kept there.
 async fn store_of(backends: &Backends, model: &VmModel, time: &Time) -> Result<Option<String>, Diagnostics> {
-    match model.target(None) {
-        VmTarget::Qemu(_) => {
-            let store = time.run(|cancel| async move { backends.local.ensure_id(&cancel).await });
-            store
-                .await
-                .map(Some)
-                .map_err(|failure| failure.diagnostic("Local store not usable", "create").into())
-        }
-        VmTarget::Aws(_) => Ok(None),
+    if model.configured_cloud() != LOCAL {
+        return Ok(None);
     }
+    let store = time.run(|cancel| async move { backends.local.ensure_id(&cancel).await });
+    store.await.map(Some).map_err(|failure| failure.diagnostic("Local store not usable", "create").into())
 }
 
 /// Whether the machine is in the store that we work with; false when it is elsewhere and to be forgotten.
@@ -165,7 +167,7 @@ impl Resource for VmResource {
             model.observe(vm, cloud, store.clone());
             state.set(model);
         };
-        let launcher = Self::launcher(&backends, &request.planned, None);
+        let launcher = Self::launcher(&backends, &request.planned, None)?;
         let launched = time.run(|cancel| {
             let (launcher, machine, record) = (&launcher, &machine, &mut record);
             async move { launcher.create(machine, record, &cancel).await }
@@ -246,7 +248,7 @@ impl Resource for VmResource {
         let prior = Some(&request.prior);
         let machine =
             Self::request(&backends, &request.planned, &request.config, prior, limit, &request.cancel);
-        let launcher = Self::launcher(&backends, &request.planned, prior);
+        let launcher = Self::launcher(&backends, &request.planned, prior)?;
         let updated = time.run(|cancel| {
             let (launcher, machine, id) = (&launcher, &machine, &id);
             async move { launcher.update(id, machine, &cancel).await }
@@ -287,7 +289,8 @@ impl Resource for VmResource {
         let failed = |error: BackendError| diagnose::backend("Machine not imported", &error);
         let wrong = || {
             let text = format!(
-                "{id:?} is not what can be imported: write \"qemu/MACHINE_ID\", the name of its folder in `vms/` under `data_dir`, or \"aws/REGION/INSTANCE_ID\"."
+                "{id:?} is not what can be imported: write {}.",
+                CLOUDS.iter().map(|cloud| cloud.machine_id).collect::<Vec<_>>().join(" or ")
             );
             Diagnostic::error("Invalid import id", text)
         };
@@ -296,12 +299,12 @@ impl Resource for VmResource {
         let vm = backend.get(id).await.map_err(failed)?;
         let kept = backend.inputs(id).await.map_err(failed)?;
         let imported = kept.is_null();
-        let mut model = if imported { VmModel::imported(&vm) } else { inputs::restore(&kept)? };
+        let mut model = if imported { VmModel::imported(&vm, cloud) } else { inputs::restore(&kept)? };
         // In a cloud, which of the tags are the user's is only known by the configuration.
         let tags = if imported { BTreeMap::new() } else { backends.tagging.managed(vm.tags.clone()) };
         model.tags_all = Attr::Known(tags);
         let store = backends.local.store.id().ok().flatten();
-        model.observe(&vm, cloud, store.filter(|_| cloud == qemu::CLOUD));
+        model.observe(&vm, cloud, store.filter(|_| cloud == LOCAL));
         let time = Time::of(&CancellationToken::new(), READ, "read");
         let account = account::current(&backends, cloud, &time).await;
         Ok(State { model, private: Some(Private { imported, account }.write()) })

@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use tfplugin::{Attr, Diagnostics, Model, Path, Timeouts};
+use tfplugin::{Attr, Diagnostic, Diagnostics, Model, Path, Timeouts};
 
-use crate::backends::aws::model::{AwsVmModel, validate_tags};
+use crate::backends::aws::model::AwsVmModel;
 use crate::backends::qemu::vm_model::QemuVmModel;
-use crate::backends::{VmTarget, aws, qemu};
+use crate::backends::{VmAround, VmSection, VmSlot, chosen};
 use crate::domain::rules::one_of;
 use crate::domain::vm_spec::{PowerState, SshAccess, VmSpec, WaitFor};
 use crate::domain::{Tagging, names};
@@ -135,12 +135,10 @@ pub struct SshModel {
 impl VmModel {
     /// Checks what can be said before values are known. An unknown value may turn out to be null, and is no mistake.
     pub fn validate(&self, diags: &mut Diagnostics) {
-        let root = Path::root();
-        let set = [!self.qemu.is_null(), !self.aws.is_null()].into_iter().filter(|set| *set).count();
-        if set == 0 || (set > 1 && self.qemu.is_known() && self.aws.is_known()) {
-            let summary = if set == 0 { "No backend" } else { "Two backends" };
-            let text = "Set exactly one: `qemu = {}` runs the machine on this computer, `aws = {}` on EC2.";
-            diags.error(root.clone(), summary, text);
+        let (root, all) = (Path::root(), self.slots());
+        let set = all.iter().filter(|slot| !slot.section().is_null()).count();
+        if set == 0 || all.iter().filter(|slot| slot.section().is_known()).count() > 1 {
+            diags.push(self.not_one(if set == 0 { "No backend" } else { "Two backends" }).at(root.clone()));
         }
         if self.user_data.is_known() && self.user_data_wo.is_known() {
             let text = "Set one of `user_data` and `user_data_wo`.";
@@ -160,55 +158,57 @@ impl VmModel {
                 diags.error(at.attr("private_key_path"), "No private key", text);
             }
         }
-        if let Attr::Known(qemu) = &self.qemu {
-            qemu.validate(&root.attr("qemu"), diags);
-            self.validate_local_ssh(diags);
-        }
-        if let Attr::Known(aws) = &self.aws {
-            let elsewhere = match &self.ssh {
-                Attr::Unknown => true,
-                ssh => ssh.known().is_some_and(|ssh| !ssh.host.is_null()),
-            };
-            let waits = !self.wait_for.is_unknown() && self.wait_for.known_deref() != Some("none");
-            aws.validate(&root.attr("aws"), waits && !elsewhere, diags);
-            if aws.spot == Attr::Known(true) && self.power_state.known_deref() == Some("stopped") {
-                let text = "EC2 does not stop a machine on spare capacity: set `spot = false`, or destroy the machine while it is not needed.";
-                diags.error(root.attr("power_state"), "Spot machines cannot be stopped", text);
-            }
-            validate_tags(&self.tags, diags);
-            AwsVmModel::validate_user_data("user_data", &self.user_data, diags);
-            AwsVmModel::validate_user_data("user_data_wo", &self.user_data_wo, diags);
+        let around = self.around();
+        for section in all.iter().filter_map(|slot| slot.section().into_known()) {
+            section.validate(&around, &root.attr(section.cloud()), diags);
         }
     }
 
-    /// The ports of a machine on this computer are chosen by the backend.
-    fn validate_local_ssh(&self, diags: &mut Diagnostics) {
-        let Some(ssh) = self.ssh.known() else { return };
-        for (name, set) in [("host", ssh.host.is_known()), ("port", ssh.port.is_known())] {
-            if set {
-                let text =
-                    "A machine on this computer is reached on 127.0.0.1, at a port that is chosen for it.";
-                diags.error(Path::from("ssh").attr(name), "Not for this backend", text);
-            }
+    /// That not exactly one backend is configured.
+    pub(super) fn not_one(&self, summary: &str) -> Diagnostic {
+        let offers: Vec<_> = self.slots().iter().map(|slot| slot.offer()).collect();
+        Diagnostic::error(summary, format!("Set exactly one: {}.", offers.join(", ")))
+    }
+
+    fn around(&self) -> VmAround<'_> {
+        let elsewhere = match &self.ssh {
+            Attr::Unknown => true,
+            ssh => ssh.known().is_some_and(|ssh| !ssh.host.is_null()),
+        };
+        let waits = !self.wait_for.is_unknown() && self.wait_for.known_deref() != Some("none");
+        let ways = self.ssh.known().map(|ssh| [("host", ssh.host.is_known()), ("port", ssh.port.is_known())]);
+        VmAround {
+            power_state: &self.power_state,
+            user_data: [("user_data", &self.user_data), ("user_data_wo", &self.user_data_wo)],
+            tags: &self.tags,
+            ssh_ways: ways.into_iter().flatten().filter(|(_, known)| *known).map(|(name, _)| name).collect(),
+            is_reached: waits && !elsewhere,
         }
     }
 
-    /// Who runs it, and in which words. `prior` is where it is, for a machine that is there already.
-    pub fn target(&self, prior: Option<&str>) -> VmTarget {
-        match self.aws.known() {
-            Some(aws) => VmTarget::Aws(aws.spec(prior)),
-            None => VmTarget::Qemu(self.qemu.clone().unwrap_or_default().spec()),
-        }
+    /// `CLOUD = { … }` of each cloud: what a new one adds to, here and in the next function.
+    fn slots(&self) -> Vec<&dyn VmSlot> {
+        vec![&self.qemu, &self.aws]
+    }
+
+    /// The same, to be changed.
+    pub(super) fn slots_mut(&mut self) -> Vec<&mut dyn VmSlot> {
+        vec![&mut self.qemu, &mut self.aws]
+    }
+
+    /// Who runs it; unknown as long as that may still turn out.
+    pub(super) fn section(&self) -> Attr<&dyn VmSection> {
+        chosen(self.slots().into_iter().map(VmSlot::section))
     }
 
     /// The backend's name in state, by what is configured.
     pub fn configured_cloud(&self) -> &'static str {
-        if self.aws.is_null() { qemu::CLOUD } else { aws::CLOUD }
+        self.section().known().map(|section| section.cloud()).unwrap_or_default()
     }
 
     /// Who logs in when the user does not say.
     pub fn default_user(&self) -> &'static str {
-        if self.aws.is_null() { "sindri" } else { "ubuntu" }
+        self.section().known().map(|section| section.first_user()).unwrap_or_default()
     }
 
     /// The machine as asked for. `self` is the plan, all of it known; `config` has the secrets.

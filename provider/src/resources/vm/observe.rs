@@ -5,13 +5,14 @@ use std::path::Path;
 use tfplugin::Attr;
 
 use super::model::VmModel;
+use crate::backends::VmSlot;
 use crate::domain::vm::host_key_alias;
 use crate::domain::vm_spec::PowerState;
 use crate::domain::{Tagging, Vm};
 use crate::ssh::LoginCommand;
 
-/// Where SSH listens when the user does not say.
-const SSH_PORT: u16 = 22;
+/// Where SSH listens in a cloud when the user does not say.
+pub(super) const SSH_PORT: u16 = 22;
 
 /// The status of a machine that is gone.
 const ENDED: &str = "terminated";
@@ -45,12 +46,9 @@ impl VmModel {
             self.console_log_path = path(&vm.console_log_path);
         }
         self.ssh_command = self.login_command().into();
-        if let (Attr::Known(aws), Some(size)) = (&mut self.aws, &vm.size) {
-            aws.instance_type = size.as_str().into();
-        }
         let port = self.own_port();
-        if let (Attr::Known(aws), Some(seen)) = (&mut self.aws, &vm.surroundings) {
-            aws.observe(seen, port);
+        for section in self.slots_mut().into_iter().filter_map(VmSlot::section_mut) {
+            section.observe(vm, port);
         }
         self.store_id = store_id.into();
         // What nobody knows, as after an import, is null.
@@ -74,6 +72,21 @@ impl VmModel {
         let ssh = self.ssh.known();
         let is_forward = ssh.is_some_and(|ssh| ssh.host.is_known());
         ssh.and_then(|ssh| ssh.port.known().copied()).filter(|_| !is_forward).unwrap_or(SSH_PORT)
+    }
+
+    /// A machine of a cloud, as far as it tells itself what was asked for.
+    pub(super) fn imported(vm: &Vm, cloud: &str) -> Self {
+        let mut model = Self {
+            name: vm.name.as_str().into(),
+            image_id: vm.image_id.as_str().into(),
+            ssh_port: SSH_PORT.into(),
+            ..Self::default()
+        };
+        if let Some(slot) = model.slots_mut().into_iter().find(|slot| slot.cloud() == cloud) {
+            slot.import(vm);
+        }
+        let username = model.default_user().into();
+        Self { ssh_username: username, ..model }
     }
 
     /// Somebody ended the machine, and what was made for it is left.

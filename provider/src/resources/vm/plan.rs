@@ -2,13 +2,10 @@
 
 use tfplugin::{Attr, Diagnostic, Diagnostics, Path, Plan, PlanRequest, Value};
 
+use super::login::plan_login;
 use super::model::VmModel;
-use super::plan_aws;
 use super::private::Private;
-use crate::backends::{Backends, qemu};
-
-/// What a running machine only takes up when it is started again.
-const RESTARTS: &[&str] = &["cpus", "memory_mb", "disk_size_gb", "ports"];
+use crate::backends::{Backends, LOCAL, LOCAL_REGION, VmChange, VmSection};
 
 pub(super) fn refine(
     backends: Option<&Backends>,
@@ -32,12 +29,10 @@ pub(super) fn refine(
         plan.require_replace("name");
     }
     // Which backend it is may still be unknown.
-    if planned.qemu.is_unknown() || planned.aws.is_unknown() {
-        return Ok(());
-    }
+    let Attr::Known(section) = planned.section() else { return Ok(()) };
     match request.prior {
-        None => plan_new(backends, &planned, plan),
-        Some(prior) => plan_change(prior, &planned, &private, plan, diags),
+        None => plan_new(backends, &planned, section, plan),
+        Some(prior) => plan_change(prior, &planned, section, &private, plan, diags),
     }
     Ok(())
 }
@@ -49,88 +44,81 @@ pub(super) fn set(plan: &mut Plan<VmModel>, name: &str, value: Value) {
     }
 }
 
-fn plan_new(backends: Option<&Backends>, planned: &VmModel, plan: &mut Plan<VmModel>) {
-    plan.set("cloud", planned.configured_cloud());
-    match &planned.ssh {
-        Attr::Unknown => {}
-        Attr::Null => plan.set("ssh_username", planned.default_user()),
-        Attr::Known(ssh) => match &ssh.username {
-            Attr::Unknown => {}
+fn plan_new(
+    backends: Option<&Backends>,
+    planned: &VmModel,
+    section: &dyn VmSection,
+    plan: &mut Plan<VmModel>,
+) {
+    plan.set("cloud", section.cloud());
+    if section.cloud() == LOCAL {
+        match planned.ssh.as_ref().map(|ssh| &ssh.username) {
+            Attr::Unknown | Attr::Known(Attr::Unknown) => {}
             username => {
-                plan.set("ssh_username", username.known_deref().unwrap_or(planned.default_user()));
+                let named = username.known().and_then(|name| name.known_deref());
+                plan.set("ssh_username", named.unwrap_or(section.first_user()));
             }
-        },
-    }
-    if planned.aws.is_known() {
-        plan_aws::plan_new(backends, planned, plan);
+        }
+        plan.set("region", LOCAL_REGION);
+        plan.set("ssh_host", "127.0.0.1");
+        plan.set("public_ip", Value::Null);
+        plan.set("private_ip", Value::Null);
         return;
     }
-    plan.set("region", qemu::REGION);
-    plan.set("ssh_host", "127.0.0.1");
-    plan.set("public_ip", Value::Null);
-    plan.set("private_ip", Value::Null);
+    plan.set("store_id", Value::Null);
+    // The environment's region may be another where the plan is applied.
+    let region = match section.region() {
+        Attr::Known(region) => Some(region.to_owned()),
+        Attr::Null => backends.and_then(|backends| backends.configured_region(section.cloud())),
+        Attr::Unknown => None,
+    };
+    if let Some(region) = region {
+        plan.set("region", region);
+    }
+    plan_login(None, planned, plan);
 }
 
 fn plan_change(
     prior: &VmModel,
     planned: &VmModel,
+    section: &dyn VmSection,
     private: &Private,
     plan: &mut Plan<VmModel>,
     diags: &mut Diagnostics,
 ) {
-    if prior.cloud.is_known() && prior.cloud.known_deref() != Some(planned.configured_cloud()) {
-        plan.require_replace(planned.configured_cloud());
+    let cloud = section.cloud();
+    if prior.cloud.is_known() && prior.cloud.known_deref() != Some(cloud) {
+        plan.require_replace(cloud);
         return;
     }
     if prior.has_ended() {
         plan.require_replace("status");
     }
     plan_user_data(planned, private, plan, diags);
-    if planned.aws.is_known() {
-        plan_aws::plan_change(prior, planned, private, plan, diags);
-        return;
-    }
-    // A machine on this computer has neither: not "known after apply" with each change.
-    for name in ["public_ip", "private_ip"] {
-        if plan.prior(name).is_some_and(Value::is_null) {
-            plan.keep(name);
+    if cloud == LOCAL {
+        // A machine on this computer has neither: not "known after apply" with each change.
+        for name in ["public_ip", "private_ip"] {
+            if plan.prior(name).is_some_and(Value::is_null) {
+                plan.keep(name);
+            }
+        }
+        plan.require_replace("ssh");
+    } else {
+        let key = |model: &VmModel| model.ssh.known().map_or(Attr::Null, |ssh| ssh.public_key.clone());
+        if key(prior) != key(planned) && !(private.imported && key(prior).is_null()) {
+            plan.require_replace("ssh");
         }
     }
-    plan.require_replace("ssh");
-    let size = |model: &VmModel| model.qemu.known().and_then(|qemu| qemu.disk_size_gb.known().copied());
-    if let (Some(old), Some(new)) = (size(prior), size(planned))
-        && new < old
-    {
-        let at = Path::from("qemu").attr("disk_size_gb");
-        let text = format!(
-            "A disk can only grow: it has {old} GiB, and {new} are asked for. The machine is made anew, without what is on the disk."
-        );
-        plan.require_replace(at.clone());
-        diags.push(Diagnostic::warning("Disk cannot shrink", text).at(at));
-    }
-    let qemu = Path::from("qemu");
-    let restarts: Vec<_> = RESTARTS
-        .iter()
-        .filter(|name| plan.prior(qemu.attr(**name)) != plan.get(qemu.attr(**name)))
-        .copied()
-        .collect();
-    warn_of_restart(prior, planned, &restarts, qemu, diags);
-}
-
-/// Tells that a machine which runs is restarted.
-pub(super) fn warn_of_restart(
-    prior: &VmModel,
-    planned: &VmModel,
-    changed: &[&str],
-    at: Path,
-    diags: &mut Diagnostics,
-) {
-    let runs =
-        prior.status.known_deref() == Some("running") && planned.power_state == Attr::Known("running".into());
-    if runs && !changed.is_empty() {
-        let changed = changed.join(", ");
-        let text = format!("A change of {changed} takes effect when the machine starts: apply restarts it.");
-        diags.push(Diagnostic::warning("Machine will be restarted", text).at(at));
+    let change = VmChange {
+        prior: prior.section(),
+        region: &prior.region,
+        imported: private.imported,
+        runs: prior.status.known_deref() == Some("running")
+            && planned.power_state == Attr::Known("running".into()),
+    };
+    section.plan_change(&change, &Path::from(cloud), plan, diags);
+    if cloud != LOCAL {
+        plan_login(Some(prior), planned, plan);
     }
 }
 

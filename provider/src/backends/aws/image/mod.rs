@@ -12,6 +12,7 @@ mod problems;
 mod read;
 mod share;
 mod spec;
+mod target;
 
 pub use build::{AwsBuilder, Tools};
 pub use made::AmiKeeper;
@@ -19,7 +20,6 @@ pub use spec::{AwsImageSpec, Bastion, Builder, Interface, Login, Source, Volume}
 
 pub(super) use claims::Claims;
 pub(super) use delete::{DeleteError, copies_of as delete_copies_of};
-pub(crate) use problems::{build_problems, label_problems, problems};
 pub(super) use read::{holders as holders_of, is_there, snapshots as snapshots_of};
 
 use std::collections::{BTreeMap, BTreeSet};

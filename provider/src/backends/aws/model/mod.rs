@@ -9,7 +9,7 @@ mod words;
 pub(super) use image::with_text;
 pub use image::{AwsImageModel, CONTENT, ShareModel, SourceFilterModel};
 pub use provider::{AssumeRoleModel, AwsProviderModel};
-pub use vm::{AwsVmModel, REPLACES, RootVolumeModel};
+pub use vm::{AwsVmModel, RootVolumeModel};
 
 pub use super::settings::region;
 

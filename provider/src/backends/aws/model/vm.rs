@@ -1,5 +1,7 @@
 //! `aws = { … }` of a machine.
 
+mod section;
+
 use std::collections::BTreeSet;
 
 use tfplugin::{Attr, Diagnostics, Model, Path};
@@ -75,13 +77,10 @@ pub struct RootVolumeModel {
     pub throughput: Attr<u32>,
 }
 
-/// What in `aws` makes a machine anew. The region does, too, compared with where the machine is.
-pub const REPLACES: &[&str] = &["subnet_id", "associate_public_address", "spot", "root_volume"];
-
 impl AwsVmModel {
     /// Checks what can be said before values are known. `reached` tells whether a launch waits for SSH at the
     /// machine's own address.
-    pub fn validate(&self, path: &Path, reached: bool, diags: &mut Diagnostics) {
+    fn check(&self, path: &Path, reached: bool, diags: &mut Diagnostics) {
         if self.security_group_ids.is_known() && self.allowed_cidrs.is_known() {
             let text = "Set one of `security_group_ids` and `allowed_cidrs`: a group is only made when you give none.";
             diags.error(path.attr("allowed_cidrs"), "Conflicting attributes", text);
@@ -101,7 +100,7 @@ impl AwsVmModel {
     }
 
     /// Checks user data by EC2's rules; `name` is the attribute that has them.
-    pub fn validate_user_data(name: &str, user_data: &Attr<String>, diags: &mut Diagnostics) {
+    fn check_user_data(name: &str, user_data: &Attr<String>, diags: &mut Diagnostics) {
         if user_data.known().is_some_and(|text| text.len() > MOST_USER_DATA) {
             let text = format!(
                 "EC2 takes {MOST_USER_DATA} bytes. Let a short script fetch the rest, or put it into the image."
@@ -112,12 +111,12 @@ impl AwsVmModel {
 
     /// Takes over where the machine differs from what is configured. What the user left open is not managed. SSH listens on
     /// `port`.
-    pub fn observe(&mut self, seen: &Surroundings, port: u16) {
+    fn adopt(&mut self, seen: &Surroundings, port: u16) {
         if let (Attr::Known(cidrs), Some(admitted)) = (&mut self.allowed_cidrs, &seen.admitted) {
-            adopt(cidrs, admitted.iter().filter(|(at, _)| *at == port).map(|(_, cidr)| cidr));
+            take_over(cidrs, admitted.iter().filter(|(at, _)| *at == port).map(|(_, cidr)| cidr));
         }
         if let Attr::Known(groups) = &mut self.security_group_ids {
-            adopt(groups, &seen.security_groups);
+            take_over(groups, &seen.security_groups);
         }
         let there = seen.instance_profile.as_deref();
         if let Attr::Known(named) = &self.iam_instance_profile
@@ -131,7 +130,7 @@ impl AwsVmModel {
     }
 
     /// What the backend needs to know. All values are known; `region` is where the machine is, if it is there.
-    pub fn spec(&self, region: Option<&str>) -> AwsVmSpec {
+    fn spec(&self, region: Option<&str>) -> AwsVmSpec {
         AwsVmSpec {
             region: self.region.known_deref().or(region).map(str::to_owned),
             instance_type: self.instance_type.known_deref().unwrap_or(INSTANCE_TYPE).to_owned(),
@@ -148,7 +147,7 @@ impl AwsVmModel {
 }
 
 /// Another set of words takes the place of a list; the same in another order is the same.
-fn adopt<'a>(list: &mut Vec<String>, there: impl IntoIterator<Item = &'a String>) {
+fn take_over<'a>(list: &mut Vec<String>, there: impl IntoIterator<Item = &'a String>) {
     let there: BTreeSet<&String> = there.into_iter().collect();
     if list.iter().collect::<BTreeSet<_>>() != there {
         *list = there.into_iter().cloned().collect();
@@ -209,7 +208,7 @@ mod tests {
                 imdsv2: "required".into(),
                 ..AwsVmModel::default()
             };
-            model.observe(&seen, port);
+            model.adopt(&seen, port);
             let told = (model.allowed_cidrs, model.security_group_ids, model.iam_instance_profile);
             assert_eq!((told, model.imdsv2), (expected, "optional".into()));
         }

@@ -169,12 +169,6 @@ pub enum SweepError {
         /// Whose credentials we have.
         here: String,
     },
-    /// Nobody knows whether it is gone.
-    #[error("{what}")]
-    Unseen {
-        /// What, where it may be, and what to do.
-        what: String,
-    },
     /// An entry of another version.
     #[error(
         "the journal does not say how to reach the account of {}\nRun `sweep` of the version that made it, or look in {region} for what has that id in its tags, then delete {path}",

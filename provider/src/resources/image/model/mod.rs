@@ -15,6 +15,7 @@ pub use step::{StepModel, UploadModel};
 use crate::backends::aws::model::AwsImageModel;
 use crate::backends::qemu::model::QemuImageModel;
 use crate::backends::template::model::{PackerArtifactModel, PackerImageModel};
+use crate::backends::{ImageSection, ImageSlot, chosen};
 use crate::domain::names;
 use crate::domain::rules::one_of;
 
@@ -150,6 +151,28 @@ pub struct ImageModel {
     /// Which local store has the image: state made on another host must not be mistaken for a lost image. Null in a cloud.
     #[attr(computed, keep_prior)]
     pub store_id: Attr<String>,
+}
+
+impl ImageModel {
+    /// `CLOUD = { … }` of each cloud, and `packer`: what a new one adds to, here and in the next function.
+    fn slots(&self) -> Vec<&dyn ImageSlot> {
+        vec![&self.qemu, &self.aws, &self.packer]
+    }
+
+    /// The same, to be changed.
+    fn slots_mut(&mut self) -> Vec<&mut dyn ImageSlot> {
+        vec![&mut self.qemu, &mut self.aws, &mut self.packer]
+    }
+
+    /// Who makes it; unknown as long as that may still turn out.
+    pub(crate) fn chosen(&self) -> Attr<&dyn ImageSection> {
+        chosen(self.slots().into_iter().map(ImageSlot::section))
+    }
+
+    /// Who makes it, if that is known by now.
+    pub(crate) fn section(&self) -> Option<&dyn ImageSection> {
+        self.slots().into_iter().find_map(|slot| slot.section().into_known())
+    }
 }
 
 /// What is removed at the end of a build.

@@ -1,13 +1,12 @@
 //! From the configuration to what a build needs, with every mistake said on its attribute.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use tfplugin::{Diagnostic, Diagnostics, Path};
+use tfplugin::{Attr, Diagnostic, Diagnostics, Path};
 
 use super::{ImageModel, step};
-use crate::backends::aws::model::{AwsImageModel, CONTENT as AWS_CONTENT, validate_tags};
-use crate::backends::template::model::{CONTENT as PACKER_CONTENT, PackerImageModel};
-use crate::backends::{KeyError, Target, aws, qemu, template};
+use crate::backends::{ImageAround, ImageSection, KeyError, Problems, Target};
 use crate::domain::cache_key::{CacheKey, KeyInputs};
 use crate::domain::{Check, Distribution, ImageSpec, Labels, OnError, Security, Tagging};
 use crate::resources::diagnose;
@@ -18,7 +17,7 @@ pub struct ImageRequest {
     /// What goes into it.
     pub spec: ImageSpec,
     /// Who makes it.
-    pub target: Target,
+    pub target: Arc<dyn Target>,
     /// Equal keys, equal images.
     pub key: CacheKey,
     /// What the key is made of, beside the specification.
@@ -40,23 +39,14 @@ pub struct Settings {
     pub distribution: Distribution,
 }
 
-/// The attributes that describe an image's content: the cache key depends on them. Of `aws`, only some do.
-const CONTENT: &[&str] = &[
-    "name_prefix",
-    "triggers",
-    "qemu",
-    "environment",
-    "environment_wo_version",
-    "provision",
-    "security",
-    "verify",
-];
+/// The attributes that describe an image's content beside the sections: the cache key depends on them.
+const CONTENT: &[&str] =
+    &["name_prefix", "triggers", "environment", "environment_wo_version", "provision", "security", "verify"];
 
 /// Where content is described.
 pub fn content() -> impl Iterator<Item = Path> {
-    let aws = AWS_CONTENT.iter().map(|name| Path::from("aws").attr(*name));
-    let packer = PACKER_CONTENT.iter().map(|name| Path::from("packer").attr(*name));
-    CONTENT.iter().map(|name| Path::from(*name)).chain(aws).chain(packer)
+    let sections: Vec<Path> = ImageModel::default().slots().iter().flat_map(|slot| slot.content()).collect();
+    CONTENT.iter().map(|name| Path::from(*name)).chain(sections)
 }
 
 /// Those of them that make no sense for an image that exists already.
@@ -90,7 +80,7 @@ const NOT_FOR_TEMPLATES: &[(&str, &str)] = &[
 ];
 
 /// Problems that a backend names, as errors.
-pub fn impossible(problems: Vec<(String, String)>) -> Diagnostics {
+pub fn impossible(problems: Problems) -> Diagnostics {
     let mut diags = Diagnostics::new();
     for (attribute, problem) in problems {
         diags.error(diagnose::attribute_path(&attribute), "Impossible image", problem);
@@ -99,7 +89,7 @@ pub fn impossible(problems: Vec<(String, String)>) -> Diagnostics {
 }
 
 /// What is perhaps not meant, as warnings.
-pub fn doubtful(doubts: Vec<(String, String)>) -> Diagnostics {
+pub fn doubtful(doubts: Problems) -> Diagnostics {
     let mut diags = Diagnostics::new();
     for (attribute, doubt) in doubts {
         diags.push(Diagnostic::warning("Doubtful image", doubt).at(diagnose::attribute_path(&attribute)));
@@ -110,24 +100,25 @@ pub fn doubtful(doubts: Vec<(String, String)>) -> Diagnostics {
 impl ImageModel {
     /// Checks what can be said before values are known.
     pub fn validate(&self, config: &tfplugin::Value, diags: &mut Diagnostics) {
-        let root = Path::root();
-        let of = |known: bool, null: bool| (known, !null);
-        let all = [
-            of(self.qemu.is_known(), self.qemu.is_null()),
-            of(self.aws.is_known(), self.aws.is_null()),
-            of(self.packer.is_known(), self.packer.is_null()),
-        ];
-        let (known, set) = (all.iter().filter(|it| it.0).count(), all.iter().filter(|it| it.1).count());
-        if set == 0 || known > 1 {
+        let (root, all) = (Path::root(), self.slots());
+        let set = all.iter().filter(|slot| !slot.section().is_null()).count();
+        if set == 0 || all.iter().filter(|slot| slot.section().is_known()).count() > 1 {
             let summary = if set == 0 { "No backend" } else { "Two backends" };
-            let text = "Set exactly one: `qemu = { … }` builds the image on this computer, `aws = { … }` on EC2, `packer = { … }` a Packer template of yours.";
-            diags.error(root.clone(), summary, text);
+            let offers: Vec<_> = all.iter().map(|slot| slot.offer()).collect();
+            diags.error(root.clone(), summary, format!("Set exactly one: {}.", offers.join(", ")));
         }
-        if let Some(qemu) = self.qemu.known() {
-            qemu.validate(&self.existing_image_id, &root.attr("qemu"), diags);
-        }
-        if let Some(aws) = self.aws.known() {
-            self.validate_aws(aws, diags);
+        let around = ImageAround {
+            existing: &self.existing_image_id,
+            description: &self.description,
+            channels: &self.channels,
+            tags: &self.tags,
+        };
+        for section in all.iter().filter_map(|slot| slot.section().into_known()) {
+            let at = root.attr(section.cloud());
+            section.validate(&around, &at, diags);
+            if !self.existing_image_id.is_known() && section.distribution().is_public() {
+                self.validate_public(section, &at.attr("share").attr("public"), diags);
+            }
         }
         if self.packer.is_known() {
             self.validate_template(config, diags);
@@ -167,22 +158,8 @@ impl ImageModel {
         }
     }
 
-    fn validate_aws(&self, aws: &AwsImageModel, diags: &mut Diagnostics) {
-        let at = Path::from("aws");
-        if self.existing_image_id.is_known() {
-            aws.validate_existing(&at, diags);
-            return;
-        }
-        aws.validate(&at, diags);
-        AwsImageModel::validate_object(&self.description, &self.channels, diags);
-        validate_tags(&self.tags, diags);
-        if aws.share.known().is_some_and(|share| share.public.known() == Some(&true)) {
-            self.validate_public(aws, &at.attr("share").attr("public"), diags);
-        }
-    }
-
     /// An image for everybody has nothing of its builder left: somebody looks, or answers for it.
-    fn validate_public(&self, aws: &AwsImageModel, at: &Path, diags: &mut Diagnostics) {
+    fn validate_public(&self, section: &dyn ImageSection, at: &Path, diags: &mut Diagnostics) {
         let security = self.security.clone().unwrap_or_default();
         let steps = [&security.clean_sensitive_data, &security.remove_ssh_host_keys];
         if steps.iter().any(|step| step.known() == Some(&false)) {
@@ -191,19 +168,10 @@ impl ImageModel {
             return;
         }
         let is_said = self.security.is_unknown() || steps.iter().all(|step| !step.is_null());
-        let is_looked_at = aws.verify_boot.is_unknown() || aws.verify_boot.known() == Some(&true);
+        let is_looked_at = matches!(section.is_looked_through(), Attr::Unknown | Attr::Known(true));
         if !is_said && !is_looked_at {
             let text = "Everybody can read what is in a public image. Set `verify_boot = true`: a machine from the image is looked through for what the build was to remove. Or look yourself, and say `security = { clean_sensitive_data = true, remove_ssh_host_keys = true }`.";
             diags.error(at.clone(), "Nobody looks whether the public image is clean", text);
-        }
-    }
-
-    /// The backend's name in state, by what is configured.
-    pub fn configured_cloud(&self) -> &'static str {
-        match (self.aws.is_null(), self.packer.is_null()) {
-            (false, _) => aws::CLOUD,
-            (_, false) => template::CLOUD,
-            _ => qemu::CLOUD,
         }
     }
 
@@ -212,16 +180,10 @@ impl ImageModel {
     /// None, and at least one error in `diags`, when something is wrong with it.
     pub fn request(&self, config: &Self, region: &str, diags: &mut Diagnostics) -> Option<ImageRequest> {
         let root = Path::root();
-        let target = match (self.aws.known(), self.packer.known()) {
-            (Some(aws), _) => Some(Target::Aws(aws.spec(region))),
-            (_, Some(packer)) => {
-                // Secrets stand in the configuration alone, which may still be unknown as a whole.
-                let secrets = PackerImageModel { variables_wo: tfplugin::Attr::Unknown, ..packer.clone() };
-                let spec = packer.spec(config.packer.known().unwrap_or(&secrets));
-                spec.map(Target::Template)
-            }
-            (None, None) => self.qemu.known()?.spec(&root.attr("qemu"), diags).map(Target::Qemu),
-        };
+        let target = self.section().and_then(|section| {
+            let path = root.attr(section.cloud());
+            section.target(config.section(), region, &path, diags)
+        });
         let steps: Vec<_> = self
             .provision
             .known()
@@ -251,14 +213,14 @@ impl ImageModel {
             diags.extend(problems);
             return None;
         }
-        let (key, key_inputs) = self.key(&spec, &target, diags)?;
+        let (key, key_inputs) = self.key(&spec, target.as_ref(), diags)?;
         Some(ImageRequest { spec, target, key, key_inputs })
     }
 
     fn key(
         &self,
         spec: &ImageSpec,
-        target: &Target,
+        target: &dyn Target,
         diags: &mut Diagnostics,
     ) -> Option<(CacheKey, KeyInputs)> {
         let root = Path::root();
@@ -270,9 +232,8 @@ impl ImageModel {
                 }
                 return None;
             }
-            Err(KeyError::Base(error)) => {
-                let text = diagnose::chain(&error);
-                diags.error(root.attr("qemu").attr("base"), "Base image cannot be read", text);
+            Err(KeyError::Unreadable { attribute, summary, source }) => {
+                diags.error(diagnose::attribute_path(attribute), summary, diagnose::chain(source.as_ref()));
                 return None;
             }
         };
@@ -330,7 +291,7 @@ impl ImageModel {
                 tags,
                 channels: self.channels.clone().unwrap_or_default(),
             },
-            distribution: self.aws.known().map(AwsImageModel::distribution).unwrap_or_default(),
+            distribution: self.section().map(ImageSection::distribution).unwrap_or_default(),
         }
     }
 }

@@ -5,10 +5,9 @@ use std::collections::BTreeMap;
 use tfplugin::Attr;
 
 use super::{ArtifactModel, ImageModel};
-use crate::backends::aws::model::AwsImageModel;
 use crate::backends::template::model::PackerArtifactModel;
 use crate::backends::template::{self, Known};
-use crate::backends::{aws, qemu};
+use crate::backends::{ImageSlot, LOCAL};
 use crate::domain::{Copies, Image, Made, Share, Tagging};
 
 /// Where an image came from, from the point of view of the resource.
@@ -93,14 +92,22 @@ impl ImageModel {
     /// Fills in what became of the image's distribution.
     pub fn observe_distribution(&mut self, image: &Image, shared: Option<&BTreeMap<String, Share>>) {
         let home = self.region.clone().unwrap_or_default();
-        if let Attr::Known(aws) = &mut self.aws {
-            aws.observe(image, &home, shared);
+        for section in self.slots_mut().into_iter().filter_map(ImageSlot::section_mut) {
+            section.observe(image, &home, shared);
         }
     }
 
     /// Whether the configuration says who may use the image.
     pub fn manages_sharing(&self) -> bool {
-        self.aws.known().is_some_and(|aws| aws.share.is_known())
+        self.section().is_some_and(|section| section.distribution().share.is_some())
+    }
+
+    /// Keeps who was to use the image before, beside who is to use it now.
+    pub fn keep_shares(&mut self, prior: &Self) {
+        let Some(before) = prior.section() else { return };
+        for section in self.slots_mut().into_iter().filter_map(ImageSlot::section_mut) {
+            section.keep_shares(before);
+        }
     }
 
     /// Copies in other regions that state knows of.
@@ -121,9 +128,9 @@ impl ImageModel {
         let prefix = key.and_then(|key| image.name.rsplit_once(&format!("-{key}-")));
         let mut model =
             Self { name_prefix: prefix.map(|(prefix, _)| prefix.to_owned()).into(), ..Self::default() };
-        match cloud {
-            aws::CLOUD => model.aws = Attr::Known(AwsImageModel::imported(image, region)),
-            _ => debug_assert_eq!(cloud, qemu::CLOUD),
+        let slot = model.slots_mut().into_iter().find(|slot| slot.cloud() == cloud);
+        if let Some(slot) = slot.filter(|_| cloud != LOCAL) {
+            slot.import(image, region);
         }
         model
     }

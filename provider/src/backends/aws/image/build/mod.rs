@@ -28,6 +28,8 @@ mod work;
 use error::BuildError;
 use work::Work;
 
+pub use crate::backends::Tools;
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -52,24 +54,13 @@ use crate::domain::{
 };
 use crate::journal::{Entry, Phase, Record};
 use crate::packer;
-use crate::process::{BuildLog, Redactor, Runner, Secret, Turn, private};
+use crate::process::{BuildLog, Redactor, Secret, Turn, private};
 use crate::provision;
 
 /// How many lines of the log a diagnostic shows.
 const TAIL: usize = 20;
 /// How long a build waits for what killed builds left to go.
 const RECOVERING: Duration = Duration::from_secs(60);
-
-/// Programs that a build uses.
-#[derive(Debug, Clone)]
-pub struct Tools {
-    /// Starts them.
-    pub runner: Runner,
-    /// Which Packer is used.
-    pub packer: packer::Settings,
-    /// A folder that all runs on this computer share.
-    pub cache_dir: PathBuf,
-}
 
 /// Builds one image.
 #[derive(Debug)]

@@ -17,7 +17,7 @@ const LONGEST_CHANNEL: usize = 113;
 
 impl AwsImageModel {
     /// Checks what EC2 has rules for beside `aws` itself.
-    pub fn validate_object(
+    pub(super) fn check_object(
         description: &Attr<String>,
         channels: &Attr<BTreeSet<String>>,
         diags: &mut Diagnostics,
@@ -36,7 +36,7 @@ impl AwsImageModel {
     }
 
     /// An adopted image is as it is: only where it is may be said.
-    pub fn validate_existing(&self, path: &Path, diags: &mut Diagnostics) {
+    pub(super) fn check_existing(&self, path: &Path, diags: &mut Diagnostics) {
         let tfplugin::Value::Object(entries) = self.encode() else { return };
         for (name, value) in entries {
             if name != "region" && !value.is_null() && !value.is_unknown() {
@@ -49,7 +49,7 @@ impl AwsImageModel {
     }
 
     /// Checks what can be said before values are known: an unknown value may turn out to be null.
-    pub fn validate(&self, path: &Path, diags: &mut Diagnostics) {
+    pub(super) fn check(&self, path: &Path, diags: &mut Diagnostics) {
         if self.source_image.is_known() && self.source_filter.is_known() {
             let text = "Set one of `source_image` and `source_filter`.";
             diags.error(path.attr("source_filter"), "Conflicting attributes", text);

@@ -12,7 +12,7 @@ use crate::domain::{Distribution, Image, Share};
 
 impl AwsImageModel {
     /// Where else it is to be, who may use it, and when it ages. All values are known.
-    pub fn distribution(&self) -> Distribution {
+    pub(super) fn spread(&self) -> Distribution {
         let after = self.deprecate_after.known();
         Distribution {
             regions: self.ami_regions.clone().unwrap_or_default(),
@@ -22,7 +22,7 @@ impl AwsImageModel {
     }
 
     /// What an import tells of what the user asked for.
-    pub fn imported(image: &Image, home: &str) -> Self {
+    pub(super) fn told_by(image: &Image, home: &str) -> Self {
         let regions: BTreeSet<String> =
             image.artifacts.keys().filter(|name| *name != home).cloned().collect();
         let aged = image.artifacts.get(home).and_then(|artifact| artifact.deprecated_at);
@@ -34,7 +34,7 @@ impl AwsImageModel {
     }
 
     /// Keeps what was asked for before beside what is asked for now: not everything of it could be taken back.
-    pub fn keep_shares(&mut self, prior: &Self) {
+    pub(super) fn keep_shares_of(&mut self, prior: &Self) {
         let Some(before) = prior.share.known() else { return };
         let Attr::Known(now) = &mut self.share else {
             self.share = Attr::Known(before.clone());
@@ -54,8 +54,8 @@ impl AwsImageModel {
 
     /// Takes in what became of the distribution, so that a change from outside shows, and what failed is tried again. A copy that
     /// is not as it should be counts as none: the next apply brings it there in place.
-    pub fn observe(&mut self, image: &Image, home: &str, shared: Option<&BTreeMap<String, Share>>) {
-        let due = self.distribution().deprecate_after.and_then(|after| deprecation(image.created_at, after));
+    pub(super) fn take_in(&mut self, image: &Image, home: &str, shared: Option<&BTreeMap<String, Share>>) {
+        let due = self.spread().deprecate_after.and_then(|after| deprecation(image.created_at, after));
         let aged = |at: Option<DateTime<Utc>>| due.is_none_or(|due| ages_as(due, at, Utc::now()));
         let shared = |region: &str| shared.and_then(|all| all.get(region));
         if let (Attr::Known(share), Some(shared)) = (&mut self.share, shared(home)) {
@@ -162,7 +162,7 @@ mod tests {
         let seen = |aged, unfinished: &[&str], shared: Option<&Share>| {
             let mut seen = model.clone();
             let shared = shared.map(|share| BTreeMap::from([("us-west-2".to_owned(), share.clone())]));
-            seen.observe(&image(aged, unfinished), "us-west-2", shared.as_ref());
+            seen.take_in(&image(aged, unfinished), "us-west-2", shared.as_ref());
             seen
         };
         let shared = Share { with: set(&["111111111111", "999999999999"]), public: true };
@@ -203,7 +203,7 @@ mod tests {
             let at_home = Share { with: set(&[one]), public: asked };
             let there = Share { with: set(with), public };
             let shared = BTreeMap::from([("us-west-2".into(), at_home), ("eu-west-1".into(), there)]);
-            model.observe(&image(None, &[]), "us-west-2", Some(&shared));
+            model.take_in(&image(None, &[]), "us-west-2", Some(&shared));
             let seen = model.ami_regions.known().is_some_and(|regions| !regions.is_empty());
             assert_eq!(seen, in_place, "{with:?} {public} {asked}");
         }
@@ -212,7 +212,7 @@ mod tests {
     #[test]
     fn an_import_tells_what_there_is() {
         let due = DateTime::from_timestamp(4_000_000_000 + 86400, 0);
-        let model = AwsImageModel::imported(&image(due, &[]), "us-west-2");
+        let model = AwsImageModel::told_by(&image(due, &[]), "us-west-2");
         assert_eq!(model.ami_regions, Attr::Known(set(&["eu-west-1", "eu-west-2"])));
         assert_eq!((model.deprecate_after, model.share), ("24h".into(), Attr::Null));
     }

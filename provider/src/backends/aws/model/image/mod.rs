@@ -2,6 +2,7 @@
 
 mod check;
 mod in_place;
+mod section;
 mod spec;
 #[cfg(test)]
 mod texts;

@@ -5,6 +5,8 @@ use std::collections::BTreeSet;
 use tfplugin::{Kind, Model};
 
 use super::*;
+use crate::backends::aws::model::{AwsImageModel, CONTENT as AWS_CONTENT};
+use crate::backends::template::model::{CONTENT as PACKER_CONTENT, PackerImageModel};
 
 /// All attributes that a user may set are in a list, or among those that are in none for a reason. Not in both.
 fn each_is_placed<M: Model>(listed: &[&str], others: &[&str]) {
@@ -30,7 +32,7 @@ fn each_attribute_is_part_of_the_key_or_changes_in_place() {
         "timeouts",
     ];
     // By lists of their own; by its version.
-    let elsewhere = ["aws", "packer", "environment_wo"];
+    let elsewhere = ["qemu", "aws", "packer", "environment_wo"];
     each_is_placed::<ImageModel>(CONTENT, &[&managed[..], &elsewhere].concat());
     let way_of_building = ["variables_wo", "on_error", "parallel_builds", "force", "debug"];
     each_is_placed::<PackerImageModel>(PACKER_CONTENT, &way_of_building);
