@@ -151,6 +151,8 @@ impl Done {
     fn take(&mut self, swept: Result<Vec<Swept>, String>, how: How) {
         let swept = match swept {
             Ok(swept) => swept,
+            // Who has no credentials hears it once.
+            Err(why) if self.failures.contains(&why) => return,
             Err(why) => return self.failures.push(why),
         };
         for one in swept {
