@@ -124,7 +124,7 @@ pub struct SshModel {
     #[attr(optional, validate = public_key)]
     pub public_key: Attr<String>,
     /// The path of the private key that belongs to `public_key`, for `wait_for` and `ssh_command`.
-    #[attr(optional, validate = names::text)]
+    #[attr(optional, validate = path)]
     pub private_key_path: Attr<String>,
     /// Where SSH is reached when that is not the machine's own address: a forward, a NAT. Not for a machine on this
     /// computer.
@@ -274,7 +274,16 @@ fn public_key(value: &str) -> Result<(), String> {
     if known && parts.next().is_some_and(|key| key.len() > 40) && !line.contains(['\n', '\r', '\0']) {
         return Ok(());
     }
-    Err("must be one line of a public key, such as `ssh-ed25519 AAAA… name`".into())
+    Err("must be one line of a public key, such as `ssh-ed25519 AAAA… name`; `file(\"…\")` reads one".into())
+}
+
+/// OpenSSH would take a `~`, and nobody else does.
+fn path(value: &str) -> Result<(), String> {
+    names::text(value)?;
+    if value.starts_with('~') {
+        return Err(format!("{value:?} is taken as it stands: write `pathexpand({value:?})`"));
+    }
+    Ok(())
 }
 
 fn host(value: &str) -> Result<(), String> {
