@@ -128,7 +128,10 @@ install_missing() {
         fi
         if [ "${CI:-}" != true ]; then
             printf 'Install now with sudo? [Y/n] '
-            read -r answer
+            if ! read -r answer; then
+                printf '\nNobody is there to answer: set CI=true to have it installed without asking.\n' >&2
+                exit 1
+            fi
             case $answer in '' | [yY]*) ;; *) exit 1 ;; esac
         fi
     fi

@@ -138,7 +138,7 @@ Image:           $(cli output -raw image_path)
 Console log:     $(cli output -raw console_log_path)
 Build logs:      $data/logs
 Plan again:      TF_CLI_CONFIG_FILE=$work/cli.tfrc TF_VAR_suite=$TF_VAR_suite $work/cli -chdir=$example plan
-Remove it all:   make quickstart-destroy
+Destroy:         make quickstart-destroy
 END
 }
 
@@ -153,6 +153,9 @@ destroy() {
     choose_cli
     configure
     cli destroy -auto-approve -no-color
+    echo
+    echo "Image and VM are gone. Kept for the next image: the bootstrapped system in ${XDG_CACHE_HOME:-$HOME/.cache}/sindri."
+    echo "Kept for a look: logs in $data/logs."
 }
 
 case ${1:-} in

@@ -14,7 +14,7 @@ use std::process::ExitCode;
 use tfplugin::{CancellationToken, Diagnostics};
 
 use crate::backends::{Backends, LOCAL};
-use crate::domain::prerequisite::satisfied;
+use crate::domain::prerequisite::{Prerequisite, State, satisfied};
 use crate::provider::ProviderModel;
 
 const USAGE: &str = "\
@@ -43,7 +43,7 @@ pub fn run(command: &str, args: impl Iterator<Item = OsString>) -> ExitCode {
             print(&format!("terraform-provider-sindri {}\n", env!("CARGO_PKG_VERSION")))
         }
         "--help" | "-h" | "help" => print(USAGE),
-        "doctor" => data_dir(&args).and_then(backends).and_then(|backends| doctor(&backends)),
+        "doctor" => doctor(&args),
         "init" => init::configuration(&args).and_then(print),
         "sweep" => sweep(&args),
         "prune" => prune(&args),
@@ -80,7 +80,15 @@ fn backends(data_dir: Option<&Path>) -> Result<Backends, String> {
     model.backends().map_err(told)?.ok_or_else(|| "the configuration is not known".to_owned())
 }
 
-fn doctor(backends: &Backends) -> Result<ExitCode, String> {
+fn doctor(args: &[OsString]) -> Result<ExitCode, String> {
+    let mut rest = args.iter();
+    while let Some(arg) = rest.next() {
+        if arg != "--data-dir" {
+            return Err(format!("{arg:?} means nothing to `doctor`"));
+        }
+        rest.next();
+    }
+    let backends = backends(data_dir(args)?)?;
     let (runtime, cancel) = (runtime()?, CancellationToken::new());
     let mut found = runtime.block_on(backends.prerequisites(LOCAL, None, &cancel));
     let sound = satisfied(&found);
@@ -88,19 +96,25 @@ fn doctor(backends: &Backends) -> Result<ExitCode, String> {
     for cloud in backends.clouds().into_iter().filter(|cloud| cloud.is_in_environment()) {
         found.extend(runtime.block_on(cloud.prerequisites(None, &cancel)));
     }
+    print(&table(&found))?;
+    Ok(if sound { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// What was looked at, a line each, and below it what was found or what to do.
+fn table(found: &[Prerequisite]) -> String {
     let width = found.iter().map(|prerequisite| prerequisite.name.len()).max().unwrap_or_default();
     let mut text = String::new();
-    for prerequisite in &found {
-        let version = prerequisite.version.as_deref().unwrap_or_default();
-        let line = format!("{:10} {:width$}  {version}", prerequisite.state.name(), prerequisite.name);
+    for prerequisite in found {
+        let Prerequisite { name, version, state, hint, required } = prerequisite;
+        let line = format!("{:10} {name:width$}  {}", state.name(), version.as_deref().unwrap_or_default());
         text.push_str(line.trim_end());
         text.push('\n');
-        if !prerequisite.hint.is_empty() {
-            text.push_str(&format!("{:10} {}\n", "", prerequisite.hint));
+        let aside = if *required || *state == State::Ok { "" } else { "not required: " };
+        for line in format!("{aside}{hint}").lines() {
+            text.push_str(&format!("{:10} {line}\n", ""));
         }
     }
-    print(&text)?;
-    Ok(if sound { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    text
 }
 
 fn sweep(args: &[OsString]) -> Result<ExitCode, String> {
@@ -127,4 +141,46 @@ fn prune(args: &[OsString]) -> Result<ExitCode, String> {
 fn runtime() -> Result<tokio::runtime::Runtime, String> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     runtime.map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_person_sees_what_is_there_and_what_is_not_needed() {
+        let one = |name: &str, version: Option<&str>, state, hint: &str, required| Prerequisite {
+            name: name.into(),
+            version: version.map(Into::into),
+            state,
+            hint: hint.into(),
+            required,
+        };
+        let found = [
+            one("qemu-img", Some("7.2"), State::Ok, "/usr/bin/qemu-img", true),
+            one("Packer", Some("1.6.6"), State::Ok, "/usr/bin/packer", false),
+            one("KVM", None, State::Missing, "guests run by translation", false),
+            one("AWS", None, State::Unusable, "expired\nlog in again", true),
+        ];
+        let expected = "\
+ok         qemu-img  7.2
+           /usr/bin/qemu-img
+ok         Packer    1.6.6
+           /usr/bin/packer
+missing    KVM
+           not required: guests run by translation
+unusable   AWS
+           expired
+           log in again
+";
+        assert_eq!(table(&found), expected);
+    }
+
+    #[test]
+    fn doctor_takes_no_argument_but_a_folder() {
+        for wrong in [&["aws"][..], &["--region", "us-west-2"], &["--data-dir", "/d", "aws"]] {
+            let args: Vec<OsString> = wrong.iter().map(OsString::from).collect();
+            assert!(doctor(&args).is_err_and(|text| text.contains("means nothing")), "{wrong:?}");
+        }
+    }
 }

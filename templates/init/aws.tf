@@ -1,4 +1,5 @@
-# An AMI with nginx, as `terraform-provider-sindri init aws` prints it. Works as it stands: `tofu init`, `tofu plan`.
+# An AMI with nginx, as `terraform-provider-sindri init aws` prints it. Works as it stands: `tofu plan`, after `tofu init`
+# where the provider comes from a registry and not from a development override.
 # All options: https://github.com/sindri/terraform-provider-sindri/blob/main/docs/resources/image.md
 terraform {
   required_providers {

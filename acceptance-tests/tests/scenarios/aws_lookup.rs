@@ -1,6 +1,6 @@
 //! Data sources on AWS, against the rig's EC2, which somebody else fills.
 
-use acceptance_tests::{Cli, Fault, Host, Moto, Workspace, each_cli};
+use acceptance_tests::{Cli, Diagnostic, Fault, Host, Moto, Workspace, each_cli};
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
@@ -44,7 +44,8 @@ fn promoted_images_are_found_in_their_region() -> Result<()> {
         assert_eq!(workspace.output("names")?, json!(["web-eu"]));
         workspace.variables(&json!({ "region": "ap-south-1" }))?;
         let errors = workspace.apply_with(&[])?.fails()?;
-        ensure!(errors.iter().any(|error| error.mentions("no such image")), "{errors:?}");
+        let told = |error: &Diagnostic| error.mentions("no such image") && error.mentions("ap-south-1");
+        ensure!(errors.iter().any(told), "{errors:?}");
         Ok(())
     })
 }

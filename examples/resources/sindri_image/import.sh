@@ -1,4 +1,4 @@
-# The id is `image_id`, as the data source `sindri_images` lists it.
+# `qemu/` and the `image_id`, as the data source `sindri_images` lists it.
 terraform import sindri_image.dev qemu/0f1c5c3e-6d0b-4a52-9d6e-2f0f3c1f7a11
 
 # On AWS: region and AMI id.

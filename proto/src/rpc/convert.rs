@@ -112,7 +112,7 @@ fn to_wire_attribute(attribute: &Attribute) -> wire::schema::Attribute {
         name: attribute.name.clone(),
         r#type: ty,
         nested_type,
-        description: attribute.description.clone(),
+        description: described(attribute),
         required: !attribute.kind.is_computed() && !attribute.kind.is_optional(),
         optional: attribute.kind.is_optional(),
         computed: attribute.kind.is_computed(),
@@ -121,6 +121,14 @@ fn to_wire_attribute(attribute: &Attribute) -> wire::schema::Attribute {
         deprecated: !attribute.deprecation.is_empty(),
         write_only: attribute.write_only,
         deprecation_message: attribute.deprecation.clone(),
+    }
+}
+
+/// The protocol has no place for a default: whoever reads the schema sees it in the description alone.
+fn described(attribute: &Attribute) -> String {
+    match &attribute.default {
+        Some(default) => format!("{} Default `{}`.", attribute.description, json::to_json(default)),
+        None => attribute.description.clone(),
     }
 }
 

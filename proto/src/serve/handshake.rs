@@ -82,7 +82,9 @@ pub(super) fn reattach_text(address: &str, pid: u32, socket: &Path) -> String {
         "Test": true,
         "Addr": { "Network": "unix", "String": socket.display().to_string() },
     });
-    let reattach = json!({ address: provider });
+    // Each host takes a provider without a host name from its own registry.
+    let elsewhere = address.replacen("registry.opentofu.org/", "registry.terraform.io/", 1);
+    let reattach = json!({ address: provider, elsewhere: provider });
     format!(
         "The provider waits for a host. In another terminal, set\n\n\tTF_REATTACH_PROVIDERS='{reattach}'\n\n\
          and run tofu or terraform there. Ctrl-C ends the provider."
@@ -144,9 +146,13 @@ mod tests {
         let text = reattach_text("registry.opentofu.org/sindri/sindri", 7, Path::new("/tmp/s"));
         let json = text.split('\'').nth(1).unwrap();
         let parsed: serde_json::Value = serde_json::from_str(json).unwrap();
-        let expected = serde_json::json!({"registry.opentofu.org/sindri/sindri": {
+        let provider = serde_json::json!({
             "Protocol": "grpc", "ProtocolVersion": 6, "Pid": 7, "Test": true,
-            "Addr": {"Network": "unix", "String": "/tmp/s"}}});
+            "Addr": {"Network": "unix", "String": "/tmp/s"}});
+        let expected = serde_json::json!({
+            "registry.opentofu.org/sindri/sindri": provider,
+            "registry.terraform.io/sindri/sindri": provider,
+        });
         assert_eq!(parsed, expected);
     }
 }

@@ -89,6 +89,14 @@ impl Backends {
         Some(self.cloud(cloud)?.images(region))
     }
 
+    /// Where images of a cloud are looked for, for whoever finds none there.
+    pub async fn place(&self, cloud: &str, region: Option<&str>) -> String {
+        match cloud {
+            aws::CLOUD => format!("in {}", self.aws.region_name(region).await),
+            _ => format!("in {}", self.local.store.root().display()),
+        }
+    }
+
     /// Images of templates; `known` is what state says of the one that is meant.
     pub fn template_images(&self, known: Option<Known>) -> Arc<dyn ImageBackend> {
         Arc::new(self.templates.images(known))

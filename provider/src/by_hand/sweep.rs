@@ -160,7 +160,14 @@ impl Done {
     fn take(&mut self, swept: Result<Vec<Swept>, Unswept>, dry_run: bool) {
         let swept = match swept {
             Ok(swept) => swept,
-            Err(why) => return self.failures.push(causes(why.as_ref())),
+            Err(why) => {
+                let why = causes(why.as_ref());
+                // Who has no credentials hears it once.
+                if !self.failures.contains(&why) {
+                    self.failures.push(why);
+                }
+                return;
+            }
         };
         for one in swept {
             let line = match (one, dry_run) {

@@ -31,7 +31,8 @@ pub struct ProviderModel {
     /// and its drift is no change.
     #[attr(optional, validate = tagging::ignored)]
     pub ignore_tags: Attr<BTreeSet<String>>,
-    /// How the provider comes to AWS.
+    /// How the provider comes to AWS. What is not set follows the AWS tools' own chain: environment, profile, SSO, web
+    /// identity, instance role.
     #[attr(optional)]
     pub aws: Attr<AwsProviderModel>,
     /// How guests on this computer run.

@@ -2,6 +2,7 @@
 
 use std::error::Error;
 
+use aws_config::imds::client::error::ImdsError;
 use aws_credential_types::provider::error::CredentialsError;
 use aws_sdk_ec2::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_ec2::operation::RequestId;
@@ -25,7 +26,7 @@ pub enum AwsError {
     },
     /// Nobody said who we are.
     #[error(
-        "there are no AWS credentials\nSet AWS_PROFILE or `aws.profile`, AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or run where a role is given (instance role, web identity). `aws sts get-caller-identity` shows what the AWS tools find here"
+        "there are no AWS credentials\nSet AWS_PROFILE or `aws.profile` to a profile of ~/.aws/config or ~/.aws/credentials, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or run where a role is given (instance role, web identity). `aws sts get-caller-identity` shows what the AWS tools find here"
     )]
     NoCredentials {
         /// What was tried.
@@ -153,7 +154,7 @@ impl AwsError {
 
     /// Why there are no credentials.
     pub(super) fn of_credentials(error: CredentialsError) -> Self {
-        let missing = matches!(error, CredentialsError::CredentialsNotLoaded(_));
+        let missing = are_missing(&error);
         let source = Box::new(error);
         if missing { Self::NoCredentials { source } } else { Self::UnusableCredentials { source } }
     }
@@ -166,8 +167,8 @@ impl AwsError {
             Ok(source) => source,
             Err(error) => Box::new(error),
         };
-        match credentials(source.as_ref()) {
-            Some(CredentialsError::CredentialsNotLoaded(_)) => Self::NoCredentials { source },
+        match cause::<CredentialsError>(source.as_ref()) {
+            Some(error) if are_missing(error) => Self::NoCredentials { source },
             Some(_) => Self::UnusableCredentials { source },
             None => Self::Unreachable { operation, source },
         }
@@ -213,11 +214,17 @@ fn is_about_credentials(code: &str, message: &str) -> bool {
     }
 }
 
-/// The first error of the credentials' chain among an error's causes.
-fn credentials<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a CredentialsError> {
+/// Whether nobody said who we are. An instance's metadata are asked last, when nothing else is there: that they refuse, as
+/// where they are turned off or belong to another cloud, says no more than that.
+fn are_missing(error: &CredentialsError) -> bool {
+    matches!(error, CredentialsError::CredentialsNotLoaded(_)) || cause::<ImdsError>(error).is_some()
+}
+
+/// The first error of this type among an error's causes, itself among them.
+fn cause<'a, E: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a E> {
     let mut next = Some(error);
     while let Some(error) = next {
-        if let Some(found) = error.downcast_ref::<CredentialsError>() {
+        if let Some(found) = error.downcast_ref() {
             return Some(found);
         }
         next = error.source();
@@ -243,7 +250,36 @@ fn readable(message: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::io::{Read, Write};
+    use std::net::TcpListener;
+
+    use aws_config::imds;
+    use aws_config::imds::credentials::ImdsCredentialsProvider;
+    use aws_credential_types::provider::ProvideCredentials;
+
     use super::*;
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn metadata_that_refuse_are_no_credentials() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                let mut stream = stream.unwrap();
+                let _ = stream.read(&mut [0; 1024]);
+                let _ = stream
+                    .write_all(b"HTTP/1.1 403 Forbidden\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
+            }
+        });
+        let client = imds::Client::builder().endpoint(format!("http://{address}")).unwrap().build();
+        let error = ImdsCredentialsProvider::builder()
+            .imds_client(client)
+            .build()
+            .provide_credentials()
+            .await
+            .unwrap_err();
+        assert!(matches!(AwsError::of_credentials(error), AwsError::NoCredentials { .. }));
+    }
 
     #[test]
     fn the_missing_permission_is_named() {

@@ -53,7 +53,9 @@ pub struct QemuImageModel {
 /// What an image starts from.
 #[derive(Debug, Clone, Default, Model)]
 pub struct BaseModel {
-    /// A system made from a distribution's packages.
+    /// A system made from a distribution's packages. It installs no updates by itself: APT's daily timers are masked, so that
+    /// machines from one image stay alike. `systemctl unmask apt-daily.timer apt-daily-upgrade.timer` in a step, and the
+    /// package `unattended-upgrades`, change that.
     #[attr(optional)]
     pub bootstrap: Attr<BootstrapModel>,
     /// The path or the `http(s)` URL of a disk image (qcow2, raw or vmdk, without a backing file).
@@ -64,9 +66,7 @@ pub struct BaseModel {
     pub sha256: Attr<String>,
 }
 
-/// A system made from a distribution's packages. It installs no updates by itself: APT's daily timers are masked, so that
-/// machines from one image stay alike. `systemctl unmask apt-daily.timer apt-daily-upgrade.timer` in a step, and the
-/// package `unattended-upgrades`, change that.
+/// A system made from a distribution's packages.
 #[derive(Debug, Clone, Default, Model)]
 pub struct BootstrapModel {
     /// A Debian or Ubuntu suite, such as `"bookworm"` or `"noble"`.

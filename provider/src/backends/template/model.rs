@@ -12,8 +12,7 @@ use crate::domain::rules::one_of;
 use crate::domain::{Image, names};
 use crate::process::Secret;
 
-/// Builds a Packer template of your own. What it makes is read from Packer's machine-readable output: AMIs and files on this
-/// computer are looked after from then on, all else is recorded and left alone.
+/// Builds a Packer template of your own.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Model)]
 pub struct PackerImageModel {
     /// The template: a `.pkr.hcl`, `.pkr.json` or `.json` file, or a folder of the former two.

@@ -79,7 +79,11 @@ impl DataSource for ImageDataSource {
         let found = search(&self.0, &config.cloud, &config.region, &filter, &cancel).await?;
         let sound = |image: &&crate::domain::Image| image.disk.as_ref().is_none_or(|disk| disk.intact);
         let Some(newest) = found.iter().find(sound) else {
-            let text = "No image that Sindri made fits the filter. The data source `sindri_images` lists all there are; an image that this configuration builds is better taken from its resource.";
+            let (backends, cloud) = (self.0.require()?, config.cloud.known_deref().unwrap_or_default());
+            let place = backends.place(cloud, config.region.known_deref()).await;
+            let text = format!(
+                "No image that Sindri made fits the filter {place}. The data source `sindri_images` lists all there are; an image that this configuration builds is better taken from its resource."
+            );
             return Err(Diagnostic::error("No such image", text).into());
         };
         config.image_id = newest.id.as_str().into();

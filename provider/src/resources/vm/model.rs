@@ -14,12 +14,14 @@ use crate::domain::{Tagging, names};
 use crate::process::Secret;
 
 /// A machine, launched from an image: started, stopped, looked after, destroyed.
+///
+/// Exactly one of `qemu` and `aws` says where it runs.
 #[derive(Debug, Clone, Default, Model)]
 pub struct VmModel {
     /// The machine's name, also its host name. A change makes the machine anew.
     #[attr(required, validate = names::object)]
     pub name: Attr<String>,
-    /// The image that it starts from: `sindri_image.….image_id`.
+    /// The image that it starts from: `sindri_image.….image_id`. Another one makes the machine anew.
     #[attr(required, requires_replace)]
     pub image_id: Attr<String>,
     /// `"running"` or `"stopped"`; changes in place.
@@ -38,7 +40,8 @@ pub struct VmModel {
     /// machine that has booted: cloud-init runs once.
     #[attr(optional, default = false)]
     pub user_data_replace_on_change: Attr<bool>,
-    /// Who may log in. A change makes the machine anew.
+    /// Who may log in. When nothing is given, a fresh key is made for the machine. A change makes the machine anew, on AWS
+    /// only that of `public_key`.
     #[attr(optional)]
     pub ssh: Attr<SshModel>,
     /// What create and start wait for: `"ssh"` (until an SSH server answers; user data may not be applied yet),
@@ -53,10 +56,10 @@ pub struct VmModel {
     /// Runs the machine on this computer with QEMU.
     #[attr(optional)]
     pub qemu: Attr<QemuVmModel>,
-    /// Runs the machine on AWS, as an EC2 instance.
+    /// Runs the machine on AWS, as an EC2 instance. A change of what is not said to change in place makes it anew.
     #[attr(optional)]
     pub aws: Attr<AwsVmModel>,
-    /// How long the operations may take.
+    /// How long the operations may take: when not set, 10 minutes to create or update, 5 to read or delete.
     #[attr(optional)]
     pub timeouts: Attr<Timeouts>,
 
@@ -110,7 +113,7 @@ pub struct VmModel {
     pub store_id: Attr<String>,
 }
 
-/// Who may log in. When nothing is given, a fresh key is made for the machine.
+/// Who may log in.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Model)]
 pub struct SshModel {
     /// The user. On this computer `"sindri"` when not set, made at first boot with the right to use sudo. In a
@@ -121,7 +124,7 @@ pub struct SshModel {
     #[attr(optional, validate = public_key)]
     pub public_key: Attr<String>,
     /// The path of the private key that belongs to `public_key`, for `wait_for` and `ssh_command`.
-    #[attr(optional, validate = names::text)]
+    #[attr(optional, validate = path)]
     pub private_key_path: Attr<String>,
     /// Where SSH is reached when that is not the machine's own address: a forward, a NAT. Not for a machine on this
     /// computer.
@@ -271,7 +274,16 @@ fn public_key(value: &str) -> Result<(), String> {
     if known && parts.next().is_some_and(|key| key.len() > 40) && !line.contains(['\n', '\r', '\0']) {
         return Ok(());
     }
-    Err("must be one line of a public key, such as `ssh-ed25519 AAAA… name`".into())
+    Err("must be one line of a public key, such as `ssh-ed25519 AAAA… name`; `file(\"…\")` reads one".into())
+}
+
+/// OpenSSH would take a `~`, and nobody else does.
+fn path(value: &str) -> Result<(), String> {
+    names::text(value)?;
+    if value.starts_with('~') {
+        return Err(format!("{value:?} is taken as it stands: write `pathexpand({value:?})`"));
+    }
+    Ok(())
 }
 
 fn host(value: &str) -> Result<(), String> {

@@ -53,6 +53,10 @@ async fn every_mistake_is_told_on_its_attribute() {
             &format!(r#""ssh": {{"public_key": "{key}"}}, "wait_for": "cloud-init""#),
             "ssh.private_key_path: No private key",
         ),
+        (
+            &format!(r#""ssh": {{"public_key": "{key}", "private_key_path": "~/.ssh/id_ed25519"}}"#),
+            "ssh.private_key_path: ",
+        ),
         (r#""aws": {"allowed_cidrs": []}"#, "Two backends"),
         (r#""ssh": {"port": 22}"#, "ssh.port: Not for this backend"),
         (r#""qemu": null, "aws": {}"#, "aws.allowed_cidrs: No way in"),

@@ -5,8 +5,7 @@ use tfplugin::{Attr, Model};
 use crate::backends::aws::settings::{self, AssumeRole, AwsSettings};
 use crate::domain::names;
 
-/// How the provider comes to AWS. What is not set follows the AWS tools' own chain: environment, profile, SSO, web
-/// identity, instance role.
+/// How the provider comes to AWS.
 #[derive(Debug, Clone, Default, Model)]
 pub struct AwsProviderModel {
     /// The region of objects that name none; `AWS_REGION` or the profile's region when not set, else `us-west-2`.

@@ -18,7 +18,7 @@ const INSTANCE_TYPE: &str = "t3.large";
 /// The most that EC2 takes as user data, before they are encoded.
 const MOST_USER_DATA: usize = 16 * 1024;
 
-/// Runs the machine on AWS, as an EC2 instance. What is not said to change in place makes it anew.
+/// Runs the machine on AWS, as an EC2 instance.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Model)]
 pub struct AwsVmModel {
     /// Where it runs; the provider's region when not set.
@@ -40,7 +40,8 @@ pub struct AwsVmModel {
     /// Whether it gets a public address; the subnet's own setting when not set.
     #[attr(optional)]
     pub associate_public_address: Attr<bool>,
-    /// Whether it runs on spare capacity: cheaper, and AWS may take it away at any time.
+    /// Whether it runs on spare capacity: cheaper, and AWS may take it away at any time. A change of `instance_type` or
+    /// `power_state` makes such a machine anew.
     #[attr(optional, default = false)]
     pub spot: Attr<bool>,
     /// Its root volume, where it differs from the image's.

@@ -146,6 +146,12 @@ fn format_of(head: &[u8]) -> Result<DiskFormat, &'static str> {
     if others.iter().any(|magic| head.starts_with(magic)) || head.starts_with(b"\xfd7zXZ") {
         return Err("it is neither qcow2 nor vmdk nor a raw disk");
     }
+    // Both kinds of partition tables have it. Whatever else was meant, a guest would be waited for in vain.
+    if head.get(510..512) != Some(&[0x55, 0xaa]) {
+        return Err(
+            "it is neither qcow2 nor vmdk, and has no partition table, as a raw disk that boots does",
+        );
+    }
     Ok(DiskFormat::Raw)
 }
 
@@ -202,14 +208,15 @@ mod tests {
     fn formats_are_told_by_content_and_references_refused() {
         let mut vmdk = b"KDMV\x01\0\0\0\0\0\0\0".to_vec();
         vmdk.extend([0, 0, 1, 0, 0, 0, 0, 0]);
-        let good: [(Vec<u8>, DiskFormat); 6] = [
+        let mut raw = vec![0; 1024];
+        raw[510..512].copy_from_slice(&[0x55, 0xaa]);
+        let good: [(Vec<u8>, DiskFormat); 5] = [
             (qcow2(2, 0, 0), DiskFormat::Qcow2),
             (qcow2(3, 0, 1 << 3), DiskFormat::Qcow2),
             // Version 2 has no feature bits; what lies there is something else.
             (qcow2(2, 0, 4), DiskFormat::Qcow2),
             (vmdk.clone(), DiskFormat::Vmdk),
-            (vec![0; 1024], DiskFormat::Raw),
-            (Vec::new(), DiskFormat::Raw),
+            (raw, DiskFormat::Raw),
         ];
         for (head, format) in good {
             assert_eq!(format_of(&head), Ok(format), "{:?}", &head[..head.len().min(8)]);
@@ -226,6 +233,9 @@ mod tests {
             b"KDMV".to_vec(),
             b"vhdxfile".to_vec(),
             b"\x1f\x8b\x08".to_vec(),
+            b"<!DOCTYPE html>".to_vec(),
+            vec![0; 1024],
+            Vec::new(),
         ];
         for head in bad {
             assert!(format_of(&head).is_err(), "{:?}", &head[..head.len().min(16)]);

@@ -21,6 +21,8 @@ use crate::domain::rules::one_of;
 
 /// A machine image: built, found when an identical one exists already, noticed when it is gone, deleted when
 /// nobody needs it any more.
+///
+/// Exactly one of `qemu`, `aws` and `packer` says where it is, and how it is built.
 #[derive(Debug, Clone, Default, Model)]
 pub struct ImageModel {
     /// What the image's name begins with. The full name, `image_name`, adds 12 digits of the cache key and 6 of
@@ -58,10 +60,12 @@ pub struct ImageModel {
     /// Builds the image on this computer with QEMU: no cloud, no Packer, no KVM needed.
     #[attr(optional)]
     pub qemu: Attr<QemuImageModel>,
-    /// Builds the image on AWS with Packer, as an AMI.
+    /// Builds the image on AWS with Packer, as an AMI. What is not the image's content, such as the builder's size or the way
+    /// to it, builds nothing when it changes.
     #[attr(optional)]
     pub aws: Attr<AwsImageModel>,
-    /// Builds a Packer template of your own, whatever it makes.
+    /// Builds a Packer template of your own, whatever it makes. AMIs, and files on this computer, are looked after from then
+    /// on; all else is recorded and left alone.
     #[attr(optional)]
     pub packer: Attr<PackerImageModel>,
     /// Environment variables of all steps.
@@ -90,7 +94,7 @@ pub struct ImageModel {
     /// nothing.
     #[attr(optional, default = "cleanup", validate = on_error)]
     pub on_error: Attr<String>,
-    /// How long the operations may take.
+    /// How long the operations may take: when not set, an hour to create or update, 15 minutes to read or delete.
     #[attr(optional)]
     pub timeouts: Attr<Timeouts>,
 

@@ -20,8 +20,7 @@ use crate::backends::aws::settings;
 use crate::domain::names;
 use crate::domain::rules::{arch, positive};
 
-/// Builds the image on AWS with Packer, as an AMI. What does not change the image's content, such as the builder's size or
-/// the way to it, builds nothing when it changes.
+/// Builds the image on AWS with Packer, as an AMI.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Model)]
 pub struct AwsImageModel {
     /// Where it is built and stays; the provider's region when not set.
