@@ -16,6 +16,7 @@ mod image_cache;
 mod image_packer;
 mod image_template;
 mod lookup;
+mod reattach;
 mod rig;
 mod template;
 mod vm;
