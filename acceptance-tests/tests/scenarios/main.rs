@@ -1,6 +1,7 @@
 //! What a user does, under real programs. One program, so that all processors have work until its last test.
 
 mod aws_build;
+mod aws_hand_over;
 mod aws_image;
 mod aws_launch;
 mod aws_lookup;
