@@ -66,7 +66,7 @@ acceptance: ## scenarios under real OpenTofu and, where it is on PATH, real Terr
 	$(CARGO) test --package acceptance-tests --test scenarios -- --test-threads=$(THREADS)
 
 soak: ## what needs long repetition: kills, cancels, races by the hundred; SHARE=10 for a tenth
-	PROPTEST_CASES=$$((1000 * $(SHARE))) $(CARGO) test --package tfplugin --lib -- broken_frames
+	PROPTEST_CASES=$$((1000 * $(SHARE))) $(CARGO) test --package tfplugin --lib -- broken::
 	PROPTEST_CASES=$$((10 * $(SHARE))) $(CARGO) test --package terraform-provider-sindri --lib -- store::tests::what_is_corrupt
 	SINDRI_SOAK_SHARE=$(SHARE) $(CARGO) test --package acceptance-tests --features soak --test soak -- \
 		--test-threads=1 --nocapture

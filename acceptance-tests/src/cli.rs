@@ -65,8 +65,7 @@ pub fn each_cli(scenario: impl Fn(Cli) -> Result<()>) -> Result<()> {
             _ => "",
         };
         if !why.is_empty() {
-            // Past the test runner's capture: what was not run has to be seen.
-            writeln!(std::io::stderr(), "note: not run under {}, which is {why}", cli.name())?;
+            say(&format!("note: not run under {}, which is {why}", cli.name()))?;
             continue;
         }
         scenario(cli).with_context(|| format!("under {}", cli.name()))?;
@@ -74,17 +73,35 @@ pub fn each_cli(scenario: impl Fn(Cli) -> Result<()>) -> Result<()> {
     Ok(())
 }
 
-/// Runs a scenario that is about a guest, and takes a guest's time to boot, under one program only: Terraform where it
-/// is installed, else OpenTofu. What the two see of such a machine or image is in the scenarios that both run.
+/// Runs a scenario that is about a guest, and takes a guest's time to boot, under one program only: OpenTofu, or the one that
+/// `SINDRI_TEST_CLI` names. What the two see of such a machine or image is in the scenarios that both run.
 ///
 /// # Errors
 /// The scenario's own, with the program's name in front.
 pub fn either_cli(scenario: impl Fn(Cli) -> Result<()>) -> Result<()> {
-    let cli = match Cli::Terraform.program()? {
-        Some(_) => Cli::Terraform,
-        None => Cli::Tofu,
-    };
+    let asked = std::env::var("SINDRI_TEST_CLI").is_ok_and(|only| only == Cli::Terraform.name());
+    let cli = if asked { Cli::Terraform } else { Cli::Tofu };
     scenario(cli).with_context(|| format!("under {}", cli.name()))
+}
+
+/// Whether this can be tested here, which only root can do. Where it cannot, that is said, and in CI it is an error: there
+/// nothing is left out.
+///
+/// # Errors
+/// When it cannot, and this is CI.
+pub fn only_root(what: &str) -> Result<bool> {
+    if rustix::process::geteuid().is_root() {
+        return Ok(true);
+    }
+    let in_ci = std::env::var_os("CI").is_some_and(|value| !value.is_empty());
+    ensure!(!in_ci, "only root can {what}, and CI is to run everything: let it run as root");
+    say(&format!("note: not tested, because only root can {what}"))?;
+    Ok(false)
+}
+
+/// Past the test runner's capture: what was not run has to be seen.
+fn say(text: &str) -> Result<()> {
+    writeln!(std::io::stderr(), "{text}").context("writing to standard error")
 }
 
 /// The root of the checkout.

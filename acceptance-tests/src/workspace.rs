@@ -167,10 +167,18 @@ impl Workspace {
     /// # Errors
     /// When it cannot be started.
     pub fn provider(&self, arguments: &[&str]) -> Result<Output> {
+        self.provider_command(arguments)?.output().context("starting the provider by hand")
+    }
+
+    /// The same, for whoever starts it.
+    ///
+    /// # Errors
+    /// When the provider does not build.
+    pub fn provider_command(&self, arguments: &[&str]) -> Result<Command> {
         let mut command = Command::new(provider_folder()?.join("terraform-provider-sindri"));
         command.args(arguments).env_clear();
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
-        command.output().context("starting the provider by hand")
+        Ok(command)
     }
 
     /// `apply`, left running.
@@ -220,6 +228,14 @@ impl Workspace {
     /// With the diagnostics when it fails.
     pub fn plan(&self) -> Result<Plan> {
         self.plan_with(&[])
+    }
+
+    /// `apply` of what [`Workspace::plan`] planned last, as it was planned then.
+    ///
+    /// # Errors
+    /// When it cannot be run; a failed apply is an [`Outcome`].
+    pub fn apply_plan(&self) -> Result<Outcome> {
+        self.run(&["apply", "-json", "plan.bin"])
     }
 
     /// `plan` of a configuration that has to be refused.

@@ -6,7 +6,7 @@ use sindri::provider::Provider;
 use tfplugin::{ServeOptions, serve};
 
 /// Where the provider is found in the registries.
-const ADDRESS: &str = "registry.opentofu.org/sindri/sindri";
+const ADDRESS: &str = "sindri/sindri";
 
 fn main() -> ExitCode {
     let mut args = std::env::args_os().skip(1);

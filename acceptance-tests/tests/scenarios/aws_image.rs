@@ -132,6 +132,37 @@ fn a_plan_shows_the_ami_and_its_last_holder_deletes_it() -> Result<()> {
     })
 }
 
+/// The host plans again before it applies a plan, and does not say which of both it is. So an image that is gone by then
+/// cannot be told in words of ours; one that goes still later is.
+#[test]
+fn an_image_that_is_deleted_after_the_plan_is_not_built_instead() -> Result<()> {
+    each_cli(|cli| {
+        let host = Host::new()?;
+        let (moto, workspace) = scenario(&host, cli)?;
+        let id = built(&moto, &workspace)?;
+        let plan = workspace.plan()?;
+        assert_eq!(plan.change(IMAGE).context("nothing planned")?.after["image_id"], id, "{plan}");
+        moto.forget_requests()?;
+        let message = "The image does not exist.";
+        let gone = Fault::Error { status: 400, code: "InvalidAMIID.NotFound", message };
+        moto.fault("CreateTags", 1, gone)?;
+        let errors = workspace.apply_plan()?.fails()?;
+        let told = |error: &Diagnostic| error.mentions("Planned image is gone") && error.mentions(&id);
+        ensure!(errors.len() == 1 && told(&errors[0]), "{errors:?}");
+
+        workspace.plan()?;
+        moto.ec2("DeregisterImage", &[("ImageId", id.as_str())])?;
+        let errors = workspace.apply_plan()?.fails()?;
+        ensure!(errors.iter().all(|error| error.mentions("inconsistent final plan")), "{errors:?}");
+        ensure!(!moto.requests()?.contains_key("RunInstances"), "another is built than was planned");
+        ensure!(workspace.state(IMAGE)?.is_none(), "an image that is gone is in state");
+        host.inventory()?.ensure_empty()?;
+        let plan = workspace.plan()?;
+        assert_eq!(plan.change(IMAGE).context("nothing planned")?.after_unknown["image_id"], true, "{plan}");
+        Ok(())
+    })
+}
+
 #[test]
 fn labels_that_a_copy_did_not_take_are_tried_again() -> Result<()> {
     each_cli(|cli| {

@@ -4,7 +4,7 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use acceptance_tests::{Diagnostic, Host, built_tool, each_cli};
+use acceptance_tests::{Diagnostic, Host, built_tool, each_cli, only_root};
 use anyhow::{Context, Result, ensure};
 use serde_json::json;
 
@@ -262,8 +262,7 @@ impl Drop for SmallDisk<'_> {
 
 #[test]
 fn a_full_disk_is_told_and_leaves_nothing() -> Result<()> {
-    if !rustix::process::geteuid().is_root() {
-        eprintln!("note: not run: only root can mount a small disk");
+    if !only_root("mount a small disk")? {
         return Ok(());
     }
     each_cli(|cli| {
@@ -286,8 +285,7 @@ fn a_full_disk_is_told_and_leaves_nothing() -> Result<()> {
 /// Where Packer and the shells that it starts have their temporary files.
 #[test]
 fn a_full_tmpdir_is_told_and_leaves_nothing() -> Result<()> {
-    if !rustix::process::geteuid().is_root() {
-        eprintln!("note: not run: only root can mount a small disk");
+    if !only_root("mount a small disk")? {
         return Ok(());
     }
     each_cli(|cli| {

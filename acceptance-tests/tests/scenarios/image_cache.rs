@@ -1,9 +1,9 @@
 //! When an image is built and when one that is there is used: the cache key, holders, replacement, age.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::thread;
 
-use acceptance_tests::{Diagnostic, Host, Workspace, each_cli, either_cli};
+use acceptance_tests::{Cli, Diagnostic, Host, Workspace, each_cli, either_cli};
 use anyhow::{Context, Result, ensure};
 use rustix::fs::{FlockOperation, flock};
 use serde_json::json;
@@ -34,11 +34,26 @@ fn two_workspaces_share_one_image_until_the_last_lets_go() -> Result<()> {
         first.converged().context("labels that others put on a shared image are none of ours")?;
 
         first.destroy()?;
-        assert_eq!(host.inventory()?.ids("images"), [id]);
+        assert_eq!(host.inventory()?.ids("images"), [id.as_str()]);
         second.converged()?;
+        gone_after_the_plan(&host, cli, &id)?;
+        assert_eq!(second.plan()?.action(IMAGE), "create");
         second.destroy()?;
         host.inventory()?.ensure_empty()
     })
+}
+
+/// A saved plan shows an image that somebody deletes before it is applied: the host, which plans again, tells.
+fn gone_after_the_plan(host: &Host, cli: Cli, id: &str) -> Result<()> {
+    let third = host.workspace(cli, "image")?;
+    let plan = third.plan()?;
+    assert_eq!(plan.change(IMAGE).context("nothing planned")?.after["image_id"], id, "{plan}");
+    fs::remove_dir_all(host.data_dir().join("images").join(id))?;
+    let errors = third.apply_plan()?.fails()?;
+    ensure!(errors.iter().all(|error| error.mentions("inconsistent final plan")), "{errors:?}");
+    ensure!(third.state(IMAGE)?.is_none(), "an image that is gone is in state");
+    assert_eq!(host.inventory()?.ids("images"), Vec::<String>::new(), "another is built than was planned");
+    Ok(())
 }
 
 #[test]

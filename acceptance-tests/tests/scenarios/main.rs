@@ -1,6 +1,7 @@
 //! What a user does, under real programs. One program, so that all processors have work until its last test.
 
 mod aws_build;
+mod aws_hand_over;
 mod aws_image;
 mod aws_launch;
 mod aws_lookup;
@@ -16,6 +17,7 @@ mod image_cache;
 mod image_packer;
 mod image_template;
 mod lookup;
+mod reattach;
 mod rig;
 mod template;
 mod vm;

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use acceptance_tests::{Cli, Host, Workspace, each_cli, either_cli};
+use acceptance_tests::{Cli, Host, Workspace, each_cli, either_cli, only_root};
 use anyhow::{Context, Result, ensure};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
@@ -113,8 +113,7 @@ fn listens_beyond_loopback(port: u16) -> Result<bool> {
 /// by root, all of them show this.
 #[test]
 fn an_ordinary_user_can_do_it_all() -> Result<()> {
-    if !rustix::process::geteuid().is_root() {
-        eprintln!("note: not run: only root can become another user, and every other test is run by one");
+    if !only_root("become another user")? {
         return Ok(());
     }
     let host = Host::new()?;

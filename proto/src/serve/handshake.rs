@@ -14,6 +14,8 @@ const COOKIE: &str = "d602bf8f470bc67ca7faa0386276bbdd4330efaf76d1a219cb4d6991ca
 /// The version of the handshake, and that of the services.
 const CORE_VERSION: u32 = 1;
 const PROTOCOL_VERSION: u32 = 6;
+/// What an address without a registry means to OpenTofu and to Terraform.
+const REGISTRIES: [&str; 2] = ["registry.opentofu.org", "registry.terraform.io"];
 
 /// What the host asked for.
 #[derive(Debug, PartialEq, Eq)]
@@ -82,9 +84,9 @@ pub(super) fn reattach_text(address: &str, pid: u32, socket: &Path) -> String {
         "Test": true,
         "Addr": { "Network": "unix", "String": socket.display().to_string() },
     });
-    // Each host takes a provider without a host name from its own registry.
-    let elsewhere = address.replacen("registry.opentofu.org/", "registry.terraform.io/", 1);
-    let reattach = json!({ address: provider, elsewhere: provider });
+    let reattach: serde_json::Map<_, _> =
+        REGISTRIES.iter().map(|registry| (format!("{registry}/{address}"), provider.clone())).collect();
+    let reattach = serde_json::Value::Object(reattach);
     format!(
         "The provider waits for a host. In another terminal, set\n\n\tTF_REATTACH_PROVIDERS='{reattach}'\n\n\
          and run tofu or terraform there. Ctrl-C ends the provider."
@@ -143,16 +145,14 @@ mod tests {
 
     #[test]
     fn reattaching_takes_one_variable() {
-        let text = reattach_text("registry.opentofu.org/sindri/sindri", 7, Path::new("/tmp/s"));
+        let text = reattach_text("sindri/sindri", 7, Path::new("/tmp/s"));
         let json = text.split('\'').nth(1).unwrap();
         let parsed: serde_json::Value = serde_json::from_str(json).unwrap();
-        let provider = serde_json::json!({
+        let expected = serde_json::json!({
             "Protocol": "grpc", "ProtocolVersion": 6, "Pid": 7, "Test": true,
             "Addr": {"Network": "unix", "String": "/tmp/s"}});
-        let expected = serde_json::json!({
-            "registry.opentofu.org/sindri/sindri": provider,
-            "registry.terraform.io/sindri/sindri": provider,
-        });
-        assert_eq!(parsed, expected);
+        let both = serde_json::json!({
+            "registry.opentofu.org/sindri/sindri": expected, "registry.terraform.io/sindri/sindri": expected});
+        assert_eq!(parsed, both);
     }
 }

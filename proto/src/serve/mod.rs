@@ -39,7 +39,7 @@ const GRACE: Duration = Duration::from_secs(10);
 /// How to serve.
 #[derive(Debug, Clone)]
 pub struct ServeOptions {
-    /// The provider's address: `registry.opentofu.org/namespace/name`.
+    /// The provider's address in whichever registry: `namespace/name`.
     pub address: String,
     /// The provider's version, for whoever runs the binary by hand.
     pub version: String,

@@ -2,6 +2,7 @@
 
 use proptest::prelude::*;
 
+use super::types::TypeError;
 use super::{Number, Type, Value, json, msgpack};
 
 /// Types, nested a few levels.
@@ -146,6 +147,10 @@ fn lies_about_lengths_and_depths_cost_nothing() {
     assert!(msgpack::decode(&Type::Dynamic, &dynamic).is_err());
     let many = [&[0xdd, 0x00, 0x4c, 0x4b, 0x40][..], &vec![0xc2; 5_000_000]].concat();
     assert!(msgpack::decode(&list, &many).is_err(), "more values than the bound");
+    let many = ["[", &"0,".repeat(5_000_000), "0]"].concat();
+    assert!(json::decode_untyped(many.as_bytes()).is_err(), "more values than the bound");
+    let long = [r#"["tuple",["#, &"[],".repeat(6_000_000), "[]]]"].concat();
+    assert_eq!(Type::from_json_bytes(long.as_bytes()), Err(TypeError::TooLong));
 }
 
 #[test]

@@ -1,5 +1,6 @@
-//! Values in JSON: the form of stored state, and of defaults in documentation.
+//! Values in JSON: the form of stored state, and of defaults in documentation. What is read is bounded as in msgpack.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::fmt;
 
@@ -8,6 +9,7 @@ use serde::de::{DeserializeSeed, Error as _, MapAccess, SeqAccess, Visitor};
 use serde_json::Value as Json;
 use serde_json::value::RawValue;
 
+use super::types::MAX_VALUES;
 use super::{Dynamic, Number, Type, Value};
 
 /// JSON that is not a value of the expected type.
@@ -21,10 +23,7 @@ pub struct JsonError(#[from] serde_json::Error);
 /// # Errors
 /// [`JsonError`] with the position of what is wrong.
 pub fn decode(ty: &Type, json: &[u8]) -> Result<Value, JsonError> {
-    let mut deserializer = serde_json::Deserializer::from_slice(json);
-    let value = Of(ty).deserialize(&mut deserializer)?;
-    deserializer.end()?;
-    Ok(value)
+    read(Of(ty, &Left::default()), json)
 }
 
 /// Reads a value of whatever type it is: arrays become lists, objects become objects.
@@ -32,8 +31,12 @@ pub fn decode(ty: &Type, json: &[u8]) -> Result<Value, JsonError> {
 /// # Errors
 /// [`JsonError`] with the position of what is wrong.
 pub fn decode_untyped(json: &[u8]) -> Result<Value, JsonError> {
+    read(Untyped(&Left::default()), json)
+}
+
+fn read<'de>(seed: impl DeserializeSeed<'de, Value = Value>, json: &'de [u8]) -> Result<Value, JsonError> {
     let mut deserializer = serde_json::Deserializer::from_slice(json);
-    let value = Untyped.deserialize(&mut deserializer)?;
+    let value = seed.deserialize(&mut deserializer)?;
     deserializer.end()?;
     Ok(value)
 }
@@ -55,13 +58,38 @@ pub fn to_json(value: &Value) -> Json {
     }
 }
 
+/// How many more values there may be in all that is read.
+struct Left(Cell<usize>);
+
+impl Default for Left {
+    fn default() -> Self {
+        Self(Cell::new(MAX_VALUES))
+    }
+}
+
+impl Left {
+    fn take<E: serde::de::Error>(&self) -> Result<(), E> {
+        let left = self.0.get().checked_sub(1);
+        self.0.set(left.ok_or_else(|| E::custom(format!("it holds more than {MAX_VALUES} values")))?);
+        Ok(())
+    }
+}
+
 /// Reads a value of this type.
-struct Of<'t>(&'t Type);
+#[derive(Clone, Copy)]
+struct Of<'t>(&'t Type, &'t Left);
+
+impl<'t> Of<'t> {
+    fn inner(self, ty: &'t Type) -> Self {
+        Self(ty, self.1)
+    }
+}
 
 impl<'de> DeserializeSeed<'de> for Of<'_> {
     type Value = Value;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
+        self.1.take()?;
         match self.0 {
             Type::Number => number_or_null(deserializer),
             _ => deserializer.deserialize_any(self),
@@ -99,13 +127,13 @@ impl<'de> Visitor<'de> for Of<'_> {
         let mut elements = Vec::new();
         match self.0 {
             Type::List(element) | Type::Set(element) => {
-                while let Some(value) = seq.next_element_seed(Of(element))? {
+                while let Some(value) = seq.next_element_seed(self.inner(element))? {
                     elements.push(value);
                 }
             }
             Type::Tuple(types) => {
                 for ty in types {
-                    let value = seq.next_element_seed(Of(ty))?;
+                    let value = seq.next_element_seed(self.inner(ty))?;
                     elements.push(value.ok_or_else(|| A::Error::invalid_length(elements.len(), &self))?);
                 }
             }
@@ -123,19 +151,19 @@ impl<'de> Visitor<'de> for Of<'_> {
         match self.0 {
             Type::Map(element) => {
                 while let Some(key) = map.next_key::<String>()? {
-                    entries.insert(key, map.next_value_seed(Of(element))?);
+                    entries.insert(key, map.next_value_seed(self.inner(element))?);
                 }
             }
             Type::Object(attributes) => {
                 entries.extend(attributes.keys().map(|name| (name.clone(), Value::Null)));
                 while let Some(key) = map.next_key::<String>()? {
                     match attributes.get(&key) {
-                        Some(ty) => drop(entries.insert(key, map.next_value_seed(Of(ty))?)),
+                        Some(ty) => drop(entries.insert(key, map.next_value_seed(self.inner(ty))?)),
                         None => drop(map.next_value::<serde::de::IgnoredAny>()?),
                     }
                 }
             }
-            Type::Dynamic => return visit_dynamic(map),
+            Type::Dynamic => return visit_dynamic(map, self.1),
             _ => return Err(A::Error::invalid_type(serde::de::Unexpected::Map, &self)),
         }
         Ok(Value::Object(entries))
@@ -143,7 +171,7 @@ impl<'de> Visitor<'de> for Of<'_> {
 }
 
 /// `{"value": …, "type": …}`, in either order.
-fn visit_dynamic<'de, A: MapAccess<'de>>(mut map: A) -> Result<Value, A::Error> {
+fn visit_dynamic<'de, A: MapAccess<'de>>(mut map: A, left: &Left) -> Result<Value, A::Error> {
     let (mut value, mut ty) = (None::<Box<RawValue>>, None::<Box<RawValue>>);
     while let Some(key) = map.next_key::<String>()? {
         match key.as_str() {
@@ -163,7 +191,7 @@ fn visit_dynamic<'de, A: MapAccess<'de>>(mut map: A) -> Result<Value, A::Error> 
             Err(A::Error::custom("a type within a type"))
         };
     }
-    let value = decode(&ty, value.get().as_bytes()).map_err(A::Error::custom)?;
+    let value = read(Of(&ty, left), value.get().as_bytes()).map_err(A::Error::custom)?;
     Ok(Value::Dynamic(Box::new(Dynamic { ty, value })))
 }
 
@@ -179,17 +207,19 @@ fn number_or_null<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Value, D
     }
 }
 
-struct Untyped;
+#[derive(Clone, Copy)]
+struct Untyped<'l>(&'l Left);
 
-impl<'de> DeserializeSeed<'de> for Untyped {
+impl<'de> DeserializeSeed<'de> for Untyped<'_> {
     type Value = Value;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
+        self.0.take()?;
         deserializer.deserialize_any(self)
     }
 }
 
-impl<'de> Visitor<'de> for Untyped {
+impl<'de> Visitor<'de> for Untyped<'_> {
     type Value = Value;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -222,7 +252,7 @@ impl<'de> Visitor<'de> for Untyped {
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Value, A::Error> {
         let mut elements = Vec::new();
-        while let Some(value) = seq.next_element_seed(Untyped)? {
+        while let Some(value) = seq.next_element_seed(self)? {
             elements.push(value);
         }
         Ok(Value::List(elements))
@@ -231,8 +261,40 @@ impl<'de> Visitor<'de> for Untyped {
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Value, A::Error> {
         let mut entries = BTreeMap::new();
         while let Some(key) = map.next_key::<String>()? {
-            entries.insert(key, map.next_value_seed(Untyped)?);
+            entries.insert(key, map.next_value_seed(self)?);
         }
         Ok(Value::Object(entries))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Type, JSON, and how many values there are in it.
+    #[test]
+    fn values_are_counted_wherever_they_are() {
+        let numbers = Type::list(Type::Number);
+        let object = Type::object([("a", Type::Bool), ("b", Type::map(Type::String))]);
+        let cases = [
+            (Some(&Type::Bool), "true", 1),
+            (Some(&numbers), "[1, null, 2.5]", 4),
+            (Some(&object), r#"{"a": null, "b": {"x": "1", "y": "2"}, "gone": [1, 2, 3]}"#, 5),
+            (Some(&Type::set(numbers.clone())), "[[1], [1], []]", 6),
+            (Some(&Type::Tuple(vec![Type::Bool, numbers.clone()])), "[true, [1]]", 4),
+            (Some(&Type::Dynamic), r#"{"value": [1, 2], "type": ["list", "number"]}"#, 4),
+            (None, r#"{"a": [1, "x", {}], "b": null}"#, 6),
+        ];
+        for (ty, json, count) in cases {
+            let read = |left: &Left| match ty {
+                Some(ty) => read(Of(ty, left), json.as_bytes()),
+                None => read(Untyped(left), json.as_bytes()),
+            };
+            let left = Left(Cell::new(count));
+            read(&left).unwrap();
+            assert_eq!(left.0.get(), 0, "{json}");
+            let error = read(&Left(Cell::new(count - 1))).unwrap_err().to_string();
+            assert!(error.contains("more than 4000000 values"), "{json}: {error}");
+        }
     }
 }

@@ -9,12 +9,10 @@ use rmp::encode::{
     write_str, write_uint,
 };
 
-use super::types::MAX_DEPTH;
+use super::types::{MAX_DEPTH, MAX_VALUES};
 use super::{Dynamic, Number, Type, Value};
 use crate::path::Path;
 
-/// More values than this in one message are refused: each costs far more memory than its one byte.
-const MAX_VALUES: usize = 4_000_000;
 /// Nothing that hosts say of an unknown value is longer.
 const MAX_EXTENSION: usize = 1_024;
 

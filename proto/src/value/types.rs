@@ -10,6 +10,10 @@ use crate::path::Path;
 
 /// Deeper types than this are refused: no schema has them, and recursion needs a bound.
 pub(crate) const MAX_DEPTH: usize = 64;
+/// More values than this in one message are refused: each costs far more memory than its one byte.
+pub(crate) const MAX_VALUES: usize = 4_000_000;
+/// A longer notation is refused, for the same reason.
+const MAX_NOTATION: usize = 16 << 20;
 
 /// The type of a value.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -43,6 +47,9 @@ pub enum TypeError {
     /// The type is nested too deeply.
     #[error("the type is nested more than {MAX_DEPTH} levels deep")]
     TooDeep,
+    /// The notation is too long.
+    #[error("the type takes more than {MAX_NOTATION} bytes to write down")]
+    TooLong,
     /// The value is of another type.
     #[error("{path}: expected {expected}, got {got}")]
     Mismatch {
@@ -104,8 +111,11 @@ impl Type {
     /// Reads the JSON notation.
     ///
     /// # Errors
-    /// [`TypeError::Syntax`] and [`TypeError::TooDeep`].
+    /// [`TypeError::Syntax`], [`TypeError::TooDeep`] and [`TypeError::TooLong`].
     pub fn from_json_bytes(bytes: &[u8]) -> Result<Self, TypeError> {
+        if bytes.len() > MAX_NOTATION {
+            return Err(TypeError::TooLong);
+        }
         let json = serde_json::from_slice(bytes).map_err(|error| TypeError::Syntax(error.to_string()))?;
         Self::from_json(&json, 0)
     }

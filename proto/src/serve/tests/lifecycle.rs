@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::host::{Host, THING, texts};
-use super::provider::LINGERED;
+use super::provider::{BEGUN, LINGERED, RELEASED};
 use crate::Path;
 use crate::rpc::wire;
 use crate::value::Value;
@@ -163,6 +163,24 @@ async fn stop_cancels_what_runs_and_nothing_later() {
     let mut client = host.client.clone();
     let still = tokio::time::timeout(Duration::from_millis(100), client.apply_resource_change(second)).await;
     assert!(still.is_err(), "a later operation was cancelled, too");
+}
+
+#[tokio::test]
+async fn stop_is_answered_before_what_it_stops_has_ended() {
+    let mut host = Host::start().await;
+    let config = config(&host, &[("behaviour", Value::from("stubborn"))]);
+    let planned = host.plan(&Value::Null, &config).await.planned_state;
+    let planned = host.read(planned);
+    let request = host.apply_request(&Value::Null, &planned, &config);
+    let mut client = host.client.clone();
+    let running = tokio::spawn(async move { client.apply_resource_change(request).await });
+    BEGUN.acquire().await.unwrap().forget();
+    let stop = host.client.stop_provider(wire::stop_provider::Request {});
+    tokio::time::timeout(Duration::from_secs(30), stop).await.expect("it waits for the apply").unwrap();
+    assert!(!running.is_finished());
+    RELEASED.add_permits(1);
+    let applied = running.await.unwrap().unwrap().into_inner();
+    assert_eq!(texts(&applied.diagnostics), [""; 0]);
 }
 
 #[tokio::test]

@@ -3,6 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use tokio::sync::Semaphore;
+
 use crate::{
     Attr, CancellationToken, CreateRequest, DataSource, DeleteRequest, Diagnostic, Diagnostics,
     DynDataSource, DynResource, Function, FunctionError, FunctionSignature, Model, MovedFrom, Parameter,
@@ -139,6 +141,10 @@ impl Things {
                 cancel.cancelled().await;
                 return Err(Diagnostic::error("Cancelled", "The user interrupted.").into());
             }
+            Some("stubborn") => {
+                BEGUN.add_permits(1);
+                RELEASED.acquire().await.unwrap().forget();
+            }
             Some("linger") => tokio::time::sleep(std::time::Duration::from_millis(300)).await,
             Some("wrong") => state.set(Thing { name: "other".into(), ..made(planned, config, 1) }),
             Some("unknown") => state.set(Thing { revision: Attr::Unknown, ..made(planned, config, 1) }),
@@ -148,6 +154,9 @@ impl Things {
     }
 }
 
+/// What is stubborn has begun, and may end: it hears of no interrupt.
+pub(super) static BEGUN: Semaphore = Semaphore::const_new(0);
+pub(super) static RELEASED: Semaphore = Semaphore::const_new(0);
 pub(super) static LINGERED: std::sync::atomic::AtomicUsize = std::sync::atomic::AtomicUsize::new(0);
 
 #[async_trait]

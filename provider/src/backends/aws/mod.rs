@@ -36,3 +36,12 @@ pub use error::AwsError;
 pub use settings::{AssumeRole, AwsSettings};
 
 use super::About;
+
+#[cfg(test)]
+mod tests {
+    /// A request as text, for golden files: what is said in it. The SDK prints no secret.
+    pub(super) fn told(request: &impl std::fmt::Debug) -> String {
+        let text = format!("{request:#?}");
+        text.lines().filter(|line| !line.ends_with(": None,")).collect::<Vec<_>>().join("\n")
+    }
+}

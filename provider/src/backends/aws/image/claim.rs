@@ -73,7 +73,13 @@ impl AwsImages {
         let journal = |error: JournalError| BackendError::failed(doing, error);
         let record = self.aws.journal().begin(entry).map_err(journal)?;
         let held = tags::held_until(holder, record.entry().deadline);
-        region.tag([id], [held]).await.map_err(failed)?;
+        if let Err(error) = region.tag([id], [held]).await {
+            if !error.is_gone() {
+                return Err(failed(error));
+            }
+            record.end().map_err(journal)?;
+            return Err(not_found(id));
+        }
         let lapsed = read::lapsed(&ami);
         region.untag([id], lapsed.iter().map(|holder| tags::held_by(holder).0)).await.map_err(failed)?;
         self.settle_abandoned(&region, cancel).await;

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use aws_sdk_ec2::operation::copy_image::builders::CopyImageInputBuilder;
 use aws_sdk_ec2::types::{Image as Ami, ImageState, ResourceType};
 use tokio_util::sync::CancellationToken;
 
@@ -125,23 +126,31 @@ async fn start(region: &Region, home: &Region, ami: &Ami, of: &str) -> Result<St
     let encrypted =
         ami.block_device_mappings().iter().any(|one| one.ebs().and_then(|ebs| ebs.encrypted()) == Some(true));
     let key = if encrypted { key(home, ami, &region.name).await? } else { None };
-    let asked = region
-        .ec2
-        .copy_image()
-        // The SDK's own attempts after a lost reply make no second copy.
-        .client_token(uuid::Uuid::new_v4().to_string())
-        .name(ami.name().unwrap_or_default())
-        .set_description(ami.description().filter(|text| !text.is_empty()).map(str::to_owned))
-        .source_image_id(ami.image_id().unwrap_or_default())
-        .source_region(&home.name)
-        .set_encrypted(encrypted.then_some(true))
-        .set_kms_key_id(key)
-        .tag_specifications(tags::specification(ResourceType::Image, &all))
-        .tag_specifications(tags::specification(ResourceType::Snapshot, &all));
-    let made = asked.send().await.map_err(|error| AwsError::of("CopyImage", error))?;
+    // The SDK's own attempts after a lost reply make no second copy.
+    let asked = request(&home.name, ami, encrypted, key, &all).client_token(uuid::Uuid::new_v4().to_string());
+    let made = asked.send_with(&region.ec2).await.map_err(|error| AwsError::of("CopyImage", error))?;
     let id = made.image_id.ok_or(AwsError::Incomplete { operation: "CopyImage", what: "image id" })?;
     tracing::info!(image = ami.image_id(), copy = id, region = region.name, "a copy is being made");
     Ok(id)
+}
+
+/// The request, but for the token. Nothing says that a copy is plain: EC2 copies it as it is, and by the account's default.
+fn request(
+    home: &str,
+    ami: &Ami,
+    encrypted: bool,
+    key: Option<String>,
+    tags: &BTreeMap<String, String>,
+) -> CopyImageInputBuilder {
+    CopyImageInputBuilder::default()
+        .name(ami.name().unwrap_or_default())
+        .set_description(ami.description().filter(|text| !text.is_empty()).map(str::to_owned))
+        .source_image_id(ami.image_id().unwrap_or_default())
+        .source_region(home)
+        .set_encrypted(encrypted.then_some(true))
+        .set_kms_key_id(key)
+        .tag_specifications(tags::specification(ResourceType::Image, tags))
+        .tag_specifications(tags::specification(ResourceType::Snapshot, tags))
 }
 
 /// The image's key in another region, where it can be the same: a multi-Region key. With none, EC2 takes the account's
@@ -185,6 +194,18 @@ async fn until_ready(region: &Region, id: &str) -> Result<(), CopyError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::backends::aws::tests::told;
+
+    #[test]
+    fn requests_for_copies() {
+        let ami = Ami::builder().image_id("ami-1").name("web-0123456789ab-012345").description("The web");
+        let tags = BTreeMap::from([("sindri_copy_of".to_owned(), "us-west-2/ami-1".to_owned())]);
+        let key = Some("arn:aws:kms:eu-west-1:123456789012:key/mrk-1".to_owned());
+        let encrypted = request("us-west-2", &ami.clone().build(), true, key, &tags).client_token("t");
+        insta::assert_snapshot!("encrypted", told(&encrypted.build().unwrap()));
+        let plain = request("us-west-2", &ami.description("").build(), false, None, &tags);
+        insta::assert_snapshot!("plain", told(&plain.client_token("t").build().unwrap()));
+    }
 
     #[test]
     fn only_a_multi_region_key_goes_along() {

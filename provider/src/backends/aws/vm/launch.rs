@@ -206,6 +206,7 @@ fn customised(mut ebs: EbsBlockDeviceBuilder, root: &RootVolume) -> EbsBlockDevi
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::backends::aws::tests::told;
 
     fn spec() -> AwsVmSpec {
         AwsVmSpec {
@@ -243,6 +244,32 @@ mod tests {
         let tags = BTreeMap::from([("Name".to_owned(), "dev".to_owned())]);
         Launch { spec, image: &image(), token: "t", key_name: "k", groups: &groups, user_data, tags: &tags }
             .request()
+    }
+
+    #[test]
+    fn requests_for_launches() {
+        let secret = Secret::new("#!/bin/sh\necho canary");
+        let least = request(&spec(), None).build().unwrap();
+        insta::assert_snapshot!("least", told(&least));
+        let spec = AwsVmSpec {
+            region: Some("eu-west-1".into()),
+            associate_public_address: Some(false),
+            spot: true,
+            root_volume: RootVolume {
+                size_gb: Some(30),
+                volume_type: Some("gp3".into()),
+                iops: Some(4000),
+                throughput: Some(250),
+                encrypted: Some(true),
+                kms_key_id: Some("alias/disks".into()),
+            },
+            iam_instance_profile: Some("web".into()),
+            imdsv2_required: false,
+            ..spec()
+        };
+        let most = told(&request(&spec, Some(&secret)).build().unwrap());
+        assert!(most.contains("user_data: \"*** Sensitive Data Redacted ***\""), "{most}");
+        insta::assert_snapshot!("most", most);
     }
 
     #[test]

@@ -92,6 +92,9 @@ fn rendered_templates() {
     let newest = forms(Version::new(1, 11, 0), false, false, &[]).unwrap();
     assert_eq!(newest.len(), 1);
     insta::assert_snapshot!("required", newest[0].hcl);
+    let bundled = forms(Version::new(1, 10, 0), false, false, &[]).unwrap();
+    insta::assert_snapshot!("bundled_with_metadata", bundled[0].hcl);
+    insta::assert_snapshot!("bundled_without_metadata", bundled[1].hcl);
     let own = forms(Version::new(1, 11, 0), true, false, &[]).unwrap();
     assert!(own[0].hcl.contains(r#"version = ">= 1.2.0, < 2.0.0""#), "{}", own[0].hcl);
     let tried: Vec<_> = forms(Version::new(1, 10, 0), false, false, &[])
