@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use serde_json::Value;
 
 use crate::process::{Redactor, Secret};
 
@@ -38,13 +39,30 @@ impl VmSpec {
         let Some(text) = self.user_data.as_ref().filter(|_| self.user_data_is_secret) else {
             return Redactor::default();
         };
-        let mut shown: Vec<String> = values(text.expose()).map(str::to_owned).collect();
+        let texts = strings(text.expose());
+        let texts = texts.iter().map(String::as_str).chain([text.expose()]);
+        let mut shown: Vec<String> = texts.flat_map(values).map(str::to_owned).collect();
         let files: Vec<String> = shown.iter().filter_map(|value| file(value)).collect();
         shown.extend(files.iter().flat_map(|file| values(file)).map(str::to_owned));
         shown.extend(files);
         let secrets: Vec<Secret> = shown.into_iter().map(Secret::new).collect();
         Redactor::new(secrets.iter().chain([text]))
     }
+}
+
+/// What is in it where it is JSON, as `jsonencode` makes it.
+fn strings(text: &str) -> Vec<String> {
+    let json: String = text.lines().filter(|line| !line.starts_with('#')).collect();
+    let (mut left, mut strings) = (Vec::from_iter(serde_json::from_str(&json).ok()), Vec::new());
+    while let Some(value) = left.pop() {
+        match value {
+            Value::String(text) => strings.push(text),
+            Value::Array(values) => left.extend(values),
+            Value::Object(values) => left.extend(values.into_iter().map(|(_, value)| value)),
+            _ => {}
+        }
+    }
+    strings
 }
 
 /// Lines, their words, and what follows each colon and equals sign.
@@ -104,15 +122,11 @@ pub enum WaitFor {
 mod tests {
     use super::*;
 
-    #[test]
-    fn what_is_written_only_does_not_come_back() {
-        let text = "#cloud-config\nchpasswd:\n  list: \"root:hunter2222\"\npassword: correct horse battery\n\
-            runcmd:\n- [sh, -c, TOKEN=s3cr3t-token /x]\n- [login, l1sted-token]\n\
-            write_files:\n- {path: /k, encoding: b64, content: a2V5PWluLWEtZmlsZQptb3JlCg==}\n";
-        let spec = |user_data_is_secret| VmSpec {
+    fn spec(user_data: &str, user_data_is_secret: bool) -> VmSpec {
+        VmSpec {
             name: "it".into(),
             power_state: PowerState::Running,
-            user_data: Some(Secret::new(text)),
+            user_data: Some(Secret::new(user_data)),
             user_data_is_secret,
             ssh: SshAccess {
                 username: "ubuntu".into(),
@@ -123,20 +137,33 @@ mod tests {
             },
             wait_for: WaitFor::Ssh,
             tags: BTreeMap::new(),
-        };
-        for (shown, secret) in [
-            ("login with hunter2222 now", "hunter2222"),
-            ("+ TOKEN=s3cr3t-token", "s3cr3t-token"),
-            ("login: no such token: l1sted-token", "l1sted-token"),
-            ("ann's password is correct horse battery", "correct horse"),
-            ("/k: key=in-a-file", "in-a-file"),
-            (text, "hunter2222"),
+        }
+    }
+
+    #[test]
+    fn what_is_written_only_does_not_come_back() {
+        let yaml = "#cloud-config\nchpasswd:\n  list: \"root:hunter2222\"\npassword: correct horse battery\n\
+            runcmd:\n- [sh, -c, TOKEN=s3cr3t-token /x]\n- [login, l1sted-token]\n\
+            write_files:\n- {path: /k, encoding: b64, content: a2V5PWluLWEtZmlsZQptb3JlCg==}\n";
+        let json =
+            "#cloud-config\n{\"bootcmd\": [[\"env\", \"TOKEN=a \\\"quoted\\\" secret\\nof-two-lines\"]]}";
+        for (text, shown, secret) in [
+            (yaml, "login with hunter2222 now", "hunter2222"),
+            (yaml, "+ TOKEN=s3cr3t-token", "s3cr3t-token"),
+            (yaml, "login: no such token: l1sted-token", "l1sted-token"),
+            (yaml, "ann's password is correct horse battery", "correct horse"),
+            (yaml, "/k: key=in-a-file", "in-a-file"),
+            (yaml, yaml, "hunter2222"),
+            (json, "is a \"quoted\" secret", "quoted"),
+            (json, "of-two-lines", "two"),
         ] {
-            let redacted = spec(true).redactor().redact(shown);
+            let redacted = spec(text, true).redactor().redact(shown);
             assert!(!redacted.contains(secret), "{redacted}");
-            assert_eq!(spec(false).redactor().redact(shown), shown);
+            assert_eq!(spec(text, false).redactor().redact(shown), shown);
         }
         let boots = "[    0.000000] Linux version 6.1.0\nit login: ";
-        assert_eq!(spec(true).redactor().redact(boots), boots);
+        for text in [yaml, json] {
+            assert_eq!(spec(text, true).redactor().redact(boots), boots);
+        }
     }
 }
