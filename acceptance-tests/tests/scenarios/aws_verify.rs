@@ -64,7 +64,7 @@ fn refused(account: &Account) -> Result<()> {
 /// The machine is one from an image that was cleaned. What it is run for here, `verify_boot` does where the image is cleaned.
 fn looked_through(account: &Account) -> Result<()> {
     let script = fs::read_to_string(repository().join("templates/scripts/look-clean.sh"))?;
-    let look = "sudo SINDRI_LOOK_FOR='data keys' sh /tmp/look";
+    let look = "sudo SINDRI_LOOK_FOR='data keys secrets' sh /tmp/look";
     // The first look is to find nothing, the second what is older than the boot.
     let told = account.guest.run(&format!(
         "cat >/tmp/look <<'END' && {look} && sudo touch -d 2020-01-01 /etc/machine-id && ! {look} && sudo touch /etc/machine-id\n{script}END"
@@ -91,14 +91,21 @@ fn public_later(account: &Account) -> Result<()> {
     account.moto.forget_requests()?;
     change(account, &workspace, &mut variables, true)?;
     account.guest.run(
-        "sudo mkdir -p /root/.ssh && echo ssh-ed25519 AAAAof-the-builder | sudo tee /root/.ssh/authorized_keys",
+        "sudo mkdir -p /root/.ssh && echo ssh-ed25519 AAAAof-the-builder | sudo tee /root/.ssh/authorized_keys
+         echo machine git.example password s3cr3t | sudo tee /root/.netrc && sudo touch -d 2020-01-01 /root/.netrc",
     )?;
     let errors = workspace.apply_with(&[])?.fails()?;
-    account.guest.run("sudo rm /root/.ssh/authorized_keys")?;
+    account.guest.run("sudo rm /root/.ssh/authorized_keys /root/.netrc")?;
     let told = |words: &str| errors.iter().any(|one| one.mentions(words) || one.code.contains(words));
-    for words in ["/root/.ssh/authorized_keys: lets somebody into", "is not made public", "public"] {
+    for words in [
+        "/root/.ssh/authorized_keys: lets somebody into",
+        "/root/.netrc: everybody could use",
+        "is not made public",
+        "public",
+    ] {
         ensure!(told(words), "no {words:?} in {errors:?}");
     }
+    ensure!(!told("s3cr3t"), "{errors:?}");
     ensure!(!is_public(account, &id)?, "it is public, and was found not to be clean");
     assert_eq!(account.more()?, images(1));
     host.inventory()?.ensure_empty()?;

@@ -43,11 +43,12 @@ pub fn cleanup(security: Security) -> Vec<Cleanup> {
 }
 
 /// What is looked for in a machine from a finished image; with `everybody`, also for keys that let somebody into all machines
-/// from it. Nothing when the build was to remove nothing.
+/// from it, and for what nobody else may read: logins, tokens, logs. Nothing when the build was to remove nothing.
 pub fn looked_for(security: Security, everybody: bool) -> Vec<&'static str> {
     let data = security.clean_sensitive_data.then_some("data");
     let keys = security.remove_ssh_host_keys.then_some("keys");
-    data.into_iter().chain(keys).chain(everybody.then_some("logins")).collect()
+    let of_everybody = ["logins", "secrets"].into_iter().filter(|_| everybody);
+    data.into_iter().chain(keys).chain(of_everybody).collect()
 }
 
 /// Looks in a machine from the finished image for what its build was to remove. An image for everybody comes with `own_key`, in
@@ -71,16 +72,20 @@ mod tests {
     fn found(files: &[(&str, u64)], security: Security) -> String {
         let root = tempfile::tempdir().unwrap();
         for (name, time) in files {
-            let path = root.path().join(name);
-            fs::create_dir_all(path.parent().unwrap()).unwrap();
-            fs::write(&path, "x").unwrap();
-            let file = fs::File::options().append(true).open(&path).unwrap();
-            file.set_modified(UNIX_EPOCH + Duration::from_secs(*time)).unwrap();
+            write(root.path(), name, "x", *time);
         }
         let own = root.path().join("var/lib/cloud/instance");
         fs::create_dir_all(own.parent().unwrap()).unwrap();
         std::os::unix::fs::symlink("/var/lib/cloud/instances/i-2", own).unwrap();
         look(security, None).map(|check| told(&check, root.path())).unwrap_or_default()
+    }
+
+    fn write(root: &std::path::Path, name: &str, text: &str, time: u64) {
+        let path = root.join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(&path, text).unwrap();
+        let file = fs::File::options().append(true).open(&path).unwrap();
+        file.set_modified(UNIX_EPOCH + Duration::from_secs(time)).unwrap();
     }
 
     fn told(check: &Check, root: &std::path::Path) -> String {
@@ -116,6 +121,52 @@ mod tests {
                 format!("the image is not clean:\n/{file}: lets somebody into all machines from the image\n");
             assert_eq!(seen, if is_found { expected.as_str() } else { "" }, "{file} {text}");
             assert_eq!(told(&look(security, None).unwrap(), root.path()), "", "{file} {text}");
+        }
+    }
+
+    #[test]
+    fn an_image_for_everybody_has_nobodys_secrets() {
+        let security = Security { clean_sensitive_data: true, remove_ssh_host_keys: true };
+        for (file, text, is_found) in [
+            ("etc/shadow", "root:!:1::::::\nann:$y$j9T$x:1::::::\n", false),
+            ("etc/shadow", "root:*:1::::::\n", false),
+            ("etc/shadow", "root:!*:1::::::\n", false),
+            ("etc/shadow", "root:$y$j9T$s3cr3t:1::::::\n", true),
+            ("etc/shadow", "root::1::::::\n", true),
+            ("var/log/apt/history.log", "Commandline: s3cr3t\n", true),
+            ("var/log/apt/history.log", "", false),
+            ("root/.aws/credentials", "[default]\naws_secret_access_key = s3cr3t\n", true),
+            ("root/.aws/credentials", "[default]\ncredential_process = /bin/helper\n", false),
+            ("home/ann/.aws/sso/cache/0a1b.json", r#"{"accessToken": "s3cr3t"}"#, true),
+            ("home/ann/.docker/config.json", r#"{"auths": {"ghcr.io": {"auth": "s3cr3t"}}}"#, true),
+            ("home/ann/.docker/config.json", r#"{"auths": {"ghcr.io": {}}, "credsStore": "x"}"#, false),
+            ("root/.netrc", "machine git.example login ann password s3cr3t\n", true),
+            ("root/.netrc", "machine git.example login ann\n", false),
+            ("root/.git-credentials", "https://ann:s3cr3t@git.example\n", true),
+            ("home/ann/.config/gcloud/application_default_credentials.json", "s3cr3t", true),
+            ("home/ann/.config/gcloud/configurations/config_default", "[core]\n", false),
+            ("home/ann/.azure/msal_token_cache.json", "s3cr3t", true),
+            ("home/ann/.azure/azureProfile.json", "{}", false),
+            ("root/.kube/config", "users:\n- name: a\n  user:\n    token: s3cr3t\n", true),
+            ("root/.kube/config", "clusters:\n- cluster: {server: 'https://k'}\n", false),
+            ("home/ann/.ssh/id_ed25519", "-----BEGIN OPENSSH PRIVATE KEY-----\ns3cr3t\n", true),
+            ("home/ann/.ssh/id_ed25519.pub", "ssh-ed25519 AAAA ann\n", false),
+            ("etc/apt/auth.conf", "machine m.example login ann password s3cr3t\n", true),
+            ("etc/apt/auth.conf.d/90mirror.conf", "machine m.example\nlogin ann\npassword s3cr3t\n", true),
+            ("etc/apt/auth.conf", "# machine, login: see apt_auth.conf(5)\n", false),
+        ] {
+            let told = |time, own_key| {
+                let root = tempfile::tempdir().unwrap();
+                write(root.path(), file, text, time);
+                told(&look(security, own_key).unwrap(), root.path())
+            };
+            let seen = told(1000, Some("AAAAown="));
+            assert_eq!(seen.contains(&format!("\n/{file}: ")), is_found, "{file}: {text}{seen}");
+            assert!(!seen.contains("s3cr3t"), "{seen}");
+            assert_eq!(told(1000, None), "", "an image of one's own may have it: {file}");
+            if file != "etc/shadow" {
+                assert_eq!(told(3000, Some("AAAAown=")), "", "the boot made it: {file}");
+            }
         }
     }
 

@@ -104,7 +104,7 @@ impl LocalBuilder {
     fn build_error(&self, error: BuildError, request: &BuildRequest, log: &BuildLog) -> BackendError {
         BackendError::Build {
             attribute: error.attribute(&self.spec, &request.spec),
-            source: Box::new(error),
+            source: Box::new(error.redacted(|text| log.redact(text))),
             log: log.path().to_owned(),
             tail: log.tail(TAIL),
         }

@@ -12,13 +12,11 @@ use crate::backends::aws::region::Region;
 use crate::domain::Vm;
 use crate::domain::vm::host_key_alias;
 use crate::domain::vm_spec::{VmSpec, WaitFor};
-use crate::process::{Limits, Redactor, Secret};
+use crate::process::Limits;
 use crate::ssh::{self, KnownHost, Login};
 
 /// How many of the console's last lines an error shows.
 const LINES: usize = 25;
-/// A shorter word of what is written only is not looked for in the console: most of them are no secrets.
-const SHORTEST: usize = 8;
 /// How long the console may take to be fetched when time is over already.
 const CONSOLE: Duration = Duration::from_secs(15);
 
@@ -41,7 +39,7 @@ pub(super) async fn wait(
             Err(VmError::NotUp { address: format!("{host} port {port}"), console: String::new() })
         }
     };
-    let redactor = redactor(spec);
+    let redactor = spec.redactor();
     match waited {
         Err(VmError::NotUp { address, .. }) => {
             let text = redactor.redact(&console(region, &vm.id).await);
@@ -61,17 +59,6 @@ pub(super) async fn wait(
         }
         other => other,
     }
-}
-
-/// What is written only does not come back by the machine's console: whole, by lines, and by what a line gives a value.
-fn redactor(spec: &VmSpec) -> Redactor {
-    let Some(text) = spec.user_data.as_ref().filter(|_| spec.user_data_is_secret) else {
-        return Redactor::default();
-    };
-    let values = text.expose().lines().flat_map(|line| line.split([':', '=', ' ', '"', '\'']));
-    let values = values.map(str::trim).filter(|value| value.len() >= SHORTEST).map(Secret::new);
-    let secrets: Vec<Secret> = values.chain([text.clone()]).collect();
-    Redactor::new(&secrets)
 }
 
 async fn reach(
@@ -133,37 +120,6 @@ fn tail(console: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::vm_spec::{PowerState, SshAccess};
-
-    #[test]
-    fn what_is_written_only_does_not_come_back() {
-        let text = "#cloud-config\nchpasswd:\n  list: \"root:hunter2222\"\nruncmd:\n- [sh, -c, TOKEN=s3cr3t-token /x]\n";
-        let spec = |user_data_is_secret| VmSpec {
-            name: "it".into(),
-            power_state: PowerState::Running,
-            user_data: Some(Secret::new(text)),
-            user_data_is_secret,
-            ssh: SshAccess {
-                username: "ubuntu".into(),
-                public_key: None,
-                private_key_path: None,
-                host: None,
-                port: None,
-            },
-            wait_for: WaitFor::Ssh,
-            tags: std::collections::BTreeMap::new(),
-        };
-        for (shown, secret) in [
-            ("login with hunter2222 now", "hunter2222"),
-            ("+ TOKEN=s3cr3t-token", "s3cr3t-token"),
-            (text, "hunter2222"),
-        ] {
-            assert!(!redactor(&spec(true)).redact(shown).contains(secret), "{shown}");
-            assert_eq!(redactor(&spec(false)).redact(shown), shown);
-        }
-        let boots = "[    0.000000] Linux version 6.1.0\nit login: ";
-        assert_eq!(redactor(&spec(true)).redact(boots), boots);
-    }
 
     #[test]
     fn the_end_of_a_console_is_readable() {

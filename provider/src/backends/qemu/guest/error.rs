@@ -100,6 +100,15 @@ pub enum GuestError {
 }
 
 impl GuestError {
+    /// With what the guest printed as `redact` leaves it.
+    pub(in crate::backends::qemu) fn redacted(self, redact: impl Fn(&str) -> String) -> Self {
+        match self {
+            Self::Stopped { what, console } => Self::Stopped { what, console: redact(&console) },
+            Self::NotUp { what, limit, console } => Self::NotUp { what, limit, console: redact(&console) },
+            other => other,
+        }
+    }
+
     /// For `map_err` on what touches a file.
     pub(in crate::backends::qemu) fn file(
         action: &'static str,

@@ -248,6 +248,15 @@ impl From<Failure> for BuildError {
 }
 
 impl BuildError {
+    /// With what a guest printed as `redact` leaves it.
+    pub fn redacted(self, redact: impl Fn(&str) -> String) -> Self {
+        match self {
+            Self::Guest { operation, source } => Self::Guest { operation, source: source.redacted(redact) },
+            Self::Kept { source, login } => Self::Kept { source: Box::new(source.redacted(redact)), login },
+            other => other,
+        }
+    }
+
     /// The attribute that it is about, if it is about one, dots between its parts.
     pub fn attribute(&self, qemu: &QemuImageSpec, spec: &ImageSpec) -> Option<String> {
         let bootstrap = |name: &str| Some(format!("qemu.base.bootstrap.{name}"));
@@ -326,6 +335,18 @@ mod tests {
     use super::*;
     use crate::backends::qemu::Bootstrap;
     use crate::domain::Check;
+
+    #[test]
+    fn secrets_do_not_come_back_by_the_console() {
+        let stopped = || GuestError::Stopped { what: "login", console: "+ TOKEN=hunter22".into() };
+        let guest = || BuildError::Guest { operation: "reach the guest".into(), source: stopped() };
+        let kept = BuildError::Kept { source: Box::new(guest()), login: "ssh".into() };
+        for error in [guest(), kept] {
+            let error = error.redacted(|text| text.replace("hunter22", "(redacted)"));
+            let shown = format!("{error:?}");
+            assert!(shown.contains("TOKEN=(redacted)") && !shown.contains("hunter22"), "{shown}");
+        }
+    }
 
     #[test]
     fn each_failure_has_its_attribute() {

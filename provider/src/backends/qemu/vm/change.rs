@@ -59,7 +59,7 @@ pub(super) async fn change(
     }
     folder.write(&new)?;
     if guest.is_none() && request.spec.power_state == PowerState::Running {
-        power::start(local, folder, &mut new, request.spec.wait_for, cancel).await?;
+        power::start(local, folder, &mut new, &request.spec, cancel).await?;
     }
     Ok(look(folder, &new).await)
 }

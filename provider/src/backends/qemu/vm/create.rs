@@ -139,7 +139,7 @@ async fn launch(
         PowerState::Running => {
             let mut tries = 1;
             loop {
-                match power::start(local, folder, record, spec.wait_for, cancel).await {
+                match power::start(local, folder, record, spec, cancel).await {
                     // Somebody took the port that was free a moment ago; nobody knows it yet.
                     Err(VmError::PortInUse { name: None, .. }) if tries < TRIES => tries += 1,
                     other => return other,

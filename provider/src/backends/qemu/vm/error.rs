@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use crate::backends::qemu::guest::GuestError;
 use crate::backends::qemu::host::HostError;
 use crate::domain::BackendError;
-use crate::process::ProcessError;
 use crate::process::lock::Busy;
+use crate::process::{ProcessError, Redactor};
 use crate::ssh::SshError;
 
 use super::Record;
@@ -127,6 +127,16 @@ pub enum VmError {
 }
 
 impl VmError {
+    /// Without what is written only in what the machine printed.
+    pub(super) fn redacted(self, redactor: &Redactor) -> Self {
+        match self {
+            Self::NotUp { console } => Self::NotUp { console: redactor.redact(&console) },
+            Self::CloudInit { code, output } => Self::CloudInit { code, output: redactor.redact(&output) },
+            Self::Guest(error) => Self::Guest(error.redacted(|text| redactor.redact(text))),
+            other => other,
+        }
+    }
+
     /// For `map_err` on what touches a file.
     pub(super) fn file(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
         let path = path.to_owned();
@@ -166,6 +176,31 @@ impl VmError {
                 BackendError::Refused { attribute: format!("qemu.ports.{name}.host"), problem }
             }
             other => BackendError::failed(operation, other),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::domain::causes;
+    use crate::process::Secret;
+
+    #[test]
+    fn what_is_written_only_does_not_come_back() {
+        let redactor = Redactor::new([&Secret::new("hunter22")]);
+        let console = || "cloud-init: no user hunter22".to_owned();
+        let (what, limit) = ("login over SSH", Duration::ZERO);
+        for error in [
+            VmError::NotUp { console: console() },
+            VmError::CloudInit { code: 1, output: console() },
+            GuestError::NotUp { what, limit, console: console() }.into(),
+            GuestError::Stopped { what, console: console() }.into(),
+        ] {
+            let shown = causes(&error.redacted(&redactor).into_backend("launching machine it"));
+            assert!(shown.contains("no user (redacted)") && !shown.contains("hunter22"), "{shown}");
         }
     }
 }

@@ -11,7 +11,7 @@ use crate::backends::qemu::guest::{Boot, Disk, DiskAccess, Guest, GuestError, Gu
 use crate::backends::qemu::host::{Accelerator, Emulator};
 use crate::backends::qemu::{DiskFormat, Local, Network};
 use crate::domain::vm::host_key_alias;
-use crate::domain::vm_spec::WaitFor;
+use crate::domain::vm_spec::{VmSpec, WaitFor};
 use crate::process::Limits;
 use crate::ssh::{self, KnownHost, Login, Session};
 
@@ -27,13 +27,13 @@ fn patience(accelerator: Accelerator) -> Duration {
     }
 }
 
-/// Starts the machine as its record says, and waits for what is asked for. The overall time is the caller's to
+/// Starts the machine as its record says, and waits for what is asked for. What a failure shows of it is free of what is written only. The overall time is the caller's to
 /// limit, by `cancel`.
 pub(super) async fn start(
     local: &Local,
     folder: &Folder,
     record: &mut Record,
-    wait_for: WaitFor,
+    asked: &VmSpec,
     cancel: &CancellationToken,
 ) -> Result<(), VmError> {
     let emulator = Emulator::find(record.arch, local.accelerator)?;
@@ -43,7 +43,8 @@ pub(super) async fn start(
     if record.admit.take().is_some() {
         folder.write(record)?;
     }
-    wait(&guest, folder, record, wait_for, patience(emulator.accelerator), cancel).await
+    let waited = wait(&guest, folder, record, asked.wait_for, patience(emulator.accelerator), cancel).await;
+    waited.map_err(|error| error.redacted(&asked.redactor()))
 }
 
 fn spec(record: &Record) -> GuestSpec {

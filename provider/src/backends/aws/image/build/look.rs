@@ -149,11 +149,12 @@ mod tests {
         let all = Security { clean_sensitive_data: true, remove_ssh_host_keys: true };
         let logins = Security { clean_sensitive_data: false, remove_ssh_host_keys: false };
         for (said, security, is_enough) in [
-            (Some("data keys logins"), all, true),
-            (Some("data keys logins and more"), all, true),
+            (Some("data keys logins secrets"), all, true),
+            (Some("data keys logins"), all, false),
+            (Some("data keys logins secrets and more"), all, true),
             (Some("data keys"), all, false),
-            (Some("logins"), all, false),
-            (Some("logins"), logins, true),
+            (Some("logins secrets"), all, false),
+            (Some("logins secrets"), logins, true),
             (Some(""), all, false),
             (None, all, false),
             (None, logins, false),

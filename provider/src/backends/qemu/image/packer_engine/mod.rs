@@ -140,7 +140,7 @@ async fn run(
                     tries += 1;
                     continue;
                 }
-                let tail = [tail, qemu, console::tail(dir)];
+                let tail = [tail, qemu, log.redact(&console::tail(dir))];
                 let tail = tail.iter().map(|it| it.trim()).filter(|it| !it.is_empty()).collect::<Vec<_>>();
                 let tail = tail.join("\n");
                 return Err(BuildError::packer(PackerError::Build { reason, tail, late }));
