@@ -17,5 +17,6 @@ mod image_packer;
 mod image_template;
 mod lookup;
 mod rig;
+mod secrets;
 mod template;
 mod vm;
