@@ -13,13 +13,13 @@ use serde_json::json;
 const PIECE: usize = 12;
 
 /// Lines of different lengths, with all that is quoted, escaped or encoded somewhere.
-const SECRETS: [&str; 2] = [
+pub(crate) const SECRETS: [&str; 2] = [
     "zq7Kx+/w <9dTf>&\"bV3n\" it's\nG5pL%41\\mR8s hJ2cYe4Wq6uNvZ1oXaPfS0iD7tBkCgEr\nyM3l=Qw9Ue5Ri1T\u{e4}o7P",
     "V8f2#Jk0$Lz{q}6Xs|Rm4~Nd\nTc1?Hb7(w)9Gy*Ea3;Ui5^Po\tKx8\nZl2Mq6",
 ];
 
 /// Shows a secret in every form.
-fn script() -> PathBuf {
+pub(crate) fn script() -> PathBuf {
     repository().join("acceptance-tests/scenarios/secrets/forms.py")
 }
 
@@ -30,10 +30,10 @@ fn forms(secret: &str) -> Result<Vec<String>> {
 }
 
 /// What to look for.
-struct Pieces(HashSet<[u8; PIECE]>);
+pub(crate) struct Pieces(HashSet<[u8; PIECE]>);
 
 impl Pieces {
-    fn of(secrets: &[&str]) -> Result<Self> {
+    pub(crate) fn of(secrets: &[&str]) -> Result<Self> {
         let mut pieces = HashSet::new();
         for secret in secrets {
             for form in forms(secret)? {
@@ -78,7 +78,7 @@ fn windows(line: &[u8]) -> Vec<[u8; PIECE]> {
 }
 
 /// Makes a workspace tell all that it can, into a file on its host, and keep its temporary files there.
-fn trace(host: &Host, workspace: &mut Workspace) -> Result<()> {
+pub(crate) fn trace(host: &Host, workspace: &mut Workspace) -> Result<()> {
     let temporary = host.path().join("tmp");
     fs::create_dir_all(&temporary)?;
     workspace.env("TMPDIR", &temporary).env("TF_LOG", "TRACE").env("TF_LOG_PATH", log(host));
@@ -90,7 +90,7 @@ fn log(host: &Host) -> PathBuf {
 }
 
 /// Looks at all that a run said and left on its host.
-fn ensure_kept(host: &Host, outcome: &Outcome, pieces: &Pieces) -> Result<()> {
+pub(crate) fn ensure_kept(host: &Host, outcome: &Outcome, pieces: &Pieces) -> Result<()> {
     pieces.ensure_none("standard output", outcome.stdout.as_bytes())?;
     pieces.ensure_none("standard error", outcome.stderr.as_bytes())?;
     for diagnostic in &outcome.diagnostics {
