@@ -24,6 +24,13 @@ variable "command" {
   default     = "true"
 }
 
+variable "secret" {
+  description = "Of the step."
+  type        = string
+  default     = null
+  ephemeral   = true
+}
+
 variable "cache" { default = true }
 variable "on_error" { default = null }
 
@@ -70,6 +77,9 @@ resource "sindri_image" "it" {
     verify_boot          = var.verify_boot
     share                = var.public == null && var.accounts == null ? null : { public = var.public, account_ids = var.accounts }
   }
+
+  environment_wo         = var.secret == null ? null : { SECRET = var.secret }
+  environment_wo_version = 1
 
   provision = [{ inline = ["echo ${var.marker} > /srv/marker", var.command] }]
 

@@ -13,6 +13,8 @@ use acceptance_tests::{Cli, Host, Running, Workspace, each_cli, within};
 use anyhow::{Context, Result, ensure};
 use serde_json::json;
 
+use crate::secrets::{self, Pieces, SECRETS};
+
 type Case = (&'static str, fn(&Account) -> Result<()>);
 
 /// An apply whose step goes on until [`Account::release`].
@@ -25,9 +27,10 @@ fn amid_a_step(account: &Account, host: &Host, marker: &str) -> Result<(Workspac
 #[test]
 fn images_are_built_and_nothing_is_left_of_those_that_are_not() -> Result<()> {
     let account = Account::new()?;
-    let cases: [Case; 8] = [
+    let cases: [Case; 9] = [
         ("built, found again, built anew", builds),
         ("a step fails", a_step_fails),
+        ("a step shows its secret", a_step_shows_its_secret),
         ("interrupted", interrupted),
         ("interrupted while EC2 makes the image", interrupted_at_the_image),
         ("the provider is killed", provider_killed),
@@ -94,6 +97,21 @@ fn a_step_fails(account: &Account) -> Result<()> {
     }
     account.ensure_as_before()?;
     host.inventory()?.ensure_empty()
+}
+
+fn a_step_shows_its_secret(account: &Account) -> Result<()> {
+    let host = Host::new()?;
+    let command = format!("python3 - <<'END'\n{}END\nexit 3", fs::read_to_string(secrets::script())?);
+    let mut workspace =
+        account.workspace(&host, Cli::Tofu, json!({ "marker": "secret", "command": command }))?;
+    secrets::trace(&host, &mut workspace)?;
+    workspace.env("TF_VAR_secret", SECRETS[0]);
+    let outcome = workspace.apply_with(&[])?;
+    secrets::ensure_kept(&host, &outcome, &Pieces::of(&SECRETS[..1])?)?;
+    outcome.fails()?;
+    let log = log(&host);
+    ensure!(log.contains("all forms were shown") && log.matches("(redacted)").count() > 25, "{log}");
+    account.ensure_as_before()
 }
 
 fn interrupted(account: &Account) -> Result<()> {

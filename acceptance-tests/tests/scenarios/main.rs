@@ -19,5 +19,6 @@ mod image_template;
 mod lookup;
 mod reattach;
 mod rig;
+mod secrets;
 mod template;
 mod vm;

@@ -15,6 +15,12 @@ use uuid::Uuid;
 /// A secret that must be found nowhere.
 pub(crate) const CANARY: &str = "canary-7f3a9c\"$(touch /canary)";
 
+/// How a private key begins after the line "BEGIN OPENSSH PRIVATE KEY", which stands in OpenSSH's programs, too.
+const PRIVATE_KEY: &str = "b3BlbnNzaC1rZXktdjEA";
+
+/// How each public key begins that is of the builder's kind, ed25519.
+const PUBLIC_KEY: &str = "AAAAC3NzaC1lZDI1NTE5AAAAI";
+
 pub(crate) fn host() -> Host {
     Host {
         runner: Runner::new(env!("CARGO_BIN_EXE_terraform-provider-sindri")),
@@ -226,4 +232,6 @@ pub(crate) fn assert_clean(inside: &Inside) {
         assert_eq!(inside.cat(log), "", "{log}");
     }
     assert!(!inside.contains(CANARY), "a secret on the disk");
+    assert!(!inside.contains(PRIVATE_KEY), "somebody's private key on the disk");
+    assert!(!inside.contains(PUBLIC_KEY), "the builder's or another public key on the disk");
 }
