@@ -14,7 +14,7 @@ mod moto;
 mod outcome;
 mod plan;
 mod running;
-mod user;
+pub mod user;
 pub mod web;
 mod within;
 mod workspace;

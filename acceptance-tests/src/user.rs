@@ -11,20 +11,20 @@ use anyhow::{Context, Result, ensure};
 /// The account's name and ids.
 const NAME: &str = "sindri-test";
 const ID: u32 = 64_242;
-/// Its subordinate ids, for subuid(5).
-const SUBORDINATE: &str = "1000000:65536";
+/// The first of its 65,536 subordinate ids.
+pub const SUBORDINATE_START: u32 = 1_000_000;
 
 /// Makes everything below `folder` the account's own, and writes a script there that runs `program` as that account.
 /// Returns the script. `folder/home` is the home.
 ///
 /// # Errors
 /// When a file cannot be written.
-pub(crate) fn program(folder: &Path, program: &Path) -> Result<std::path::PathBuf> {
+pub fn program(folder: &Path, program: &Path) -> Result<std::path::PathBuf> {
     fs::create_dir_all(folder.join("home"))?;
     let passwd = fs::read_to_string("/etc/passwd").context("reading /etc/passwd")?;
     let home = folder.join("home");
     fs::write(folder.join("passwd"), format!("{passwd}{NAME}:x:{ID}:{ID}::{}:/bin/sh\n", home.display()))?;
-    fs::write(folder.join("subordinate"), format!("{NAME}:{SUBORDINATE}\n"))?;
+    fs::write(folder.join("subordinate"), format!("{NAME}:{SUBORDINATE_START}:65536\n"))?;
     let copy = folder.join(program.file_name().context("a program has a name")?);
     fs::copy(program, &copy)?;
 
@@ -51,7 +51,7 @@ exec unshare --mount --propagation private sh -euc '
 ///
 /// # Errors
 /// When it cannot be given away.
-pub(crate) fn give(folder: &Path) -> Result<()> {
+pub fn give(folder: &Path) -> Result<()> {
     let given = Command::new("chown").arg("-R").arg(format!("{ID}:{ID}")).arg(folder).status()?;
     ensure!(given.success(), "{} cannot be given to an ordinary user", folder.display());
     Ok(())

@@ -6,7 +6,9 @@ tree=$1 disk=$2 esp=$3 size=$4
 shift 4
 
 if [ -d "$tree/boot/efi" ]; then
-    cp -R "$tree/boot/efi" "$esp"
+    # A folder of our own, even where a step has put a link there.
+    mkdir "$esp"
+    cp -R "$tree/boot/efi/." "$esp"
     chmod -R a+rX "$esp"
     # kernel-install takes paths from the mount point above its files, which in a tree is the root folder.
     for entry in "$esp"/loader/entries/*.conf; do

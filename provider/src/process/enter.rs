@@ -6,14 +6,16 @@
 //! stops other programs), [`Hop::Inside`] leaves the host's namespaces, [`Hop::First`] is process 1 of the new
 //! ones: it mounts, runs the program, and takes everything with it when it ends.
 //!
-//! The current folder becomes [`AREA`] inside: what lies above it may be closed to the namespace's root.
+//! The current folder becomes [`AREA`] inside: what lies above it may be closed to the namespace's root. A program inside a
+//! tree has neither that folder nor the host's files: the tree is then the root of process 1 and of the mounts, too, for
+//! `/proc/1` shows a process's root, folder and open files to all that the namespace's root runs.
 //! Knows nothing of images.
 
 mod mounts;
 
-use std::ffi::{CString, OsString};
+use std::ffi::OsString;
+use std::fs::OpenOptions;
 use std::io::{self, Write};
-use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -47,11 +49,11 @@ pub struct Entry {
     pub hop: Hop,
     /// A tree to lay together first.
     pub tree: Option<Tree>,
-    /// Run the program inside the tree, with `/proc`, `/dev`, `/sys` and an empty `/run`.
+    /// Run the program inside the tree, which is then all there is, with `/proc`, `/dev`, `/sys` and an empty `/run`.
     pub chroot: bool,
     /// Whether the program sees the host's network.
     pub network: bool,
-    /// A file to write the program's exit code to: not every way in hands it through.
+    /// A new file to write the program's exit code to: not every way in hands it through.
     pub status: Option<PathBuf>,
     /// The program as the namespace sees it.
     pub program: String,
@@ -73,15 +75,15 @@ pub enum Hop {
 /// A file tree made of a layer that stays as it is and what changes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tree {
-    /// The layer; none when `root` is a plain tree already.
-    pub layer: Option<PathBuf>,
+    /// The layer.
+    pub layer: PathBuf,
     /// Holds the changed files.
     pub upper: PathBuf,
     /// The overlay's own scratch folder, beside `upper`.
     pub scratch: PathBuf,
     /// Where the tree appears.
     pub root: PathBuf,
-    /// A folder shown as `/run/sindri` in the tree.
+    /// A folder shown as `/run/sindri` in the tree. Who must not write there is kept from it by the folder's mode.
     pub stage: Option<PathBuf>,
 }
 
@@ -203,16 +205,16 @@ fn leave_host(entry: &Entry) -> io::Result<i32> {
 
 fn as_first(entry: &Entry) -> io::Result<i32> {
     mounts::proc_of_own(Path::new("/proc"))?;
+    // Opened here: from inside a tree it cannot be reached.
+    let fresh = |file| OpenOptions::new().write(true).create_new(true).open(Path::new(AREA).join(file));
+    let status_file = entry.status.as_ref().map(fresh).transpose()?;
     let guard = entry.tree.as_ref().map(|tree| mounts::lay(tree, entry)).transpose()?;
     let mut program = Command::new(&entry.program);
-    if let (Some(tree), true) = (&entry.tree, entry.chroot) {
-        chroot(&mut program, &Path::new(AREA).join(&tree.root))?;
-    }
     program.args(&entry.args).env_clear().envs(environment(entry.chroot)).stdin(Stdio::null());
     let status = wait(&program.spawn().map_err(|error| wrap(&entry.program, error))?)?;
     drop(guard);
-    if let Some(file) = &entry.status {
-        std::fs::write(Path::new(AREA).join(file), code(status).to_string())?;
+    if let Some(mut file) = status_file {
+        file.write_all(code(status).to_string().as_bytes())?;
     }
     Ok(code(status))
 }
@@ -262,20 +264,6 @@ fn code(status: ExitStatus) -> i32 {
 #[expect(clippy::needless_pass_by_value, reason = "made for `map_err`")]
 fn wrap(what: &str, error: io::Error) -> io::Error {
     io::Error::new(error.kind(), format!("{what}: {error}"))
-}
-
-/// Has a program see `root` as the root. By a system call: `chroot(8)` would be found by the caller's `PATH`, and be
-/// loaded with the caller's `LD_PRELOAD`, both of which are meant for the program.
-#[allow(unsafe_code)]
-fn chroot(program: &mut Command, root: &Path) -> io::Result<()> {
-    let root = CString::new(root.as_os_str().as_bytes())?;
-    let enter = move || {
-        rustix::process::chroot(root.as_c_str())?;
-        rustix::process::chdir(c"/").map_err(io::Error::from)
-    };
-    // SAFETY: between fork and exec only two system calls are made, and nothing is allocated.
-    unsafe { program.pre_exec(enter) };
-    Ok(())
 }
 
 /// Leaves namespaces for new ones.

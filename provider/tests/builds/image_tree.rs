@@ -52,12 +52,10 @@ async fn an_image_holds_what_the_steps_made_and_nothing_of_the_build() {
             name: "s.py".into(),
             content: "#!/usr/bin/python3\nopen('/srv/py', 'w').write('py')".into(),
         }),
-        inline(&[
-            "test \"$(id -u)\" = 0",
-            "! test -e /run/systemd/system",
-            "test -c /dev/null",
-            "ls /proc/1/exe",
-        ]),
+        inline(&["test \"$(id -u)\" = 0", "! test -e /run/systemd/system", "test -c /dev/null"]),
+        // What the build writes next is not written where a step wants it.
+        inline(&["! ln -sf /srv/elsewhere /run/sindri/script && ! rm -f /run/sindri/script"]),
+        inline(&["test /proc/1/root -ef / && test /proc/1/cwd -ef / && test -z \"$(ls /proc/1/root/mnt)\""]),
         inline(&[
             "hostname; /usr/sbin/policy-rc.d && exit 1 || test $? = 101",
             "echo hist > /root/.bash_history",

@@ -9,6 +9,7 @@ mod aws_build;
 mod aws_images;
 mod aws_sweep;
 mod aws_ways;
+mod enter;
 mod guest_boot;
 mod guest_lifecycle;
 mod image_guest;

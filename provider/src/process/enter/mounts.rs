@@ -2,10 +2,16 @@
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
-use rustix::mount::{MountFlags, mount, mount_bind, mount_bind_recursive};
+use rustix::fs::{CWD, Mode, OFlags};
+use rustix::mount::{
+    MountFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags, mount, mount_bind, move_mount, open_tree,
+    unmount,
+};
+use rustix::process::{fchdir, pivot_root};
 
 use super::{AREA, Entry, Tree, wrap};
 
@@ -35,34 +41,70 @@ pub(super) fn proc_of_own(target: &Path) -> io::Result<()> {
     mount("proc", target, "proc", flags, None).map_err(|error| wrap("a /proc of its own", error.into()))
 }
 
-/// Lays the tree together and, for a program that runs inside it, mounts what a system has.
+/// What a tree gets of the host: mounts that have no place yet.
+struct Lent {
+    system: OwnedFd,
+    devices: Vec<(&'static str, OwnedFd)>,
+    stage: Option<OwnedFd>,
+    /// Where names are resolved.
+    resolver: Option<Vec<u8>>,
+}
+
+impl Lent {
+    fn of_host(tree: &Tree, entry: &Entry) -> io::Result<Self> {
+        let device = |name: &&'static str| Ok((*name, detached(&Path::new("/dev").join(name))?));
+        let stage = tree.stage.as_ref().map(|stage| detached(&Path::new(AREA).join(stage)));
+        Ok(Self {
+            system: detached(Path::new("/sys"))?,
+            devices: DEVICES.iter().map(device).collect::<io::Result<_>>()?,
+            stage: stage.transpose()?,
+            resolver: entry.network.then(|| fs::read("/etc/resolv.conf").ok()).flatten(),
+        })
+    }
+}
+
+/// Lays the tree together and, for a program that runs inside it, makes it the root, with what a system has.
 pub(super) fn lay(tree: &Tree, entry: &Entry) -> io::Result<Guests> {
     let root = Path::new(AREA).join(&tree.root);
-    if let Some(layer) = &tree.layer {
-        overlay(tree, layer, &root)?;
-    }
+    overlay(tree, &root)?;
     if !entry.chroot {
         return Ok(Guests(Vec::new()));
     }
-    proc_of_own(&root.join("proc"))?;
-    mount_bind_recursive("/sys", root.join("sys")).map_err(|error| wrap("/sys", error.into()))?;
-    devices(&root.join("dev"))?;
-    tmpfs(&root.join("run"), "mode=0755")?;
-    fs::create_dir_all(root.join("run/lock"))?;
-    if let Some(stage) = &tree.stage {
-        let target = root.join("run/sindri");
-        fs::create_dir(&target)?;
-        bind(&Path::new(AREA).join(stage), &target)?;
+    let lent = Lent::of_host(tree, entry)?;
+    // First, so that a link which a step has left in the tree leads nowhere else.
+    become_root(&root)?;
+    place(&lent.system, "/sys")?;
+    devices(&lent.devices)?;
+    tmpfs("/run", "mode=0755")?;
+    fs::create_dir_all("/run/lock")?;
+    if let Some(stage) = &lent.stage {
+        fs::create_dir("/run/sindri")?;
+        place(stage, "/run/sindri")?;
     }
     let mut guests = Guests(Vec::new());
-    put(&root.join("usr/sbin/policy-rc.d"), POLICY.as_bytes(), 0o755, &mut guests)?;
-    if entry.network {
-        resolver(&root, &mut guests)?;
+    put(Path::new("/usr/sbin/policy-rc.d"), POLICY.as_bytes(), 0o755, &mut guests)?;
+    if let Some(host) = &lent.resolver {
+        resolver(host, &mut guests)?;
     }
     Ok(guests)
 }
 
-fn overlay(tree: &Tree, layer: &Path, root: &Path) -> io::Result<()> {
+/// The tree becomes the root of these namespaces and of us, their process 1; nothing of the host's files stays in them.
+fn become_root(root: &Path) -> io::Result<()> {
+    let failed = |error: rustix::io::Errno| wrap("the tree as the root", error.into());
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let old = rustix::fs::open("/", flags, Mode::empty()).map_err(failed)?;
+    std::env::set_current_dir(root)?;
+    // The old root then lies over the new one, and needs no folder in it: pivot_root(2).
+    pivot_root(".", ".").map_err(failed)?;
+    // A new /proc may only be had where there is one.
+    proc_of_own(Path::new("/proc"))?;
+    fchdir(&old).map_err(failed)?;
+    unmount(".", UnmountFlags::DETACH).map_err(failed)?;
+    std::env::set_current_dir("/")
+}
+
+fn overlay(tree: &Tree, root: &Path) -> io::Result<()> {
     let inside = |path: &Path| Path::new(AREA).join(path).display().to_string();
     // The tree's top folder is the upper one: made here, it belongs to the namespace's root.
     for folder in [&tree.upper, &tree.scratch] {
@@ -70,7 +112,7 @@ fn overlay(tree: &Tree, layer: &Path, root: &Path) -> io::Result<()> {
     }
     let options = format!(
         "userxattr,lowerdir={},upperdir={},workdir={}",
-        inside(layer),
+        inside(&tree.layer),
         inside(&tree.upper),
         inside(&tree.scratch)
     );
@@ -79,17 +121,17 @@ fn overlay(tree: &Tree, layer: &Path, root: &Path) -> io::Result<()> {
         .map_err(|error| wrap("an overlay over the layer", error.into()))
 }
 
-fn devices(dev: &Path) -> io::Result<()> {
-    tmpfs(dev, "mode=0755")?;
-    for name in DEVICES {
-        let node = dev.join(name);
+fn devices(lent: &[(&'static str, OwnedFd)]) -> io::Result<()> {
+    tmpfs("/dev", "mode=0755")?;
+    for (name, device) in lent {
+        let node = format!("/dev/{name}");
         File::create(&node)?;
-        bind(&Path::new("/dev").join(name), &node)?;
+        place(device, &node)?;
     }
-    fs::create_dir(dev.join("shm"))?;
-    tmpfs(&dev.join("shm"), "mode=1777")?;
-    fs::create_dir(dev.join("pts"))?;
-    mount("devpts", dev.join("pts"), "devpts", MountFlags::NOSUID, c"newinstance,ptmxmode=0666,mode=620")
+    fs::create_dir("/dev/shm")?;
+    tmpfs("/dev/shm", "mode=1777")?;
+    fs::create_dir("/dev/pts")?;
+    mount("devpts", "/dev/pts", "devpts", MountFlags::NOSUID, c"newinstance,ptmxmode=0666,mode=620")
         .map_err(|error| wrap("/dev/pts", error.into()))?;
     for (link, target) in [
         ("ptmx", "pts/ptmx"),
@@ -98,32 +140,31 @@ fn devices(dev: &Path) -> io::Result<()> {
         ("stdout", "/proc/self/fd/1"),
         ("stderr", "/proc/self/fd/2"),
     ] {
-        symlink(target, dev.join(link))?;
+        symlink(target, Path::new("/dev").join(link))?;
     }
     Ok(())
 }
 
 /// Names are resolved as on the host. The tree's own setting comes back by itself: it is only covered.
-fn resolver(root: &Path, guests: &mut Guests) -> io::Result<()> {
-    let Ok(host) = fs::read("/etc/resolv.conf") else { return Ok(()) };
-    let inside = root.join("etc/resolv.conf");
-    match fs::read_link(&inside) {
+fn resolver(host: &[u8], guests: &mut Guests) -> io::Result<()> {
+    let inside = Path::new("/etc/resolv.conf");
+    match fs::read_link(inside) {
         // A link into /run, which is a fresh one for the time of this program.
         Ok(target) => {
             let relative = target.to_string_lossy().trim_start_matches(['.', '/']).to_owned();
             if !relative.starts_with("run/") || relative.contains("..") {
                 return Ok(());
             }
-            let file = root.join(relative);
+            let file = Path::new("/").join(relative);
             file.parent().map(fs::create_dir_all).transpose()?;
             fs::write(file, host)
         }
         Err(_) if inside.exists() => {
-            let copy = root.join("run/resolv.conf");
-            fs::write(&copy, host)?;
-            bind(&copy, &inside)
+            let copy = Path::new("/run/resolv.conf");
+            fs::write(copy, host)?;
+            mount_bind(copy, inside).map_err(|error| wrap("/etc/resolv.conf", error.into()))
         }
-        Err(_) => put(&inside, &host, 0o644, guests),
+        Err(_) => put(inside, host, 0o644, guests),
     }
 }
 
@@ -141,12 +182,20 @@ fn put(path: &Path, content: &[u8], mode: u32, guests: &mut Guests) -> io::Resul
     }
 }
 
-fn tmpfs(target: &Path, options: &str) -> io::Result<()> {
+fn tmpfs(target: &str, options: &str) -> io::Result<()> {
     let options = std::ffi::CString::new(options).map_err(io::Error::other)?;
     mount("tmpfs", target, "tmpfs", MountFlags::NOSUID, options.as_c_str())
-        .map_err(|error| wrap(&format!("tmpfs at {}", target.display()), error.into()))
+        .map_err(|error| wrap(&format!("tmpfs at {target}"), error.into()))
 }
 
-fn bind(source: &Path, target: &Path) -> io::Result<()> {
-    mount_bind(source, target).map_err(|error| wrap(&source.display().to_string(), error.into()))
+/// A mount of its own of what is at `path`, with all that is mounted below, to be put into its [`place`] later.
+fn detached(path: &Path) -> io::Result<OwnedFd> {
+    let flags =
+        OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_RECURSIVE;
+    open_tree(CWD, path, flags).map_err(|error| wrap(&path.display().to_string(), error.into()))
+}
+
+fn place(mount: &OwnedFd, target: &str) -> io::Result<()> {
+    move_mount(mount, "", CWD, target, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
+        .map_err(|error| wrap(&format!("a mount at {target}"), error.into()))
 }

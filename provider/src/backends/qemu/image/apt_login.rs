@@ -62,6 +62,11 @@ impl Login {
         true
     }
 
+    /// The proxies, without who logs in there.
+    pub(super) fn proxies(&self) -> &[String] {
+        &self.proxies
+    }
+
     /// Whether there is anybody to log in.
     pub(super) fn is_empty(&self) -> bool {
         self.entries.trim().is_empty()

@@ -1,14 +1,18 @@
 //! The folder in which trees lie: `cache_dir/trees/area`.
 //!
-//! Its content belongs to ids of a user namespace, whose root is nobody on the host. So the area itself is open to
-//! all, and closed by the folder above it; inside the namespace it is [`AREA`](crate::process::enter::AREA).
+//! Its content belongs to ids of a user namespace, whose root is nobody on the host, and for whom some of its folders are
+//! open; the folder above the area keeps all others out. Inside the namespace it is [`AREA`](crate::process::enter::AREA).
 //! What belongs to other ids is removed through the namespace too.
+//!
+//! Whoever is root in the namespace may have put a link where we write as the host's user: nothing is written through one.
 
-use std::fs::{self, File, Permissions};
-use std::os::unix::fs::PermissionsExt;
+use std::fs::{self, File, OpenOptions, Permissions};
+use std::io::Write;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use rustix::fs::{Mode, OFlags};
 use tokio_util::sync::CancellationToken;
 
 use super::{BuildError, Host};
@@ -33,7 +37,7 @@ impl Area {
         private::create_dir(&guard).map_err(BuildError::io("create", &guard))?;
         let area = Self { path: guard.join("area") };
         for folder in ["", "layers", "work"] {
-            area.make_open(folder)?;
+            area.make(folder, 0o755)?;
         }
         Ok(area)
     }
@@ -48,17 +52,36 @@ impl Area {
     /// # Errors
     /// When it cannot be made.
     pub(super) fn make_open(&self, relative: &str) -> Result<PathBuf, BuildError> {
+        self.make(relative, 0o777)
+    }
+
+    /// Makes a folder in which only we can make things.
+    ///
+    /// # Errors
+    /// When it cannot be made.
+    pub(super) fn make_ours(&self, relative: &str) -> Result<PathBuf, BuildError> {
+        self.make(relative, 0o755)
+    }
+
+    fn make(&self, relative: &str, mode: u32) -> Result<PathBuf, BuildError> {
         let path = self.host(relative);
         fs::create_dir_all(&path).map_err(BuildError::io("create", &path))?;
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         // A umask does not apply to this.
-        fs::set_permissions(&path, Permissions::from_mode(0o777))
-            .map_err(BuildError::io("open up", &path))?;
+        rustix::fs::open(&path, flags, Mode::empty())
+            .and_then(|folder| rustix::fs::fchmod(folder, Mode::from_raw_mode(mode)))
+            .map_err(|error| BuildError::io("open up", &path)(error.into()))?;
         Ok(path)
     }
 
     /// The command that enters the namespaces here.
     pub(super) fn command(&self, host: &Host, entry: &Entry) -> Command {
-        Command::new(host.runner.supervisor()).arg("enter").arg(entry.to_arg()).cwd(&self.path)
+        self.command_in(host, entry, "")
+    }
+
+    /// The same where nothing but the folder is seen of the area: for programs of packages.
+    pub(super) fn command_in(&self, host: &Host, entry: &Entry, folder: &str) -> Command {
+        Command::new(host.runner.supervisor()).arg("enter").arg(entry.to_arg()).cwd(self.host(folder))
     }
 
     /// Runs a program in the namespaces; an exit code other than 0 is not an error, refused namespaces are.
@@ -119,6 +142,32 @@ impl Area {
     }
 }
 
+/// A new file, whatever was there before, a link too.
+///
+/// # Errors
+/// When it cannot be made.
+pub(super) fn create_anew(path: &Path, mode: u32) -> Result<File, BuildError> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            return Err(BuildError::io("remove", path)(error));
+        }
+        _ => {}
+    }
+    let file = OpenOptions::new().write(true).create_new(true).mode(mode).open(path);
+    let file = file.map_err(BuildError::io("create", path))?;
+    // A umask does not apply to this.
+    file.set_permissions(Permissions::from_mode(mode)).map_err(BuildError::io("open up", path))?;
+    Ok(file)
+}
+
+/// Writes a new program, whatever was there before.
+///
+/// # Errors
+/// When it cannot be written.
+pub(super) fn write_program(path: &Path, text: &str) -> Result<(), BuildError> {
+    create_anew(path, 0o755)?.write_all(text.as_bytes()).map_err(BuildError::io("write", path))
+}
+
 /// How long a look whether there are namespaces may take.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -177,5 +226,35 @@ fn remove_all(path: &Path) -> std::io::Result<()> {
     match fs::remove_dir_all(path) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
         other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    #[test]
+    fn nothing_is_written_through_a_link_and_only_we_make_things_in_the_area() {
+        let dir = tempfile::tempdir().unwrap();
+        let area = Area::open(dir.path()).unwrap();
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        for (folder, expected) in [("..", 0o700), ("", 0o755), ("layers", 0o755), ("work", 0o755)] {
+            assert_eq!(mode(&area.host(folder)), expected, "{folder}");
+        }
+        let (victim, place) = (dir.path().join("victim"), area.make_open("work/x").unwrap().join("script"));
+        fs::write(&victim, "kept").unwrap();
+        fs::set_permissions(&victim, Permissions::from_mode(0o600)).unwrap();
+        symlink(&victim, &place).unwrap();
+        write_program(&place, "new").unwrap();
+        assert_eq!((fs::read_to_string(&victim).unwrap().as_str(), mode(&victim)), ("kept", 0o600));
+        assert_eq!((fs::read_to_string(&place).unwrap().as_str(), mode(&place)), ("new", 0o755));
+
+        let other = dir.path().join("other");
+        private::create_dir(&other).unwrap();
+        symlink(&other, area.host("work/x/root")).unwrap();
+        assert!(area.make_open("work/x/root").is_err());
+        assert_eq!(mode(&other), 0o700);
     }
 }

@@ -38,8 +38,7 @@ pub(super) async fn bring(
     let copy = to.with_extension("base");
     let found = match (source, sha256) {
         (ImageSource::Url(url), Some(sha256)) => {
-            let file = download::fetch(&host.cache_dir, url, sha256, log, cancel).await?;
-            own_copy(&file, &copy, cancel).await?;
+            downloaded(&host.cache_dir, url, sha256, &copy, log, cancel).await?;
             sha256.to_owned()
         }
         (ImageSource::Url(_), None) => {
@@ -75,6 +74,32 @@ pub(super) async fn bring(
     let disk = OpenOptions::new().write(true).open(to).map_err(BuildError::io("open", to))?;
     disk.set_len(size).map_err(BuildError::io("grow", to))?;
     Ok(BaseImage { resolved: format!("sha256:{found}"), size })
+}
+
+/// A copy of what is behind a URL. The cache's file is not trusted for its name: what a disk made of it is fetched again.
+async fn downloaded(
+    cache_dir: &Path,
+    url: &str,
+    sha256: &str,
+    to: &Path,
+    log: &BuildLog,
+    cancel: &CancellationToken,
+) -> Result<(), BuildError> {
+    for again in [true, false] {
+        let file = download::fetch(cache_dir, url, sha256, log, cancel).await?;
+        own_copy(&file, to, cancel).await?;
+        let found = convert::sha256(to, cancel).await?;
+        if found == sha256 {
+            break;
+        }
+        download::forget(&file)?;
+        if !again {
+            let what = file.display().to_string();
+            return Err(BuildError::Checksum { what, expected: sha256.to_owned(), found });
+        }
+        log.line("The cached base image is damaged: fetching it again");
+    }
+    Ok(())
 }
 
 /// A copy that nobody else can change between our look and QEMU's; shares blocks where the file system can.
@@ -240,6 +265,31 @@ mod tests {
         for head in bad {
             assert!(format_of(&head).is_err(), "{:?}", &head[..head.len().min(16)]);
         }
+    }
+
+    #[tokio::test]
+    async fn a_damaged_download_is_fetched_again() {
+        use std::io::Write;
+        let sum = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+        let dir = tempfile::tempdir().unwrap();
+        let log = BuildLog::create(&dir.path().join("logs"), "x", "1", crate::process::Redactor::default())
+            .unwrap();
+        fs::create_dir(dir.path().join("downloads")).unwrap();
+        let (cached, to) = (dir.path().join("downloads").join(sum), dir.path().join("copy"));
+        fs::write(&cached, [0; 3]).unwrap();
+        let server = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}/x", server.local_addr().unwrap());
+        let served = std::thread::spawn(move || {
+            let (mut stream, _) = server.accept().unwrap();
+            let mut request = [0; 4096];
+            let _ = stream.read(&mut request).unwrap();
+            stream
+                .write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\nConnection: close\r\n\r\nabc")
+                .unwrap();
+        });
+        downloaded(dir.path(), &url, sum, &to, &log, &CancellationToken::new()).await.unwrap();
+        served.join().unwrap();
+        assert_eq!((fs::read(&to).unwrap(), fs::read(&cached).unwrap()), (b"abc".to_vec(), b"abc".to_vec()));
     }
 
     proptest::proptest! {

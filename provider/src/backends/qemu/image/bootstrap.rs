@@ -38,11 +38,9 @@ pub(super) struct Plan {
     pub(super) login: Login,
 }
 
-/// Where things are for the namespace's root, and values for the scripts that run on the way.
+/// Values for the scripts that run on the way.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Place {
-    /// The folder of the layer in the making, relative to the area.
-    pub(super) folder: String,
     /// The root partition's id.
     pub(super) root_partuuid: uuid::Uuid,
     /// The EFI system partition's id.
@@ -91,10 +89,9 @@ pub(super) fn host_lines(
     Ok((lines, keyrings))
 }
 
-/// The command that makes `folder/root`.
-pub(super) fn command(plan: &Plan, place: &Place) -> Entry {
+/// The command that makes `root` in the folder of the layer in the making, which is where it is entered.
+pub(super) fn command(plan: &Plan) -> Entry {
     let platform = Platform::of(plan.arch);
-    let folder = format!("{AREA}/{}", place.folder);
     let mut args = vec![
         "--mode=unshare".to_owned(),
         "--variant=minbase".to_owned(),
@@ -104,13 +101,13 @@ pub(super) fn command(plan: &Plan, place: &Place) -> Entry {
         "--dpkgopt=force-unsafe-io".to_owned(),
         // A step may install packages without asking for the lists first; clean-up removes them.
         "--skip=cleanup/apt/lists".to_owned(),
-        format!("--essential-hook={folder}/essential.sh \"$1\""),
-        format!("--customize-hook={folder}/customize.sh \"$1\""),
+        format!("--essential-hook={AREA}/essential.sh \"$1\""),
+        format!("--customize-hook={AREA}/customize.sh \"$1\""),
     ];
     args.extend(plan.keyrings.iter().map(|file| format!("--keyring={}", file.display())));
     args.extend(plan.apt_options.iter().map(|option| format!("--aptopt={option}")));
-    args.extend(plan.login.arguments(&folder));
-    args.extend([plan.suite.clone(), format!("{folder}/root")]);
+    args.extend(plan.login.arguments(AREA));
+    args.extend([plan.suite.clone(), format!("{AREA}/root")]);
     // In the image too, whose sources these become.
     let deb = if plan.dated { "deb [check-valid-until=no]" } else { "deb" };
     args.extend(
@@ -196,7 +193,6 @@ mod tests {
 
     fn place() -> Place {
         Place {
-            folder: "layers/0123.partial".into(),
             root_partuuid: uuid::Uuid::from_u128(1),
             esp_partuuid: uuid::Uuid::from_u128(2),
             epoch: 1_700_000_000,
@@ -204,7 +200,7 @@ mod tests {
     }
 
     fn rendered(plan: &Plan) -> String {
-        let entry = command(plan, &place());
+        let entry = command(plan);
         let environment = environment(plan, &place());
         let variables = environment.iter().map(|(name, value)| format!("{name}={value}"));
         variables.chain([entry.program]).chain(entry.args).collect::<Vec<_>>().join("\n")

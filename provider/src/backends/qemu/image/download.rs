@@ -74,8 +74,26 @@ pub(super) async fn fetch(
         fs::remove_file(&place.partial).map_err(BuildError::io("remove", &place.partial))?;
         return Err(BuildError::Checksum { what: shown(url), expected: sha256.to_owned(), found });
     }
+    // A file with its proper name is whole, after a power cut too.
+    let partial = place.partial.clone();
+    let synced = tokio::task::spawn_blocking(move || File::open(&partial)?.sync_all()).await;
+    let synced = synced.unwrap_or_else(|error| Err(std::io::Error::other(error)));
+    synced.map_err(BuildError::io("write out", &place.partial))?;
     fs::rename(&place.partial, &place.done).map_err(BuildError::io("move", &place.partial))?;
     Ok(place.done)
+}
+
+/// Removes what turned out to be another than its name says.
+///
+/// # Errors
+/// When it stays.
+pub(super) fn forget(file: &Path) -> Result<(), BuildError> {
+    match fs::remove_file(file) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(BuildError::io("remove", file)(error))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Removes what nobody has asked for in a long time, halves included.

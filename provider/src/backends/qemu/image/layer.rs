@@ -5,7 +5,7 @@
 //! request names a snapshot, whose packages never change.
 
 use std::fs::{self, File};
-use std::path::PathBuf;
+use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use aws_lc_rs::digest::{SHA256, digest};
@@ -13,16 +13,17 @@ use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
 use super::apt_login::Login;
-use super::area::Area;
+use super::apt_sources::{self, Line};
+use super::area::{Area, write_program};
 use super::bootstrap::{self, Place, Plan};
 use super::distribution::{Distribution, Platform};
 use super::release::{self, Release};
-use super::{BuildError, Host, apt_sources};
+use super::{BuildError, Host};
 use crate::backends::qemu::host::find_program;
 use crate::backends::qemu::{Arch, Bootstrap};
 use crate::process::enter::ENV_PREFIX;
 use crate::process::lock::How;
-use crate::process::{BuildLog, Limits, ProcessError};
+use crate::process::{BuildLog, Command, Limits, ProcessError, private};
 
 /// Raised when the way a tree is made changes in a way that its scripts and packages do not show.
 const RECIPE: u32 = 1;
@@ -77,7 +78,7 @@ impl Partitions {
     }
 }
 
-/// What makes two requests the same layer.
+/// What makes two requests the same one, on whichever computer.
 #[derive(Serialize)]
 struct Key<'a> {
     recipe: u32,
@@ -89,6 +90,30 @@ struct Key<'a> {
     packages: Vec<String>,
     arch: &'a str,
     owner: u32,
+}
+
+/// How this computer's APT reaches mirrors. A tree has it inside, for its steps: with another proxy it is another layer.
+struct Reach {
+    login: Login,
+    options: Vec<String>,
+    sources: Vec<apt_sources::Source>,
+}
+
+impl Reach {
+    async fn of_host(host: &Host, log: &BuildLog, cancel: &CancellationToken) -> Result<Self, BuildError> {
+        let mut login = Login::of_host(&host.etc_apt, log);
+        let options = super::apt_options::read(host, &mut login, log, cancel).await?;
+        Ok(Self { login, options, sources: apt_sources::read(&host.etc_apt) })
+    }
+
+    /// The layer's name. Users and passwords are not in it, not even as a hash.
+    fn id(&self, request: &str, spec: &Bootstrap) -> String {
+        let own = Distribution::of_suite(&spec.suite).filter(|_| spec.mirror.is_none());
+        let lines: Vec<Line> = own.map_or_else(Vec::new, |distribution| {
+            apt_sources::lines_for(&self.sources, distribution, &spec.suite).0
+        });
+        hash(&(request, &self.options, self.login.proxies(), lines))
+    }
 }
 
 /// The layer for a request: the cached one, or a new one.
@@ -103,7 +128,10 @@ pub(super) async fn obtain(
     log: &BuildLog,
     cancel: &CancellationToken,
 ) -> Result<Layer, BuildError> {
-    let id = id(spec, arch);
+    let request = request(spec, arch);
+    let reach = Reach::of_host(host, log, cancel).await?;
+    let id = reach.id(&request, spec);
+    let new = New { spec, arch, id: &id, partitions: Partitions::of(&request), reach: &reach };
     let (folder, lock) = (format!("layers/{id}"), format!("layers/{id}.lock"));
     loop {
         let shared = area.lock(&lock, How::Shared, cancel).await?;
@@ -113,7 +141,7 @@ pub(super) async fn obtain(
                 .and_then(|file| file.set_modified(SystemTime::now()));
             return Ok(Layer {
                 root: format!("{folder}/root"),
-                partitions: Partitions::of(&id),
+                partitions: new.partitions,
                 about,
                 _lock: shared,
             });
@@ -132,40 +160,43 @@ pub(super) async fn obtain(
         // The lock came late: another build may have made the layer meanwhile.
         if !read(area, &folder).is_some_and(|about| spec.snapshot.is_some() || fresh(&about)) {
             forget_old(host, area, &id).await;
-            make(host, area, spec, arch, &id, log, cancel).await?;
+            make(host, area, &new, log, cancel).await?;
         }
         drop(exclusive);
     }
 }
 
+/// A layer to be made.
+struct New<'a> {
+    spec: &'a Bootstrap,
+    arch: Arch,
+    id: &'a str,
+    partitions: Partitions,
+    reach: &'a Reach,
+}
+
 async fn make(
     host: &Host,
     area: &Area,
-    spec: &Bootstrap,
-    arch: Arch,
-    id: &str,
+    new: &New<'_>,
     log: &BuildLog,
     cancel: &CancellationToken,
 ) -> Result<(), BuildError> {
-    let (plan, release) = plan(host, spec, arch, log, cancel).await?;
+    let New { id, partitions, .. } = new;
+    let (plan, release) = plan(host, new, cancel).await?;
     let partial = format!("layers/{id}.partial");
     area.remove(host, &partial).await?;
     let path = area.make_open(&partial)?;
     let about = about(&plan, &release);
-    let partitions = Partitions::of(id);
-    let place = Place {
-        folder: partial.clone(),
-        root_partuuid: partitions.root,
-        esp_partuuid: partitions.esp,
-        epoch: about.epoch,
-    };
+    let place = Place { root_partuuid: partitions.root, esp_partuuid: partitions.esp, epoch: about.epoch };
     for (name, script) in [("essential.sh", ESSENTIAL), ("customize.sh", CUSTOMIZE)] {
         write_program(&path.join(name), script)?;
     }
     log.step(&format!("Bootstrapping {}", about.resolved_base));
     let done = async {
         plan.login.lend(host, area, &partial, &Limits::cancelled_by(cancel)).await?;
-        run(host, area, &plan, &place, log, cancel).await?;
+        let command = command(host, area, &partial, &plan, &place);
+        run(host, area, &plan, &command, log, cancel).await?;
         plan.login.take_back(area, &partial)
     };
     if let Err(error) = done.await {
@@ -174,26 +205,42 @@ async fn make(
     }
     let json = serde_json::to_vec_pretty(&about).map_err(|error| BuildError::Invalid(error.to_string()))?;
     let file = path.join("layer.json");
-    fs::write(&file, json).map_err(BuildError::io("write", &file))?;
+    private::write(&file, &json).map_err(BuildError::io("write", &file))?;
+    settle(&path).await?;
     let folder = format!("layers/{id}");
     area.remove(host, &folder).await?;
     fs::rename(&path, area.host(&folder)).map_err(BuildError::io("move", &path))
+}
+
+/// Has everything written out: dpkg was told to do without, and a layer with its proper name is whole, after a power cut
+/// too.
+async fn settle(path: &Path) -> Result<(), BuildError> {
+    let folder = path.to_owned();
+    let write_out =
+        move || File::open(&folder).and_then(|folder| rustix::fs::syncfs(folder).map_err(Into::into));
+    let written = tokio::task::spawn_blocking(write_out).await;
+    written
+        .unwrap_or_else(|error| Err(std::io::Error::other(error)))
+        .map_err(BuildError::io("write out", path))
+}
+
+/// Packages' programs run there: of the area they see the layer in the making only.
+fn command(host: &Host, area: &Area, folder: &str, plan: &Plan, place: &Place) -> Command {
+    let command = area.command_in(host, &bootstrap::command(plan), folder);
+    let told = bootstrap::environment(plan, place).into_iter();
+    told.fold(command, |command, (name, value)| command.env(format!("{ENV_PREFIX}{name}"), value))
 }
 
 async fn run(
     host: &Host,
     area: &Area,
     plan: &Plan,
-    place: &Place,
+    command: &Command,
     log: &BuildLog,
     cancel: &CancellationToken,
 ) -> Result<(), BuildError> {
-    let mut command = area.command(host, &bootstrap::command(plan, place));
-    for (name, value) in bootstrap::environment(plan, place) {
-        command = command.env(format!("{ENV_PREFIX}{name}"), value);
-    }
     let operation = format!("bootstrap {}", plan.suite);
-    let finished = area.run(host, &command, Some(log), &Limits::cancelled_by(cancel)).await;
+    let finished = area.run(host, command, Some(log), &Limits::cancelled_by(cancel)).await;
     let finished = finished.map_err(BuildError::tool(&operation))?;
     if finished.code == 0 {
         return Ok(());
@@ -202,34 +249,27 @@ async fn run(
 }
 
 /// Finds mirrors and the release, and checks that the suite is there before minutes are spent.
-async fn plan(
-    host: &Host,
-    spec: &Bootstrap,
-    arch: Arch,
-    log: &BuildLog,
-    cancel: &CancellationToken,
-) -> Result<(Plan, Release), BuildError> {
+async fn plan(host: &Host, new: &New<'_>, cancel: &CancellationToken) -> Result<(Plan, Release), BuildError> {
+    let New { spec, arch, reach: Reach { login, options, sources }, .. } = new;
     let unknown = |reason: String| BuildError::UnknownSuite { suite: spec.suite.clone(), reason };
     let known = Distribution::of_suite(&spec.suite);
-    let mut login = Login::of_host(&host.etc_apt, log);
-    let apt_options = super::apt_options::read(host, &mut login, log, cancel).await?;
     let (distribution, lines, keyrings, release) = if let Some(mirror) = &spec.mirror {
         let guess = known.unwrap_or(Distribution::Debian);
         let first = &bootstrap::mirror_lines(spec, guess, mirror, false)[0];
-        let release = release::fetch(host, &first.uri, &spec.suite, &login, cancel).await?;
+        let release = release::fetch(host, &first.uri, &spec.suite, login, cancel).await?;
         let release = release.ok_or_else(|| unknown(format!("{} has no such suite", first.uri)))?;
         let distribution = Distribution::of_origin(&release.origin).or(known);
         let distribution = distribution.ok_or_else(|| {
             unknown(format!("{} is neither Debian nor Ubuntu but {:?}", first.uri, release.origin))
         })?;
         let updates = Distribution::has_updates(&spec.suite)
-            && release::fetch(host, &first.uri, &format!("{}-updates", spec.suite), &login, cancel)
+            && release::fetch(host, &first.uri, &format!("{}-updates", spec.suite), login, cancel)
                 .await?
                 .is_some();
         let lines = bootstrap::mirror_lines(spec, distribution, mirror, updates);
         if spec.security_mirror.is_some()
             && let Some(line) = lines.last()
-            && release::fetch(host, &line.uri, &line.suite, &login, cancel).await?.is_none()
+            && release::fetch(host, &line.uri, &line.suite, login, cancel).await?.is_none()
         {
             let reason = format!("it has no suite {}", line.suite);
             return Err(BuildError::Mirror { url: line.uri.clone(), reason });
@@ -242,10 +282,9 @@ async fn plan(
                     .to_owned(),
             )
         })?;
-        let sources = apt_sources::read(&host.etc_apt);
-        let (lines, keyrings) = bootstrap::host_lines(&sources, distribution, &spec.suite)?;
+        let (lines, keyrings) = bootstrap::host_lines(sources, distribution, &spec.suite)?;
         let uri = lines[0].uri.clone();
-        let release = release::fetch(host, &uri, &spec.suite, &login, cancel).await?;
+        let release = release::fetch(host, &uri, &spec.suite, login, cancel).await?;
         (distribution, lines, keyrings, release.ok_or_else(|| unknown(format!("{uri} has no such suite")))?)
     };
     let (package, keyring) = distribution.keyring();
@@ -260,10 +299,10 @@ async fn plan(
         lines,
         dated: spec.snapshot.is_some(),
         keyrings,
-        packages: packages(distribution, spec, arch),
-        arch,
-        apt_options,
-        login,
+        packages: packages(distribution, spec, *arch),
+        arch: *arch,
+        apt_options: options.clone(),
+        login: login.clone(),
     };
     Ok((plan, release))
 }
@@ -301,7 +340,7 @@ pub(super) fn derived_uuid(seed: &str, what: &str) -> uuid::Uuid {
     uuid::Builder::from_custom_bytes(bytes).into_uuid()
 }
 
-fn id(spec: &Bootstrap, arch: Arch) -> String {
+fn request(spec: &Bootstrap, arch: Arch) -> String {
     let mut packages = spec.packages.clone();
     packages.sort();
     let key = Key {
@@ -315,8 +354,12 @@ fn id(spec: &Bootstrap, arch: Arch) -> String {
         arch: Platform::of(arch).deb_arch,
         owner: owner(),
     };
-    // A struct of strings and numbers always serialises.
-    hex::encode(digest(&SHA256, &serde_json::to_vec(&key).unwrap_or_default()))
+    hash(&key)
+}
+
+fn hash(what: &impl Serialize) -> String {
+    // What is made of strings and numbers always serialises.
+    hex::encode(digest(&SHA256, &serde_json::to_vec(what).unwrap_or_default()))
 }
 
 /// The host's id of the namespace's root: another map could not read the tree.
@@ -365,9 +408,51 @@ async fn forget_old(host: &Host, area: &Area, keep: &str) {
     }
 }
 
-fn write_program(path: &PathBuf, text: &str) -> Result<(), BuildError> {
-    use std::os::unix::fs::PermissionsExt;
-    fs::write(path, text).map_err(BuildError::io("write", path))?;
-    fs::set_permissions(path, fs::Permissions::from_mode(0o755))
-        .map_err(BuildError::io("make executable", path))
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::process::Redactor;
+
+    /// The name of a layer where APT has these sources and options.
+    fn id(mirror: Option<&str>, sources: &str, options: &[&str], proxy: Option<&str>) -> String {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("sources.list"), sources).unwrap();
+        let log = BuildLog::create(&dir.path().join("logs"), "x", "1", Redactor::default()).unwrap();
+        let mut login = Login::of_host(dir.path(), &log);
+        assert!(proxy.is_none_or(|proxy| login.take_proxy(&format!("Acquire::http::Proxy \"{proxy}\""))));
+        let options = options.iter().map(|option| (*option).to_owned()).collect();
+        let reach = Reach { login, options, sources: apt_sources::read(dir.path()) };
+        let spec = Bootstrap {
+            suite: "bookworm".into(),
+            mirror: mirror.map(str::to_owned),
+            security_mirror: None,
+            snapshot: None,
+            packages: Vec::new(),
+        };
+        reach.id("request", &spec)
+    }
+
+    #[test]
+    fn how_mirrors_are_reached_makes_a_layer_and_who_asks_does_not() {
+        let (near, far) = (
+            "deb http://near.example/debian bookworm main\n",
+            "deb http://far.example/debian bookworm main\n",
+        );
+        let proxy = "Acquire::http::Proxy \"http://one:3142\"";
+        let plain = id(None, near, &[], None);
+        assert_eq!(plain.len(), 64);
+        for (what, other, same) in [
+            ("the same", id(None, near, &[], None), true),
+            ("another mirror", id(None, far, &[], None), false),
+            ("a proxy", id(None, near, &[proxy], None), false),
+            ("a proxy with a login", id(None, near, &[], Some("http://a:b@one:3142")), false),
+            ("a mirror of the request's", id(Some("http://m.example"), near, &[], None), false),
+        ] {
+            assert_eq!(plain == other, same, "{what}");
+        }
+        let own = Some("http://m.example");
+        assert_eq!(id(own, near, &[], None), id(own, far, &[], None), "the host's sources are not used");
+        let logins = ["http://a:b@one:3142", "http://a:c@one:3142"].map(|it| id(None, near, &[], Some(it)));
+        assert_eq!(logins[0], logins[1], "a password is in no name");
+    }
 }

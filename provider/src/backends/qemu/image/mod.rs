@@ -183,10 +183,13 @@ async fn from_bootstrap(build: &Build<'_>, area: &Area, bootstrap: &Bootstrap) -
     let removed = tree.remove().await;
     let size = made?;
     removed?;
+    let resolved_base = layer.about.resolved_base.clone();
+    // Everything is on the disk: who makes the layer anew need not wait for the guest.
+    drop(layer);
     if qemu.boot {
         provision_booted(build, &raw).await?;
     }
-    Ok(Made { raw, size, resolved_base: layer.about.resolved_base.clone() })
+    Ok(Made { raw, size, resolved_base })
 }
 
 /// Runs the steps, unless they wait for a guest, and makes the disk.

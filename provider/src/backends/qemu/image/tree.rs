@@ -3,13 +3,14 @@
 //! Its files live in `work/<build id>` of the area; nothing is mounted outside the namespaces.
 
 use std::fs::{self, File, Permissions};
+use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::area::Area;
+use super::area::{self, Area};
 use super::layer::Layer;
 use super::{BuildError, Host};
 use crate::backends::qemu::Network;
@@ -61,9 +62,11 @@ impl<'a> Tree<'a> {
     ) -> Result<Self, BuildError> {
         let folder = folder(id);
         let lock = claim(area, id)?;
-        for part in ["", "/root", "/stage"] {
+        for part in ["", "/root"] {
             area.make_open(&format!("{folder}{part}"))?;
         }
+        // Steps only read there: what they put in it we would write through, or run.
+        area.make_ours(&format!("{folder}/stage"))?;
         Ok(Self { host, area, log, cancel, folder, layer: layer.root.clone(), network, _lock: lock })
     }
 
@@ -94,9 +97,9 @@ impl<'a> Tree<'a> {
     /// [`BuildError::TooSmall`] when the content does not fit.
     pub(super) async fn pack(&self, size: u64, mke2fs: &Mke2fs, done: bool) -> Result<Packed, BuildError> {
         let disk = self.area.host(&format!("{}/disk.raw", self.folder));
-        let file = File::create(&disk).map_err(BuildError::io("create", &disk))?;
+        // For the namespace's root, who is somebody else; the folder above the area keeps others out.
+        let file = area::create_anew(&disk, 0o666)?;
         file.set_len(size).map_err(BuildError::io("size", &disk))?;
-        file.set_permissions(Permissions::from_mode(0o666)).map_err(BuildError::io("open up", &disk))?;
         self.stage("mke2fs.conf", MKE2FS_CONF)?;
         let mut args: Vec<String> = ["-euc", PACK, "sh"].map(str::to_owned).into();
         args.extend(
@@ -115,14 +118,14 @@ impl<'a> Tree<'a> {
         let limits = Limits::cancelled_by(self.cancel);
         match self.host.runner.check(&command, Some(self.log), &limits).await {
             Ok(_) => {}
-            Err(ProcessError::Failed { tail, .. }) if fs_is_full(&tail) => {
-                let needed_gb = self.needed_gb().await?;
-                let disk_gb = u32::try_from(size >> 30).unwrap_or(u32::MAX);
-                return Err(BuildError::TooSmall { disk_gb, needed_gb });
+            Err(error) => {
+                let failed = BuildError::tool("make the root file system");
+                let ProcessError::Failed { tail, .. } = &error else { return Err(failed(error)) };
+                let needed_gb = if may_be_full(tail) { self.needed_gb().await? } else { 0 };
+                return Err(too_small(size, needed_gb).unwrap_or_else(|| failed(error)));
             }
-            Err(error) => return Err(BuildError::tool("make the root file system")(error)),
         }
-        fs::set_permissions(&disk, Permissions::from_mode(0o600)).map_err(BuildError::io("close", &disk))?;
+        file.set_permissions(Permissions::from_mode(0o600)).map_err(BuildError::io("close", &disk))?;
         Ok(Packed { disk, esp: self.area.host(&format!("{}/esp", self.folder)) })
     }
 
@@ -160,8 +163,7 @@ impl<'a> Tree<'a> {
             Err(error) => return Err(BuildError::tool(format!("run step {}", task.name))(error)),
         };
         // Not every way into the namespaces hands the exit code through; without the file none was reached.
-        let Some(code) = fs::read_to_string(&status_file).ok().and_then(|text| text.parse::<i32>().ok())
-        else {
+        let Some(code) = exit_code(&status_file) else {
             let refused = super::said::refused(&finished.output);
             return Err(refused.unwrap_or_else(|| step_error(&task.name, finished.code, &finished.output)));
         };
@@ -173,7 +175,7 @@ impl<'a> Tree<'a> {
         let mut entry = Entry::new(program).args(args);
         entry.chroot = chroot;
         entry.tree = Some(enter::Tree {
-            layer: Some(PathBuf::from(&self.layer)),
+            layer: PathBuf::from(&self.layer),
             upper: part("upper"),
             scratch: part("scratch"),
             root: part("root"),
@@ -185,10 +187,8 @@ impl<'a> Tree<'a> {
     /// Puts a program where the tree sees it as `/run/sindri/<name>`.
     fn stage(&self, name: &str, text: &str) -> Result<(), BuildError> {
         let path = self.area.host(&format!("{}/stage/{name}", self.folder));
-        fs::write(&path, text).map_err(BuildError::io("write", &path))?;
         // Whoever runs the step reads it; the folder above the area keeps others out.
-        fs::set_permissions(&path, Permissions::from_mode(0o755))
-            .map_err(BuildError::io("make executable", &path))
+        area::write_program(&path, text)
     }
 
     async fn stage_upload(&self, source: &Path) -> Result<String, BuildError> {
@@ -278,6 +278,13 @@ fn with_environment(mut command: Command, task: &Task) -> Command {
     command
 }
 
+/// As process 1 wrote it; a step can get at the file through it.
+fn exit_code(status: &Path) -> Option<i32> {
+    let mut text = String::new();
+    File::open(status).ok()?.take(16).read_to_string(&mut text).ok()?;
+    text.parse().ok()
+}
+
 fn step_error(name: &str, code: i32, output: &str) -> BuildError {
     let lines: Vec<&str> = output.lines().filter(|line| !noise(line)).collect();
     let tail = lines[lines.len().saturating_sub(TAIL)..].join("\n");
@@ -289,8 +296,43 @@ fn noise(line: &str) -> bool {
     line.starts_with("E: system failed: ") || line == "E: unshared command failed"
 }
 
-/// What mke2fs says when the tree does not fit.
-fn fs_is_full(output: &str) -> bool {
+/// Whether mke2fs stopped amid the tree's files. What it says does not tell why.
+fn may_be_full(output: &str) -> bool {
     let full = ["Could not allocate", "while populating file system"];
     !crate::process::says_no_space(output) && full.iter().any(|text| output.contains(text))
+}
+
+/// That a tree which needs so much does not fit a disk of `size` bytes, if so.
+fn too_small(size: u64, needed_gb: u64) -> Option<BuildError> {
+    let disk_gb = u32::try_from(size >> 30).unwrap_or(u32::MAX);
+    (needed_gb > u64::from(disk_gb)).then_some(BuildError::TooSmall { disk_gb, needed_gb })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tree_that_would_fit_failed_for_another_reason() {
+        for (size_gb, needed_gb, expected) in [
+            (1, 2, Some("a disk of 1 GB is too small")),
+            (10, 2, None),
+            (2, 2, None),
+            // Nothing was measured.
+            (2, 0, None),
+        ] {
+            let told = too_small(size_gb << 30, needed_gb).map(|error| error.to_string());
+            let fits = told.as_ref().map(|told| told.contains(expected.unwrap_or("\0")));
+            assert_eq!(fits, expected.map(|_| true), "{size_gb} {needed_gb}: {told:?}");
+        }
+        let populating = "mke2fs: Operation not permitted while populating file system";
+        for (output, expected) in [
+            (populating, true),
+            ("mke2fs: Could not allocate block in ext2 filesystem while populating file system", true),
+            ("mke2fs: No space left on device while populating file system", false),
+            ("mke2fs: invalid option", false),
+        ] {
+            assert_eq!(may_be_full(output), expected, "{output}");
+        }
+    }
 }
