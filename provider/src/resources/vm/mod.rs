@@ -4,6 +4,7 @@ pub mod model;
 mod observe;
 mod plan;
 mod plan_aws;
+mod plan_local;
 mod private;
 #[cfg(test)]
 mod tests;

@@ -4,6 +4,7 @@ use tfplugin::{Attr, Diagnostic, Diagnostics, Path, Plan, PlanRequest, Value};
 
 use super::model::VmModel;
 use super::plan_aws;
+use super::plan_local::{plan_key, plan_port};
 use super::private::Private;
 use crate::backends::{Backends, qemu};
 
@@ -37,7 +38,12 @@ pub(super) fn refine(
     }
     match request.prior {
         None => plan_new(backends, &planned, plan),
-        Some(prior) => plan_change(prior, &planned, &private, plan, diags),
+        Some(prior) => {
+            plan_change(prior, &planned, &private, plan, diags);
+            if let (Some(backends), true) = (backends, planned.qemu.is_known()) {
+                plan_port(&backends.local, prior, &planned, plan);
+            }
+        }
     }
     Ok(())
 }
@@ -96,7 +102,7 @@ fn plan_change(
             plan.keep(name);
         }
     }
-    plan.require_replace("ssh");
+    plan_key(prior, planned, plan);
     let size = |model: &VmModel| model.qemu.known().and_then(|qemu| qemu.disk_size_gb.known().copied());
     if let (Some(old), Some(new)) = (size(prior), size(planned))
         && new < old
