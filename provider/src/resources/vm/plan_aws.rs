@@ -6,7 +6,7 @@ use super::model::{SshModel, VmModel};
 use super::plan::{set, warn_of_restart};
 use super::private::Private;
 use crate::backends::Backends;
-use crate::backends::aws::model::{AwsVmModel, REPLACES};
+use crate::backends::aws::model::{AwsVmModel, REPLACES, is_none};
 use crate::domain::Vm;
 
 /// Where SSH listens when the user does not say.
@@ -50,7 +50,7 @@ pub(super) fn plan_change(
         plan.require_replace(aws.attr("region"));
     }
     // A group is made for the machine, or not: from one to the other there is no way.
-    let made = |aws: &AwsVmModel| aws.security_group_ids.is_null();
+    let made = |aws: &AwsVmModel| is_none(&aws.security_group_ids);
     if made(before) != made(after) && !private.imported {
         plan.require_replace(aws.attr("security_group_ids"));
     }
