@@ -6,10 +6,24 @@ use super::model::VmModel;
 use super::plan_aws;
 use super::plan_local::{plan_key, plan_port};
 use super::private::Private;
-use crate::backends::{Backends, qemu};
+use crate::backends::Backends;
+use crate::backends::aws::model::validate_all_tags;
+use crate::backends::qemu;
 
 /// What a running machine only takes up when it is started again.
 const RESTARTS: &[&str] = &["cpus", "memory_mb", "disk_size_gb", "ports"];
+
+/// What not every machine has. Where it is null it stays so, and is not "known after apply" with each change.
+const NOT_EVERYWHERE: &[&str] = &[
+    "public_ip",
+    "private_ip",
+    "ssh_host",
+    "ssh_command",
+    "ssh_private_key_path",
+    "ssh_known_hosts_path",
+    "console_log_path",
+    "store_id",
+];
 
 pub(super) fn refine(
     backends: Option<&Backends>,
@@ -21,6 +35,9 @@ pub(super) fn refine(
     match (backends, planned.tags.is_unknown()) {
         (Some(backends), false) => {
             set(plan, "tags_all", Value::object(planned.managed_tags(&backends.tagging)));
+            if planned.aws.is_known() {
+                validate_all_tags(&planned.all_tags(&backends.tagging), diags);
+            }
         }
         _ => plan.unknown("tags_all"),
     }
@@ -92,15 +109,14 @@ fn plan_change(
         plan.require_replace("status");
     }
     plan_user_data(planned, private, plan, diags);
+    for name in NOT_EVERYWHERE {
+        if plan.prior(*name).is_some_and(Value::is_null) {
+            plan.keep(*name);
+        }
+    }
     if planned.aws.is_known() {
         plan_aws::plan_change(prior, planned, private, plan, diags);
         return;
-    }
-    // A machine on this computer has neither: not "known after apply" with each change.
-    for name in ["public_ip", "private_ip"] {
-        if plan.prior(name).is_some_and(Value::is_null) {
-            plan.keep(name);
-        }
     }
     plan_key(prior, planned, plan);
     let size = |model: &VmModel| model.qemu.known().and_then(|qemu| qemu.disk_size_gb.known().copied());
