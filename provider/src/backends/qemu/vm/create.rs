@@ -44,7 +44,9 @@ pub(super) async fn create(
             folder.remove()?;
             return launched.map(|()| view(&folder, &record, PowerState::Stopped));
         }
-        // Whatever came of it, the state has it now; only a killed provider leaves it unknown.
+        // Whatever came of it, the state has it now; only a killed provider leaves it unknown. A host that is killed before it
+        // stores that leaves a machine that nobody sweeps: it looks like one whose state nobody has read since. `sweep --dry-run`
+        // lists it, and whoever wants one of its ports is told of it.
         record.known = true;
         folder.write(&record)?;
         launched.map(|()| view(&folder, &record, spec.power_state))
