@@ -25,7 +25,8 @@ terraform-provider-sindri is started by OpenTofu or Terraform. By hand it can do
   terraform-provider-sindri sweep [--dry-run] [--region REGION]... [--all-regions]
                                                remove what killed builds left, and kept guests; in AWS, too, where it
                                                is set up: of builds and launches of this computer, and, in the
-                                               environment's region and those that are named, what is past its deadline
+                                               environment's region and those that are named, what is past its deadline.
+                                               --dry-run removes nothing, and tells of the machines of this computer
   terraform-provider-sindri prune --keep N [--dry-run]
                                                remove images of this computer that no resource holds, but for the
                                                newest N of each name prefix
@@ -126,6 +127,11 @@ fn sweep(args: &[OsString]) -> Result<ExitCode, String> {
     let mut lines = done.lines;
     if is_clean {
         lines.push("nothing to remove".to_owned());
+    }
+    if !done.machines.is_empty() {
+        lines.extend(done.machines);
+        lines
+            .push("a machine that no state has is imported as qemu/ID, and can be destroyed then".to_owned());
     }
     lines.extend(done.looked.map(|looked| looked.to_string()));
     let printed = print(&lines.iter().map(|line| format!("{line}\n")).collect::<String>())?;

@@ -32,6 +32,15 @@ variable "ports" {
   default = {}
 }
 
+variable "ssh" {
+  type = object({
+    username         = optional(string)
+    public_key       = optional(string)
+    private_key_path = optional(string)
+  })
+  default = null
+}
+
 variable "create_timeout" { default = "10m" }
 
 resource "sindri_image" "it" {
@@ -58,6 +67,7 @@ resource "sindri_vm" "it" {
   user_data_wo_version        = var.user_data_wo_version
   user_data_replace_on_change = var.user_data_replace_on_change
   tags                        = var.tags
+  ssh                         = var.ssh
 
   qemu = {
     # Emulated, two processors wait for each other more than they do.

@@ -331,6 +331,121 @@ fn a_machine_that_others_launched_has_its_own_groups() -> Result<()> {
 }
 
 #[test]
+fn a_machine_that_moved_meanwhile_is_changed_all_the_same() -> Result<()> {
+    let host = Host::new()?;
+    let (moto, workspace, image) = scenario(&host, Cli::Tofu, "aws-vm-settings")?;
+    workspace.variables(&with(&image, json!({})))?;
+    workspace.apply()?;
+    let id = workspace.text(VM, "id")?;
+    let before = workspace.text(VM, "public_ip")?;
+    moto.ec2("StopInstances", &[("InstanceId.1", &id)])?;
+    moto.ec2("StartInstances", &[("InstanceId.1", &id)])?;
+    workspace.variables(&with(&image, json!({ "tags": { "role": "it" } })))?;
+    let applied = workspace.apply_with(&["-refresh=false"])?.succeeds()?;
+    ensure!(
+        applied.stdout.contains("is reached elsewhere now"),
+        "nobody is told of the new address: {applied}"
+    );
+    workspace.converged()?;
+    workspace.run(&["apply", "-json", "-auto-approve", "-refresh-only"])?.succeeds()?;
+    ensure!(workspace.text(VM, "public_ip")? != before, "the rig gave the same address again");
+    ensure!(moto.ec2("DescribeInstances", &[("InstanceId.1", &id)])?.contains("<key>role</key>"));
+    workspace.destroy()?;
+    nothing_left(&host, &moto)
+}
+
+#[test]
+fn what_a_machine_does_not_have_is_not_known_after_apply() -> Result<()> {
+    let host = Host::new()?;
+    let (moto, workspace, image) = scenario(&host, Cli::Tofu, "aws-vm-settings")?;
+    let aws = json!({ "associate_public_address": false });
+    workspace.variables(&with(&image, json!({ "aws": aws })))?;
+    workspace.apply()?;
+    let vm = workspace.resource(VM)?;
+    ensure!(vm["public_ip"].is_null() && vm["ssh_host"] == vm["private_ip"], "{vm}");
+    workspace.variables(&with(&image, json!({ "aws": aws, "tags": { "role": "it" } })))?;
+    let plan = workspace.plan()?;
+    let unknown = &plan.change(VM).context("no change")?.after_unknown;
+    for name in ["public_ip", "console_log_path", "store_id", "ssh_command"] {
+        ensure!(unknown[name].is_null(), "{name}: {plan}");
+    }
+    workspace.variables(&with(&image, json!({ "aws": aws, "power_state": "stopped" })))?;
+    let plan = workspace.plan()?;
+    let unknown = &plan.change(VM).context("no change")?.after_unknown;
+    ensure!(unknown["public_ip"] == json!(true) && unknown["console_log_path"].is_null(), "{plan}");
+    workspace.apply()?;
+    workspace.converged()?;
+    workspace.destroy()?;
+    nothing_left(&host, &moto)
+}
+
+#[test]
+fn an_empty_list_of_groups_is_none() -> Result<()> {
+    let host = Host::new()?;
+    let (moto, workspace, image) = scenario(&host, Cli::Tofu, "aws-vm-settings")?;
+    let cidrs = ["192.0.2.0/24", "192.0.2.0/24"];
+    let groups = |groups: Value| {
+        with(&image, json!({ "aws": { "allowed_cidrs": cidrs, "security_group_ids": groups } }))
+    };
+    workspace.variables(&groups(json!([])))?;
+    workspace.apply()?;
+    workspace.converged()?;
+    let id = workspace.text(VM, "id")?;
+    workspace.variables(&groups(Value::Null))?;
+    ensure!(workspace.plan()?.action(VM) != "replace", "from no groups to no groups");
+    workspace.apply()?;
+    workspace.converged()?;
+    assert_eq!(workspace.text(VM, "id")?, id);
+    let told = moto.ec2("DescribeSecurityGroups", &[])?;
+    assert_eq!(told.matches("192.0.2.0/24").count(), 1, "{told}");
+    workspace.destroy()?;
+    nothing_left(&host, &moto)
+}
+
+#[test]
+fn default_tags_that_are_not_the_users_are_refused() -> Result<()> {
+    let host = Host::new()?;
+    let (moto, workspace, image) = scenario(&host, Cli::Tofu, "aws-vm-settings")?;
+    workspace.variables(&with(&image, json!({ "default_tags": { "team": "a" } })))?;
+    workspace.apply()?;
+    let bad = json!({ "default_tags": { "sindri_vm": "x" } });
+    workspace.variables(&with(&image, bad))?;
+    let errors = workspace.plan_fails()?;
+    ensure!(
+        errors.iter().any(|error| error.mentions("default_tags") && error.mentions("sindri_vm")),
+        "{errors:?}"
+    );
+    workspace.variables(&with(&image, json!({})))?;
+    workspace.destroy()?;
+    nothing_left(&host, &moto)
+}
+
+#[test]
+fn a_key_that_is_elsewhere_is_missed_before_the_machine_is_stopped() -> Result<()> {
+    let host = Host::new()?;
+    let (moto, workspace, image) = scenario(&host, Cli::Tofu, "aws-vm-settings")?;
+    let aws = |size: &str| json!({ "instance_type": size, "allowed_cidrs": ["203.0.113.7/32"] });
+    workspace.variables(&with(&image, json!({ "aws": aws("t3.micro") })))?;
+    workspace.apply()?;
+    let key = workspace.text(VM, "ssh_private_key_path")?;
+    fs::rename(&key, format!("{key}.elsewhere"))?;
+    let more = json!({ "aws": aws("t3.small"), "wait_for": "cloud-init", "tags": { "role": "it" } });
+    workspace.variables(&with(&image, more))?;
+    let errors = workspace.apply_with(&[])?.fails()?;
+    ensure!(errors.iter().any(|error| error.mentions(&key) && error.mentions("wait_for")), "{errors:?}");
+    let requests = moto.requests()?;
+    for action in ["StopInstances", "ModifyInstanceAttribute"] {
+        ensure!(!requests.contains_key(action), "{action}, and then the key was missed");
+    }
+    // Nobody logs in to a machine that goes on.
+    let more = json!({ "aws": aws("t3.micro"), "wait_for": "cloud-init", "tags": { "role": "it" } });
+    workspace.variables(&with(&image, more))?;
+    workspace.apply()?;
+    workspace.destroy()?;
+    nothing_left(&host, &moto)
+}
+
+#[test]
 fn throttling_and_lost_replies_are_ridden_out() -> Result<()> {
     let host = Host::new()?;
     let (moto, workspace, image) = scenario(&host, Cli::Tofu, "aws-vm-settings")?;
@@ -412,9 +527,19 @@ fn what_has_not_got_around_in_ec2_is_waited_for() -> Result<()> {
     // A machine that runs is not given up because a tag is missing on its key pair.
     let denied = Fault::Error { status: 403, code: "UnauthorizedOperation", message: "no" };
     moto.fault("CreateTags", 1, denied)?;
+    // When all is up, one place has not heard of the instance yet.
+    moto.fault("DeleteTags", 1, unknown("InvalidInstanceID.NotFound"))?;
     workspace.apply()?;
     workspace.converged()?;
     assert_eq!((count(&moto, "instances")?, moto.requests()?["RunInstances"]), (1, 4));
+    let told = moto.ec2("DescribeInstances", &[])?;
+    ensure!(!told.contains("sindri_deadline"), "{told}");
+
+    // The rig has no such profile either: it is asked for until it is refused for good.
+    workspace.variables(&with(&image, json!({ "aws": { "iam_instance_profile": "ci" } })))?;
+    moto.fault("AssociateIamInstanceProfile", 2, profile)?;
+    workspace.apply_with(&[])?.fails()?;
+    assert_eq!(moto.requests()?["AssociateIamInstanceProfile"], 3);
     workspace.destroy()?;
     nothing_left(&host, &moto)
 }

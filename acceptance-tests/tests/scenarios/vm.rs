@@ -164,6 +164,90 @@ fn power_changes_in_place_and_a_dead_machine_is_noticed() -> Result<()> {
     })
 }
 
+const PUBLIC_KEY: &str =
+    "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIBW6/cPbCjY6KkJkP23ZJqQ0eZ3RhacaR9NoDI4jEQl1 ann";
+
+/// None of these changes concerns what is on the disk.
+#[test]
+fn where_a_private_key_lies_is_no_reason_to_make_a_machine_anew() -> Result<()> {
+    either_cli(|cli| {
+        let host = Host::new()?;
+        let workspace = host.workspace(cli, "vm")?;
+        let with = |ssh: serde_json::Value| json!({ "power_state": "stopped", "ssh": ssh });
+        let key = |path: &str| json!({ "public_key": PUBLIC_KEY, "private_key_path": path });
+        workspace.variables(&with(key("/one")))?;
+        workspace.apply()?;
+        workspace.converged()?;
+        let id = workspace.text(VM, "id")?;
+        let trimmed = json!({ "username": "sindri", "public_key": format!("{PUBLIC_KEY}\n"), "private_key_path": "/two" });
+        for (ssh, path) in [
+            (key("/two"), json!("/two")),
+            (trimmed, json!("/two")),
+            (json!({ "public_key": PUBLIC_KEY }), json!(null)),
+        ] {
+            workspace.variables(&with(ssh.clone()))?;
+            let plan = workspace.plan()?;
+            assert_eq!(plan.action(VM), "update", "{ssh}: {plan}");
+            workspace.apply()?;
+            workspace.converged()?;
+            let vm = workspace.resource(VM)?;
+            assert_eq!((&vm["id"], &vm["ssh_private_key_path"]), (&json!(id), &path), "{ssh}");
+            let command = vm["ssh_command"].as_str().context("no command")?;
+            assert_eq!(command.contains("/two"), path == json!("/two"), "{command}");
+        }
+        for ssh in [
+            json!({ "username": "ann", "public_key": PUBLIC_KEY }),
+            json!({ "public_key": PUBLIC_KEY.replace("Ql1 ann", "Ql2 ann") }),
+            json!(null),
+        ] {
+            workspace.variables(&with(ssh.clone()))?;
+            assert_eq!(workspace.plan()?.action(VM), "replace", "{ssh}");
+        }
+        workspace.destroy()?;
+        host.inventory()?.ensure_empty()
+    })
+}
+
+/// Of two machines on this computer, and of whoever else listens.
+#[test]
+fn ports_are_told_and_another_one_for_ssh_is_found() -> Result<()> {
+    either_cli(|cli| {
+        let host = Host::new()?;
+        let (one, two) = (host.workspace(cli, "vm")?, host.workspace(cli, "vm")?);
+        let port = free_port()?;
+        let with = |state: &str| json!({ "wait_for": "none", "power_state": state, "ports": { "web": { "guest": 80, "host": port } } });
+        one.variables(&with("running"))?;
+        one.apply()?;
+        let id = one.text(VM, "id")?;
+        two.variables(&with("running"))?;
+        let errors = two.apply_with(&[])?.fails()?;
+        let told = |words: &[&str]| errors.iter().any(|error| words.iter().all(|word| error.mentions(word)));
+        ensure!(told(&[&port.to_string(), "machine \"it\"", &format!("qemu/{id}")]), "{errors:?}");
+        two.destroy()?;
+        let swept = host.provider(&["sweep", "--dry-run"])?;
+        let swept = String::from_utf8_lossy(&swept.stdout).into_owned();
+        ensure!(swept.contains(&format!("machine \"it\" ({id}) is running")), "{swept}");
+        ensure!(swept.contains("nothing to remove"), "{swept}");
+
+        one.variables(&with("stopped"))?;
+        one.apply()?;
+        let before = one.resource(VM)?["ssh_port"].as_u64().context("no port")?;
+        let taken = TcpListener::bind((Ipv4Addr::LOCALHOST, u16::try_from(before)?))?;
+        one.variables(&with("running"))?;
+        let plan = one.plan()?;
+        let unknown = &plan.change(VM).context("no change")?.after_unknown;
+        assert_eq!((plan.action(VM), &unknown["ssh_port"]), ("update", &json!(true)), "{plan}");
+        one.apply()?;
+        one.converged()?;
+        let vm = one.resource(VM)?;
+        let after = vm["ssh_port"].as_u64().context("no port")?;
+        ensure!(after != before && vm["id"] == json!(id), "{vm}");
+        ensure!(vm["ssh_command"].as_str().is_some_and(|line| line.contains(&after.to_string())), "{vm}");
+        drop(taken);
+        end(&host, &one)
+    })
+}
+
 fn power(workspace: &Workspace, state: &str, id: &str) -> Result<()> {
     workspace.variables(&json!({ "power_state": state }))?;
     let plan = workspace.plan()?;

@@ -4,9 +4,23 @@ use crate::diag::Diagnostics;
 use crate::path::Path;
 use crate::value::{Type, Value};
 
-/// Compares an applied object with its plan, leaf by leaf, and tells every difference.
-pub(crate) fn check_applied(ty: &Type, planned: &Value, applied: &Value, diags: &mut Diagnostics) {
-    compare(ty, planned, applied, &Path::root(), diags);
+/// Compares an applied object with its plan, leaf by leaf, and tells every difference. Hosts mark an object as tainted whose
+/// creation fails, and no other.
+pub(crate) fn check_applied(
+    ty: &Type,
+    planned: &Value,
+    applied: &Value,
+    is_new: bool,
+    diags: &mut Diagnostics,
+) {
+    let mut found = Diagnostics::new();
+    compare(ty, planned, applied, &Path::root(), &mut found);
+    let saved =
+        if is_new { "The object was saved as tainted." } else { "The object was saved as it is now." };
+    for mut difference in found {
+        difference.detail = format!("{} {saved}", difference.detail);
+        diags.push(difference);
+    }
 }
 
 fn compare(ty: &Type, planned: &Value, applied: &Value, path: &Path, diags: &mut Diagnostics) {
@@ -73,7 +87,7 @@ fn expect_known(applied: &Value, path: &Path, diags: &mut Diagnostics) {
 }
 
 const SUMMARY: &str = "Provider produced an inconsistent result";
-const BUG: &str = "This is a bug in the provider; please report it. The object was saved as tainted.";
+const BUG: &str = "This is a bug in the provider; please report it.";
 
 fn unknown_left(path: &Path, diags: &mut Diagnostics) {
     diags.error(path, SUMMARY, format!("`{path}` is still unknown after apply. {BUG}"));

@@ -195,7 +195,7 @@ async fn change<R: Resource>(resource: &R, schema: &Schema, input: ApplyInput) -
     tell(outcome, &mut diags);
     let kept = sink.take();
     let state = match kept.model {
-        Some(model) => settle(schema, &planned, model.encode(), &mut diags),
+        Some(model) => settle(schema, &planned, model.encode(), prior.is_null(), &mut diags),
         None => {
             if !diags.has_errors() {
                 let text = "The operation succeeded but left no state. This is a bug in the provider; please report it.";
@@ -248,7 +248,7 @@ async fn delete<R: Resource>(resource: &R, input: ApplyInput) -> Applied {
 
 /// Brings what an operation left into the form that hosts take, and checks it if the operation succeeded.
 /// Even a wrong result is stored, so that the object is not lost.
-fn settle(schema: &Schema, planned: &Value, left: Value, diags: &mut Diagnostics) -> Value {
+fn settle(schema: &Schema, planned: &Value, left: Value, is_new: bool, diags: &mut Diagnostics) -> Value {
     let ty = schema.ty();
     let mut state = match ty.conform(left) {
         Ok(state) => state,
@@ -260,7 +260,7 @@ fn settle(schema: &Schema, planned: &Value, left: Value, diags: &mut Diagnostics
     };
     write_only_to_null(&schema.attributes, &mut state);
     if !diags.has_errors() {
-        check_applied(&ty, planned, &state, diags);
+        check_applied(&ty, planned, &state, is_new, diags);
     }
     state.unknown_to_null()
 }

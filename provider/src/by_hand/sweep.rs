@@ -79,6 +79,8 @@ pub(super) struct Done {
     /// Where was looked.
     pub(super) looked: Option<Looked>,
     pub(super) lines: Vec<String>,
+    /// The machines that stay, when nothing is removed.
+    pub(super) machines: Vec<String>,
     pub(super) failures: Vec<String>,
 }
 
@@ -123,6 +125,11 @@ pub(super) async fn sweep(backends: &Backends, asked: &Asked) -> Result<Done, St
     let local = if dry_run { Sweep::DryRun } else { Sweep::Everything };
     let local = backends.local.sweep(local, &cancel).await.map_err(|error| diagnose::chain(&error))?;
     done.lines.extend(local.iter().map(|path| format!("{verb} {}", path.display())));
+    if dry_run {
+        let mut machines = backends.local.machines().await;
+        machines.retain(|(dir, _)| !local.contains(dir));
+        done.machines = machines.into_iter().map(|(_, line)| line).collect();
+    }
     let mut clouds = backends.clouds();
     clouds.retain(|cloud| cloud.about().region.is_some());
     for cloud in &clouds {

@@ -21,8 +21,8 @@ pub fn line(command: &str, environment: &Environment) -> Result<String, SshError
     if command.contains('\0') {
         return Err(SshError::Command);
     }
-    // A line cannot hold a line's end, so it comes from a variable.
-    let mut line = String::from(r"sindri=$(printf '\nx'); sindri=${sindri%x}; ");
+    // A line cannot hold a line's end, so it comes from a parameter: whatever the variables are called, it is none of them.
+    let mut line = String::from(r#"set -- "$(printf '\nx')"; set -- "${1%x}"; "#);
     let plain = environment.plain.iter().map(|(name, value)| (name, value.as_str()));
     let secret = environment.secret.iter().map(|(name, value)| (name, value.expose()));
     for (name, value) in plain.chain(secret) {
@@ -36,15 +36,14 @@ pub fn line(command: &str, environment: &Environment) -> Result<String, SshError
 }
 
 fn on_one_line(text: &str) -> String {
-    quote(text).replace('\n', r#"'"$sindri"'"#)
+    quote(text).replace('\n', r#"'"$1"'"#)
 }
 
-/// A portable name of a variable (POSIX, 3.235), and not the one that the line itself uses.
+/// A portable name of a variable (POSIX, 3.235).
 fn is_name(name: &str) -> bool {
     let mut bytes = name.bytes();
     bytes.next().is_some_and(|first| first.is_ascii_alphabetic() || first == b'_')
         && bytes.all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
-        && name != "sindri"
 }
 
 #[cfg(test)]
@@ -105,10 +104,18 @@ mod tests {
     }
 
     #[test]
+    fn no_name_of_a_variable_is_taken() {
+        let mut environment = environment("1\n2", "");
+        environment.plain.insert("sindri".into(), "a\nb".into());
+        let line = line(r#"printf '%s|%s|%s' "$A" "$sindri" "$#""#, &environment).unwrap();
+        for shell in [&["sh"][..], &["bash"], &["busybox", "sh"]] {
+            assert_eq!(run(shell, &line, ""), "1\n2|a\nb|0");
+        }
+    }
+
+    #[test]
     fn what_no_environment_can_hold_is_refused() {
-        for (name, value) in
-            [("", "x"), ("1A", "x"), ("A;reboot", "x"), ("A=B", "x"), ("sindri", "x"), ("A", "\0")]
-        {
+        for (name, value) in [("", "x"), ("1A", "x"), ("A;reboot", "x"), ("A=B", "x"), ("A", "\0")] {
             let mut environment = Environment::default();
             environment.plain.insert(name.into(), value.into());
             assert!(matches!(line("true", &environment), Err(SshError::Variable { .. })), "{name}={value:?}");

@@ -25,6 +25,11 @@ pub trait VmSection: Any + Send + Sync {
     /// Checks what can be said before values are known, also of what stands beside it.
     fn validate(&self, around: &VmAround<'_>, path: &Path, diags: &mut Diagnostics);
 
+    /// Checks all tags that a machine gets: its own, and the provider's `default_tags`.
+    fn check_all_tags(&self, all: &BTreeMap<String, String>, diags: &mut Diagnostics) {
+        let _ = (all, diags);
+    }
+
     /// What a change in it means for a machine that is there: what makes it anew, restarts it, or computes anew.
     fn plan_change(&self, change: &VmChange<'_>, path: &Path, plan: &mut Draft, diags: &mut Diagnostics);
 

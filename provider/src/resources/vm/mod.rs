@@ -4,6 +4,7 @@ mod login;
 pub mod model;
 mod observe;
 mod plan;
+mod plan_local;
 mod private;
 #[cfg(test)]
 mod tests;
@@ -233,7 +234,7 @@ impl Resource for VmResource {
         &self,
         request: UpdateRequest<VmModel>,
         state: &mut StateSink<VmModel>,
-        _diags: &mut Diagnostics,
+        diags: &mut Diagnostics,
     ) -> Result<(), Diagnostics> {
         let backends = self.provider.require()?;
         is_here(&backends, &request.prior)?;
@@ -254,7 +255,9 @@ impl Resource for VmResource {
             async move { launcher.update(id, machine, &cancel).await }
         });
         let vm = updated.await.map_err(|failure| failure.diagnostic("Machine not changed", "update"))?;
-        model.observe(&vm, request.planned.configured_cloud(), store);
+        let mut now = model.clone();
+        now.observe(&vm, request.planned.configured_cloud(), store);
+        diags.extend(model.take_over(now));
         state.set_private(private.write());
         state.set(model);
         Ok(())

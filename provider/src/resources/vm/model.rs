@@ -40,8 +40,8 @@ pub struct VmModel {
     /// machine that has booted: cloud-init runs once.
     #[attr(optional, default = false)]
     pub user_data_replace_on_change: Attr<bool>,
-    /// Who may log in. When nothing is given, a fresh key is made for the machine. A change makes the machine anew, on AWS
-    /// only that of `public_key`.
+    /// Who may log in. Another `public_key` makes the machine anew; on this computer another `username` does, too. The rest
+    /// changes in place.
     #[attr(optional)]
     pub ssh: Attr<SshModel>,
     /// What create and start wait for: `"ssh"` (until an SSH server answers; user data may not be applied yet),

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use tfplugin::Attr;
+use tfplugin::{Attr, Diagnostic};
 
 use super::model::VmModel;
 use crate::backends::VmSlot;
@@ -67,6 +67,50 @@ impl VmModel {
         }
     }
 
+    /// Fills in what a plan left open with how a machine is `now`. The rest was promised as it was, whatever came to pass: the
+    /// next Read takes it in. Tells of an address that is another one meanwhile.
+    pub(super) fn take_over(&mut self, now: Self) -> Option<Diagnostic> {
+        let moved = [(&self.ssh_host, &now.ssh_host), (&self.public_ip, &now.public_ip)]
+            .into_iter()
+            .any(|(before, now)| !before.is_unknown() && before != now)
+            || (!self.ssh_port.is_unknown() && self.ssh_port != now.ssh_port);
+        let told = moved.then(|| now.moved());
+        for (text, now) in [
+            (&mut self.id, now.id),
+            (&mut self.cloud, now.cloud),
+            (&mut self.region, now.region),
+            (&mut self.status, now.status),
+            (&mut self.public_ip, now.public_ip),
+            (&mut self.private_ip, now.private_ip),
+            (&mut self.ssh_host, now.ssh_host),
+            (&mut self.ssh_username, now.ssh_username),
+            (&mut self.ssh_command, now.ssh_command),
+            (&mut self.ssh_private_key_path, now.ssh_private_key_path),
+            (&mut self.ssh_known_hosts_path, now.ssh_known_hosts_path),
+            (&mut self.console_log_path, now.console_log_path),
+            (&mut self.store_id, now.store_id),
+        ] {
+            if text.is_unknown() {
+                *text = now;
+            }
+        }
+        if self.ssh_port.is_unknown() {
+            self.ssh_port = now.ssh_port;
+        }
+        told
+    }
+
+    fn moved(&self) -> Diagnostic {
+        let way = match self.ssh_command.known_deref() {
+            Some(command) => format!("`{command}` logs in"),
+            None => "it has no address".to_owned(),
+        };
+        let text = format!(
+            "Since the plan was made the machine got another address: {way}. What was planned stands in the state until it is refreshed, by the next plan."
+        );
+        Diagnostic::warning("Machine is reached elsewhere now", text)
+    }
+
     /// Where SSH listens on the machine itself: the port of a forward is not the machine's.
     fn own_port(&self) -> u16 {
         let ssh = self.ssh.known();
@@ -123,5 +167,46 @@ impl VmModel {
             known_host: known_hosts.map(|file| (file, alias.as_str())),
         };
         Some(command.line())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_plan_promised_stays() {
+        let at = |host: &str, port: u16| VmModel {
+            id: "i-1".into(),
+            ssh_host: host.into(),
+            public_ip: host.into(),
+            ssh_port: port.into(),
+            ssh_command: format!("ssh -p {port} {host}").into(),
+            ..VmModel::default()
+        };
+        let planned = VmModel { status: Attr::Unknown, ..at("192.0.2.1", 22) };
+        let open = VmModel {
+            public_ip: Attr::Unknown,
+            ssh_host: Attr::Unknown,
+            ssh_port: Attr::Unknown,
+            ssh_command: Attr::Unknown,
+            ..planned.clone()
+        };
+        for (planned, now, told) in [
+            (&planned, at("192.0.2.1", 22), false),
+            (&planned, at("192.0.2.9", 22), true),
+            (&planned, at("192.0.2.1", 2222), true),
+            (&open, at("192.0.2.9", 2222), false),
+        ] {
+            let now = VmModel { status: "running".into(), ..now };
+            let mut state = planned.clone();
+            let warning = state.take_over(now.clone());
+            assert_eq!(warning.is_some(), told, "{now:?}");
+            assert!(warning.is_none_or(|it| it.detail.contains(now.ssh_command.known_deref().unwrap())));
+            let expected = if planned.ssh_host.is_unknown() { &now } else { planned };
+            assert_eq!((&state.ssh_host, &state.ssh_port), (&expected.ssh_host, &expected.ssh_port));
+            assert_eq!((&state.public_ip, &state.ssh_command), (&expected.public_ip, &expected.ssh_command));
+            assert_eq!(state.status, now.status);
+        }
     }
 }

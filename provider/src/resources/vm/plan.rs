@@ -4,8 +4,21 @@ use tfplugin::{Attr, Diagnostic, Diagnostics, Path, Plan, PlanRequest, Value};
 
 use super::login::plan_login;
 use super::model::VmModel;
+use super::plan_local::{plan_key, plan_port};
 use super::private::Private;
 use crate::backends::{Backends, LOCAL, LOCAL_REGION, VmChange, VmSection};
+
+/// What not every machine has. Where it is null it stays so, and is not "known after apply" with each change.
+const NOT_EVERYWHERE: &[&str] = &[
+    "public_ip",
+    "private_ip",
+    "ssh_host",
+    "ssh_command",
+    "ssh_private_key_path",
+    "ssh_known_hosts_path",
+    "console_log_path",
+    "store_id",
+];
 
 pub(super) fn refine(
     backends: Option<&Backends>,
@@ -17,6 +30,9 @@ pub(super) fn refine(
     match (backends, planned.tags.is_unknown()) {
         (Some(backends), false) => {
             set(plan, "tags_all", Value::object(planned.managed_tags(&backends.tagging)));
+            if let Attr::Known(section) = planned.section() {
+                section.check_all_tags(&planned.all_tags(&backends.tagging), diags);
+            }
         }
         _ => plan.unknown("tags_all"),
     }
@@ -32,7 +48,12 @@ pub(super) fn refine(
     let Attr::Known(section) = planned.section() else { return Ok(()) };
     match request.prior {
         None => plan_new(backends, &planned, section, plan),
-        Some(prior) => plan_change(prior, &planned, section, &private, plan, diags),
+        Some(prior) => {
+            plan_change(prior, &planned, section, &private, plan, diags);
+            if let (Some(backends), true) = (backends, section.cloud() == LOCAL) {
+                plan_port(backends, prior, &planned, plan);
+            }
+        }
     }
     Ok(())
 }
@@ -95,14 +116,13 @@ fn plan_change(
         plan.require_replace("status");
     }
     plan_user_data(planned, private, plan, diags);
-    if cloud == LOCAL {
-        // A machine on this computer has neither: not "known after apply" with each change.
-        for name in ["public_ip", "private_ip"] {
-            if plan.prior(name).is_some_and(Value::is_null) {
-                plan.keep(name);
-            }
+    for name in NOT_EVERYWHERE {
+        if plan.prior(*name).is_some_and(Value::is_null) {
+            plan.keep(*name);
         }
-        plan.require_replace("ssh");
+    }
+    if cloud == LOCAL {
+        plan_key(prior, planned, plan);
     } else {
         let key = |model: &VmModel| model.ssh.known().map_or(Attr::Null, |ssh| ssh.public_key.clone());
         if key(prior) != key(planned) && !(private.imported && key(prior).is_null()) {

@@ -28,6 +28,8 @@ async fn what_is_unknown_is_no_mistake() {
         r#"{"name": "dev", "image_id": "ami-1", "aws": {"allowed_cidrs": ["203.0.113.7/32"],
             "root_volume": {"size_gb": 20, "encrypted": true, "kms_key_id": "alias/x"}}}"#,
         r#"{"name": "dev", "image_id": "ami-1", "aws": {"security_group_ids": ["sg-1"]}, "tags": {"team": "a"}}"#,
+        r#"{"name": "dev", "image_id": "ami-1", "aws": {"security_group_ids": ["sg-1"], "allowed_cidrs": []}}"#,
+        r#"{"name": "dev", "image_id": "ami-1", "aws": {"security_group_ids": [], "allowed_cidrs": ["192.0.2.0/24"]}}"#,
         r#"{"name": "dev", "image_id": "ami-1", "aws": {}, "wait_for": "none"}"#,
         r#"{"name": "dev", "image_id": "ami-1", "aws": {}, "ssh": {"host": "bastion.example", "port": 2222}}"#,
     ] {
@@ -60,11 +62,15 @@ async fn every_mistake_is_told_on_its_attribute() {
         (r#""aws": {"allowed_cidrs": []}"#, "Two backends"),
         (r#""ssh": {"port": 22}"#, "ssh.port: Not for this backend"),
         (r#""qemu": null, "aws": {}"#, "aws.allowed_cidrs: No way in"),
+        (
+            r#""qemu": null, "aws": {"allowed_cidrs": [], "security_group_ids": []}"#,
+            "aws.allowed_cidrs: No way in",
+        ),
         (r#""qemu": null, "aws": {"region": "us-west-2a"}"#, "aws.region: "),
         (r#""qemu": null, "aws": {"instance_type": ""}"#, "aws.instance_type: "),
         (r#""qemu": null, "aws": {"allowed_cidrs": ["everywhere"]}"#, "aws.allowed_cidrs: "),
         (
-            r#""qemu": null, "aws": {"allowed_cidrs": [], "security_group_ids": ["sg-1"]}"#,
+            r#""qemu": null, "aws": {"allowed_cidrs": ["192.0.2.0/24"], "security_group_ids": ["sg-1"]}"#,
             "aws.allowed_cidrs: Conflicting attributes",
         ),
         (

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 
 use tfplugin::{Attr, Diagnostics, Model, Path};
 
-use super::words::{cidrs, imdsv2, volume_type, word};
+use super::words::{cidrs, imdsv2, is_none, is_some, volume_type, word};
 use crate::backends::aws::settings;
 use crate::backends::aws::vm::{AwsVmSpec, RootVolume, names_profile};
 use crate::domain::Surroundings;
@@ -82,11 +82,11 @@ impl AwsVmModel {
     /// Checks what can be said before values are known. `reached` tells whether a launch waits for SSH at the
     /// machine's own address.
     fn check(&self, path: &Path, reached: bool, diags: &mut Diagnostics) {
-        if self.security_group_ids.is_known() && self.allowed_cidrs.is_known() {
+        if is_some(&self.security_group_ids) && is_some(&self.allowed_cidrs) {
             let text = "Set one of `security_group_ids` and `allowed_cidrs`: a group is only made when you give none.";
             diags.error(path.attr("allowed_cidrs"), "Conflicting attributes", text);
         }
-        if reached && self.security_group_ids.is_null() && self.allowed_cidrs.is_null() {
+        if reached && is_none(&self.security_group_ids) && is_none(&self.allowed_cidrs) {
             let text = "Nobody could reach the machine: set `allowed_cidrs` to the networks that may use SSH (such as this computer's public address with /32), or `security_group_ids`, or `wait_for = \"none\"`.";
             diags.error(path.attr("allowed_cidrs"), "No way in", text);
         }
@@ -116,7 +116,10 @@ impl AwsVmModel {
         if let (Attr::Known(cidrs), Some(admitted)) = (&mut self.allowed_cidrs, &seen.admitted) {
             take_over(cidrs, admitted.iter().filter(|(at, _)| *at == port).map(|(_, cidr)| cidr));
         }
-        if let Attr::Known(groups) = &mut self.security_group_ids {
+        // With none of the user's there is one that was made for the machine.
+        if let Attr::Known(groups) = &mut self.security_group_ids
+            && !groups.is_empty()
+        {
             take_over(groups, &seen.security_groups);
         }
         let there = seen.instance_profile.as_deref();
@@ -200,6 +203,13 @@ mod tests {
                 Attr::from("x"),
                 2222,
                 (list(&[]), list(&["sg-1", "sg-2"]), Attr::from(arn)),
+            ),
+            (
+                list(&[]),
+                list(&[]),
+                Attr::Null,
+                22,
+                (list(&["10.0.0.0/8", "192.0.2.0/24"]), list(&[]), Attr::Null),
             ),
         ] {
             let mut model = AwsVmModel {

@@ -2,6 +2,8 @@
 
 use std::net::IpAddr;
 
+use tfplugin::Attr;
+
 use crate::domain::names;
 use crate::domain::rules::one_of;
 
@@ -12,6 +14,16 @@ pub(super) fn word(text: &str) -> Result<(), String> {
         return Err("must not be empty or contain spaces".into());
     }
     Ok(())
+}
+
+/// Whether a list says nothing: there is none, or nothing is in it. One that is not known yet may have something.
+pub(super) fn is_none(list: &Attr<Vec<String>>) -> bool {
+    list.is_null() || list.known().is_some_and(Vec::is_empty)
+}
+
+/// Whether a list has something.
+pub(super) fn is_some(list: &Attr<Vec<String>>) -> bool {
+    list.known().is_some_and(|list| !list.is_empty())
 }
 
 /// Whether instance metadata need session tokens.
@@ -53,6 +65,19 @@ fn cidr(value: &str) -> Result<(), String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_empty_list_is_none() {
+        let list = |words: &[&str]| Attr::Known(words.iter().map(|word| (*word).to_owned()).collect());
+        for (list, none, some) in [
+            (Attr::Null, true, false),
+            (list(&[]), true, false),
+            (list(&["sg-1"]), false, true),
+            (Attr::Unknown, false, false),
+        ] {
+            assert_eq!((is_none(&list), is_some(&list)), (none, some), "{list:?}");
+        }
+    }
 
     #[test]
     fn networks() {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use aws_sdk_ec2::types::{AttributeValue, Instance, InstanceStateName};
 use tokio_util::sync::CancellationToken;
 
-use super::create::{own_port, port};
+use super::create::{check_login, own_port, port};
 use super::status::{launch_of, power, state, until, view, with_volumes};
 use super::{AwsVmSpec, VmError, settings, surroundings, up};
 use crate::backends::aws::region::{Region, is_gone};
@@ -25,13 +25,18 @@ pub(super) async fn change(
     let gone = || VmError::NotFound { id: id.to_owned(), region: region.name.clone() };
     let instance = region.fresh_instance(id).await?.filter(|instance| !is_gone(instance)).ok_or_else(gone)?;
     let launch = launch_of(&instance);
+    let resized = instance.instance_type().is_none_or(|size| size.as_str() != spec.instance_type);
+    let files = aws.files(launch.as_deref().unwrap_or(id));
+    if request.spec.power_state == PowerState::Running && (resized || power(&instance) == PowerState::Stopped)
+    {
+        check_login(&request.spec, Some(&files))?;
+    }
     let groups = settings::check_networks(region, launch.as_deref(), spec).await?;
     retag(region, &instance, request).await?;
     for group in groups {
         surroundings::admit(region, &group, &spec.allowed_cidrs, own_port(&request.spec.ssh)).await?;
     }
-    settings::change(region, &instance, spec).await?;
-    let resized = instance.instance_type().is_none_or(|size| size.as_str() != spec.instance_type);
+    settings::change(region, &instance, spec, cancel).await?;
     let settled = settled(region, &instance, cancel).await?;
     let mut runs = power(&settled) == PowerState::Running;
     let ran = runs;
@@ -52,8 +57,7 @@ pub(super) async fn change(
     if !runs && request.spec.power_state == PowerState::Running {
         let started = start(region, id, cancel).await?;
         let started = with_login(aws, launch.as_deref(), view(region, &started), request);
-        up::wait(region, &started, &request.spec, &aws.files(launch.as_deref().unwrap_or(id)), cancel)
-            .await?;
+        up::wait(region, &started, &request.spec, &files, cancel).await?;
         // How one logs in is in state already.
         vm = Some(Vm { login: None, ..started });
     }
@@ -95,22 +99,24 @@ fn with_login(aws: &Aws, launch: Option<&str>, vm: Vm, request: &VmRequest) -> V
 
 /// Sets the tags that differ, on the instance and its volumes, and removes those that are no longer managed.
 async fn retag(region: &Region, instance: &Instance, request: &VmRequest) -> Result<(), VmError> {
-    let have = tags::map(instance.tags());
-    let wanted = &request.spec.tags;
-    let mut set: BTreeMap<&String, &String> =
-        wanted.iter().filter(|(key, value)| have.get(*key) != Some(value)).collect();
-    let name = tags::NAME.to_owned();
-    if request.managed_tags.contains(&name) && !wanted.contains_key(&name) {
-        set.insert(&name, &request.spec.name);
-    }
-    let removed: Vec<&String> = request
-        .managed_tags
-        .iter()
-        .filter(|key| !wanted.contains_key(*key) && have.contains_key(*key) && *key != tags::NAME)
-        .collect();
+    let (set, removed) = retagged(&tags::map(instance.tags()), request);
     let objects = with_volumes(instance);
-    region.tag(&objects, set.into_iter().map(|(key, value)| (key.clone(), value.clone()))).await?;
+    region.tag(&objects, set).await?;
     Ok(region.untag(objects, removed).await?)
+}
+
+/// Tags to be set, and those to be removed. Ours, by which a launch is found again, are neither, whatever is asked for.
+fn retagged(have: &BTreeMap<String, String>, request: &VmRequest) -> (BTreeMap<String, String>, Vec<String>) {
+    let wanted = &request.spec.tags;
+    let is_managed = |key: &String| request.managed_tags.contains(key) && !wanted.contains_key(key);
+    let mut set = wanted.clone();
+    set.retain(|key, value| tags::is_users(key) && have.get(key) != Some(value));
+    let name = tags::NAME.to_owned();
+    if is_managed(&name) {
+        set.insert(name, request.spec.name.clone());
+    }
+    let removed = have.keys().filter(|key| is_managed(key) && tags::is_users(key) && *key != tags::NAME);
+    (set, removed.cloned().collect())
 }
 
 async fn resize(region: &Region, id: &str, spec: &AwsVmSpec, request: &VmRequest) -> Result<(), VmError> {
@@ -131,4 +137,64 @@ async fn start(region: &Region, id: &str, cancel: &CancellationToken) -> Result<
     let asked = region.ec2.start_instances().instance_ids(id).send().await;
     asked.map_err(|error| AwsError::of("StartInstances", error))?;
     until(region, id, &InstanceStateName::Running, cancel).await
+}
+
+#[cfg(test)]
+mod tests {
+    use chrono::Utc;
+
+    use super::*;
+    use crate::domain::vm_spec::{SshAccess, VmSpec, WaitFor};
+
+    type Pairs<'a> = &'a [(&'a str, &'a str)];
+
+    fn map(pairs: Pairs<'_>) -> BTreeMap<String, String> {
+        pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
+    }
+
+    fn request(wanted: Pairs<'_>, managed: &[&str]) -> VmRequest {
+        let ssh = SshAccess {
+            username: "ubuntu".into(),
+            public_key: None,
+            private_key_path: None,
+            host: None,
+            port: None,
+        };
+        VmRequest {
+            spec: VmSpec {
+                name: "it".into(),
+                power_state: PowerState::Running,
+                user_data: None,
+                user_data_is_secret: false,
+                ssh,
+                wait_for: WaitFor::None,
+                tags: map(wanted),
+            },
+            image_id: String::new(),
+            inputs: serde_json::Value::Null,
+            managed_tags: managed.iter().map(|key| (*key).to_owned()).collect(),
+            deadline: Utc::now(),
+            stop: CancellationToken::new(),
+        }
+    }
+
+    #[test]
+    fn tags_by_which_a_launch_is_found_stay() {
+        let have = map(&[("Name", "x"), ("sindri_vm", "launch"), ("role", "a"), ("theirs", "1")]);
+        type Case<'a> = (Pairs<'a>, &'a [&'a str], Pairs<'a>, &'a [&'a str]);
+        let cases: &[Case<'_>] = &[
+            (&[("role", "a")], &["role"], &[], &[]),
+            (&[("role", "b"), ("team", "c")], &["role"], &[("role", "b"), ("team", "c")], &[]),
+            (&[], &["role", "gone"], &[], &["role"]),
+            (&[("Name", "y")], &[], &[("Name", "y")], &[]),
+            (&[], &["Name"], &[("Name", "it")], &[]),
+            (&[("sindri_vm", "x"), ("aws:x", "y")], &[], &[], &[]),
+            (&[], &["sindri_vm", "aws:x"], &[], &[]),
+        ];
+        for (wanted, managed, set, removed) in cases {
+            let told = retagged(&have, &request(wanted, managed));
+            let removed = removed.iter().map(|key| (*key).to_owned()).collect();
+            assert_eq!(told, (map(set), removed), "{wanted:?} {managed:?}");
+        }
+    }
 }

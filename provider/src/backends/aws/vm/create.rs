@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::launch::{Launch, is_early};
-use super::status::{LAST_WORDS, until, view, with_volumes, within_reach};
+use super::status::{LAST_WORDS, once_known, until, view, with_volumes, within_reach};
 use super::{
     AwsVmSpec, Files, LAUNCH, SSH_PORT, VmError, change, destroy, lost, surroundings, unfinished, up,
 };
@@ -50,7 +50,7 @@ pub(super) async fn create(
     let launch = Uuid::new_v4();
     let beginning = Box::pin(async {
         let image = image(region, &request.image_id).await?;
-        check_login(&request.spec)?;
+        check_login(&request.spec, None)?;
         lost::remove(aws, region, cancel).await;
         Ok((image, entry(aws, region, launch, request).await?))
     });
@@ -74,7 +74,7 @@ pub(super) async fn create(
             // A user who interrupts wants nothing to be left.
             Err(_) if request.stop.is_cancelled() => destroy::destroy(aws, region, &id, &never).await,
             // One whose time is over wants to see why: what there is stays in state.
-            Err(_) => create.is_kept().await,
+            Err(_) => create.is_kept(&never).await,
         }
     };
     let ended = tokio::time::timeout(CLEANING, ending).await.unwrap_or(Err(VmError::Cancelled));
@@ -111,19 +111,23 @@ async fn entry(
     })
 }
 
-/// A key that we could not log in with is told before there is a machine.
-fn check_login(spec: &VmSpec) -> Result<(), VmError> {
-    let given = spec.ssh.public_key.as_ref().and(spec.ssh.private_key_path.as_ref());
-    match given {
-        Some(path) if spec.wait_for == WaitFor::CloudInit => match ssh::load(path) {
-            Ok(_) => Ok(()),
-            Err(error) => {
-                let problem = format!("{}. Waiting for cloud-init needs a login.", causes(&error));
-                Err(VmError::Refused { attribute: "ssh.private_key_path", problem })
-            }
-        },
-        _ => Ok(()),
+/// A key that we could not log in with is told before there is a machine, or before it is stopped: the one that is given, or
+/// the one that was `made` for it, perhaps on another computer.
+pub(super) fn check_login(spec: &VmSpec, made: Option<&Files>) -> Result<(), VmError> {
+    if spec.wait_for != WaitFor::CloudInit {
+        return Ok(());
     }
+    let (attribute, path, hint) = match (&spec.ssh.public_key, made) {
+        (Some(_), _) => ("ssh.private_key_path", spec.ssh.private_key_path.clone(), ""),
+        (None, Some(files)) => {
+            let hint = " The key was made where the machine was launched: apply there, or set `wait_for` to \"ssh\".";
+            ("wait_for", Some(files.private_key()), hint)
+        }
+        (None, None) => return Ok(()),
+    };
+    let Some(Err(error)) = path.map(|path| ssh::load(&path)) else { return Ok(()) };
+    let problem = format!("{}. Waiting for cloud-init needs a login.{hint}", causes(&error));
+    Err(VmError::Refused { attribute, problem })
 }
 
 /// The image to launch from, which tells its volumes.
@@ -188,12 +192,12 @@ impl Create<'_> {
             let stopped = change::stop(self.region, &id, cancel).await?;
             self.with_login(view(self.region, &stopped))
         };
-        self.is_kept().await?;
+        self.is_kept(cancel).await?;
         Ok(vm)
     }
 
     /// Takes the deadline off all that there is: it is in state now, and nobody else's to remove.
-    async fn is_kept(&self) -> Result<(), VmError> {
+    async fn is_kept(&self, cancel: &CancellationToken) -> Result<(), VmError> {
         let found = match &self.running {
             Some(_) => None,
             None => self.region.launched(&self.launch).await?,
@@ -204,7 +208,8 @@ impl Create<'_> {
         if objects.is_empty() {
             return Ok(());
         }
-        Ok(self.region.untag(objects, [tags::DEADLINE]).await?)
+        // A place that has not heard of one of them is no reason to give up a machine that runs.
+        once_known(cancel, AwsError::is_gone, || self.region.untag(&objects, [tags::DEADLINE])).await
     }
 
     async fn make_group(&self) -> Result<String, AwsError> {

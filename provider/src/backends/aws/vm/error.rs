@@ -102,6 +102,11 @@ impl VmError {
             "image_id" if code == "AuthFailure" => {
                 " Ask the image's owner to share it with this account, or use another image.".to_owned()
             }
+            "image_id" if code == "InvalidAMIID.Unavailable" => {
+                format!(
+                    " Image {image_id} is not ready yet, or failed: wait until EC2 shows it as available, and apply again."
+                )
+            }
             "image_id" => format!(
                 " Image {image_id} is gone, or of another region than {region}: an AMI lives in one region, and a copy in another one has an id of its own."
             ),
@@ -149,6 +154,18 @@ fn attribute(code: &str, message: &str) -> Option<&'static str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_image_that_is_not_ready_is_not_gone() {
+        let refused = |code: &str| {
+            let (code, message, request_id) = (code.to_owned(), "x".to_owned(), "1".to_owned());
+            let error = AwsError::Refused { operation: "RunInstances", code, message, request_id };
+            VmError::launching(error, "ami-1", "us-west-2").to_string()
+        };
+        assert!(refused("InvalidAMIID.NotFound").contains("is gone, or of another region"));
+        let told = refused("InvalidAMIID.Unavailable");
+        assert!(told.contains("not ready") && !told.contains("gone"), "{told}");
+    }
 
     #[test]
     fn what_aws_refuses_is_told_on_the_attribute() {

@@ -4,7 +4,10 @@ use std::collections::BTreeSet;
 
 use aws_sdk_ec2::types::{HttpTokensState, Instance};
 
-use super::launch::profile;
+use tokio_util::sync::CancellationToken;
+
+use super::launch::{is_early, profile};
+use super::status::once_known;
 use super::{AwsVmSpec, VmError, names_profile, surroundings};
 use crate::backends::aws::AwsError;
 use crate::backends::aws::region::{Region, filter};
@@ -31,7 +34,12 @@ pub(super) async fn check_networks(
 }
 
 /// Sets what differs from what is asked for.
-pub(super) async fn change(region: &Region, instance: &Instance, spec: &AwsVmSpec) -> Result<(), VmError> {
+pub(super) async fn change(
+    region: &Region,
+    instance: &Instance,
+    spec: &AwsVmSpec,
+    cancel: &CancellationToken,
+) -> Result<(), VmError> {
     let id = instance.instance_id().unwrap_or_default();
     let wanted: BTreeSet<&str> = spec.security_group_ids.iter().map(String::as_str).collect();
     let there: BTreeSet<&str> = instance.security_groups().iter().filter_map(|it| it.group_id()).collect();
@@ -49,8 +57,12 @@ pub(super) async fn change(region: &Region, instance: &Instance, spec: &AwsVmSpe
     let there = instance.iam_instance_profile().and_then(|it| it.arn());
     match spec.iam_instance_profile.as_deref() {
         Some(wanted) if !there.is_some_and(|arn| names_profile(wanted, arn)) => {
-            let changed = change_profile(region, id, wanted).await;
-            changed.map_err(|error| VmError::launching(error, "", &region.name))
+            let is_early = |error: &AwsError| is_early(error, false);
+            let changed = once_known(cancel, is_early, || change_profile(region, id, wanted)).await;
+            changed.map_err(|error| match error {
+                VmError::Aws(error) => VmError::launching(error, "", &region.name),
+                other => other,
+            })
         }
         _ => Ok(()),
     }

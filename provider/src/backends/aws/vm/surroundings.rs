@@ -1,7 +1,7 @@
 //! What is made for a machine beside its instance: a key pair, and a security group where the user gives
 //! networks. Both carry the launch's tag, so that they are found and removed whatever became of the launch.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use aws_sdk_ec2::primitives::Blob;
@@ -233,14 +233,16 @@ fn difference<'a>(rules: &'a [Rule], cidrs: &'a [String], port: u16) -> (Vec<&'a
     (fresh, rules.iter().filter(is_stale).collect())
 }
 
+/// A network that is named twice is one: EC2 refuses the same rule twice in a request.
 fn permission(cidrs: &[&String], port: u16) -> IpPermission {
+    let cidrs: BTreeSet<&String> = cidrs.iter().copied().collect();
     let mut permission =
         IpPermission::builder().ip_protocol("tcp").from_port(port.into()).to_port(port.into());
     for cidr in cidrs {
         permission = if cidr.contains(':') {
-            permission.ipv6_ranges(Ipv6Range::builder().cidr_ipv6(*cidr).description(OURS).build())
+            permission.ipv6_ranges(Ipv6Range::builder().cidr_ipv6(cidr).description(OURS).build())
         } else {
-            permission.ip_ranges(IpRange::builder().cidr_ip(*cidr).description(OURS).build())
+            permission.ip_ranges(IpRange::builder().cidr_ip(cidr).description(OURS).build())
         };
     }
     permission.build()
@@ -356,6 +358,13 @@ mod tests {
         let (fresh, stale) = difference(&rules, &cidrs, port);
         let text = |rule: &Rule| format!("{} {:?}", rule.cidr, rule.permission.from_port().unwrap_or(-1));
         (fresh.into_iter().cloned().collect(), stale.into_iter().map(text).collect())
+    }
+
+    #[test]
+    fn a_network_is_let_in_once() {
+        let (four, six) = ("203.0.113.7/32".to_owned(), "2001:db8::/32".to_owned());
+        let made = permission(&[&four, &six, &four, &six], 22);
+        assert_eq!((made.ip_ranges().len(), made.ipv6_ranges().len()), (1, 1), "{made:?}");
     }
 
     #[test]

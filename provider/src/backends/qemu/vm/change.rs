@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::create::{check_size, run};
+use super::create::{check_size, private_key, run};
 use super::files::{DISK, Folder};
 use super::status::{forwards, look, running};
 use super::{QemuVmSpec, Record, VmError, power};
@@ -33,6 +33,7 @@ pub(super) async fn change(
         cpus: shape.cpus,
         memory_mb: shape.memory_mb,
         ports: shape.ports.clone(),
+        private_key: private_key(folder, &request.spec),
         tags: retagged(&old, request),
         inputs: request.inputs.clone(),
         ..old.clone()
@@ -45,7 +46,9 @@ pub(super) async fn change(
     }
     if request.spec.power_state == PowerState::Running {
         let fresh: Vec<_> = new_forwards(&old, &new).collect();
-        guest::check_ports(&fresh).map_err(|error| VmError::starting(error, &new))?;
+        if let Err(error) = guest::check_ports(&fresh) {
+            return Err(VmError::starting(error, &new, folder).await);
+        }
     }
     let reshaped = (old.cpus, old.memory_mb, &old.ports) != (new.cpus, new.memory_mb, &new.ports);
     if let Some(running) =
@@ -108,17 +111,20 @@ pub(super) async fn destroy(folder: &Folder, cancel: &CancellationToken) -> Resu
 }
 
 impl Local {
-    /// Removes machines that a killed create left and no state knows. Returns their folders.
+    /// Removes machines that a killed create left and no state knows, and what killed destroys left. Returns their folders. A
+    /// folder that is being restored, and has no record yet, stays.
     pub(in crate::backends::qemu) async fn sweep_machines(&self, dry: bool) -> Vec<std::path::PathBuf> {
-        let mut swept = Vec::new();
+        let vms = self.store.vms();
+        let mut swept = Folder::half_removed(&vms);
         if !dry {
-            Folder::remove_unfinished(&self.store.vms());
+            Folder::remove_unfinished(&vms);
+            swept.retain(|dir| Folder::finish_removal(dir));
         }
-        for folder in Folder::all(&self.store.vms()) {
+        for folder in Folder::all(&vms) {
             let Ok(Some(_claim)) = folder.try_claim() else { continue };
             let unknown = match folder.read() {
                 Ok(record) => !record.known,
-                Err(VmError::NotFound { .. }) => true,
+                Err(VmError::NotFound { .. }) => folder.is_bare(),
                 Err(_) => false,
             };
             if !unknown {

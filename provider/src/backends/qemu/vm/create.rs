@@ -1,15 +1,16 @@
 //! Launches a machine: a folder, an overlay on the image, a seed, a key, QEMU.
 
+use std::collections::BTreeMap;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::files::{DISK, Folder, SEED};
-use super::status::view;
-use super::{QemuVmSpec, Record, VmError, power};
+use super::status::{forwards, view};
+use super::{Port, QemuVmSpec, Record, VmError, power};
 use crate::backends::qemu::guest::{self, Forward, Seed};
 use crate::backends::qemu::{DiskFormat, Local};
 use crate::domain::image::DiskFile;
@@ -17,9 +18,6 @@ use crate::domain::vm_spec::{PowerState, VmSpec};
 use crate::domain::{BackendError, Exists, Vm, VmRequest};
 use crate::process::{Command, Limits};
 use crate::ssh;
-
-/// How often another port for SSH is tried.
-const TRIES: usize = 5;
 
 pub(super) async fn create(
     local: &Local,
@@ -46,7 +44,9 @@ pub(super) async fn create(
             folder.remove()?;
             return launched.map(|()| view(&folder, &record, PowerState::Stopped));
         }
-        // Whatever came of it, the state has it now; only a killed provider leaves it unknown.
+        // Whatever came of it, the state has it now; only a killed provider leaves it unknown. A host that is killed before it
+        // stores that leaves a machine that nobody sweeps: it looks like one whose state nobody has read since. `sweep --dry-run`
+        // lists it, and whoever wants one of its ports is told of it.
         record.known = true;
         folder.write(&record)?;
         launched.map(|()| view(&folder, &record, spec.power_state))
@@ -90,10 +90,6 @@ fn record(
     folder: &Folder,
 ) -> Result<Record, VmError> {
     let spec = &request.spec;
-    let private_key = match &spec.ssh.public_key {
-        Some(_) => spec.ssh.private_key_path.clone(),
-        None => Some(folder.private_key()),
-    };
     Ok(Record {
         id,
         name: spec.name.clone(),
@@ -103,9 +99,9 @@ fn record(
         cpus: shape.cpus,
         memory_mb: shape.memory_mb,
         ports: shape.ports.clone(),
-        ssh_port: free_port(shape, folder)?,
+        ssh_port: free_port(folder, &shape.ports)?,
         username: spec.ssh.username.clone(),
-        private_key,
+        private_key: private_key(folder, spec),
         admit: None,
         tags: spec.tags.clone(),
         inputs: request.inputs.clone(),
@@ -113,11 +109,20 @@ fn record(
     })
 }
 
-/// A port for SSH that is free now and none of the user's.
-fn free_port(shape: &QemuVmSpec, folder: &Folder) -> Result<u16, VmError> {
-    let others = shape.ports.values().map(|port| port.forward());
-    let forwards: Vec<Forward> = std::iter::once(Forward::SSH).chain(others).collect();
-    let chosen = guest::choose(&forwards).map_err(VmError::file("find a free port for", folder.dir()))?;
+/// The key that logs in, if there is one on this computer: the user's own, or the one that is made for the machine.
+pub(super) fn private_key(folder: &Folder, spec: &VmSpec) -> Option<PathBuf> {
+    match &spec.ssh.public_key {
+        Some(_) => spec.ssh.private_key_path.clone(),
+        None => Some(folder.private_key()),
+    }
+}
+
+/// A port for SSH that is free now, none of the user's, and of no other machine, which may stand still.
+pub(super) fn free_port(folder: &Folder, ports: &BTreeMap<String, Port>) -> Result<u16, VmError> {
+    let own = ports.values().map(|port| port.forward());
+    let of_others = folder.others().into_iter().flat_map(|(_, record)| forwards(&record));
+    let all: Vec<Forward> = std::iter::once(Forward::SSH).chain(own).chain(of_others).collect();
+    let chosen = guest::choose(&all).map_err(VmError::file("find a free port for", folder.dir()))?;
     Ok(chosen[0].host.unwrap_or_default())
 }
 
@@ -136,18 +141,7 @@ async fn launch(
     record.admit = Some(seed(folder, record, spec)?);
     folder.write(record)?;
     match spec.power_state {
-        PowerState::Running => {
-            let mut tries = 1;
-            loop {
-                match power::start(local, folder, record, spec, cancel).await {
-                    // Somebody took the port that was free a moment ago; nobody knows it yet.
-                    Err(VmError::PortInUse { name: None, .. }) if tries < TRIES => tries += 1,
-                    other => return other,
-                }
-                record.ssh_port = free_port(shape, folder)?;
-                folder.write(record)?;
-            }
-        }
+        PowerState::Running => power::start(local, folder, record, spec, cancel).await,
         PowerState::Stopped => Ok(()),
     }
 }

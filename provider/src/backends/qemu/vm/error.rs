@@ -10,7 +10,9 @@ use crate::process::lock::Busy;
 use crate::process::{ProcessError, Redactor};
 use crate::ssh::SshError;
 
-use super::Record;
+use super::files::Folder;
+use super::status::{forwards, running};
+use super::{Protocol, Record};
 
 /// Why a machine is not as asked for.
 #[derive(Debug, thiserror::Error)]
@@ -69,15 +71,14 @@ pub enum VmError {
         want_gb: u32,
     },
     /// One of the user's ports is taken.
-    #[error("port {port} of 127.0.0.1 is in use; {}", match name {
-        Some(_) => "choose another `host` port or end what listens there",
-        None => "it is the one that leads to the machine's SSH server: end what listens there, or replace the machine",
-    })]
+    #[error("port {port} of 127.0.0.1 is in use{}", in_use(name.as_deref(), holder.as_ref()))]
     PortInUse {
         /// Its name in `ports`; none for the port of SSH.
         name: Option<String>,
         /// The host's port.
         port: u16,
+        /// Which other machine of ours has it.
+        holder: Option<Holder>,
     },
     /// One of the user's ports is for root.
     #[error("port {port} of 127.0.0.1 may only be opened by root; choose a `host` port from 1024 on")]
@@ -126,6 +127,39 @@ pub enum VmError {
     },
 }
 
+/// A machine that has a port.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Holder {
+    id: String,
+    name: String,
+}
+
+impl Holder {
+    /// The machine that runs with this port, but for the one in this folder.
+    async fn find(folder: &Folder, protocol: Protocol, port: u16) -> Option<Self> {
+        for (other, record) in folder.others() {
+            let has = forwards(&record).iter().any(|it| (it.protocol, it.host) == (protocol, Some(port)));
+            if has && running(&other, &record).await.is_some() {
+                return Some(Self { id: other.id().to_owned(), name: record.name });
+            }
+        }
+        None
+    }
+}
+
+/// By whom a port is used, and what to do.
+fn in_use(name: Option<&str>, holder: Option<&Holder>) -> String {
+    match (name, holder) {
+        (Some(_), Some(Holder { id, name })) => format!(
+            " by the machine {name:?} ({id}) of this computer: choose another `host` port, or destroy that machine. If no state has it, import it as \"qemu/{id}\" first"
+        ),
+        (Some(_), None) => "; choose another `host` port or end what listens there".to_owned(),
+        (None, _) => {
+            ", and so were others that were tried for the machine's SSH server: apply again".to_owned()
+        }
+    }
+}
+
 impl VmError {
     /// Without what is written only in what the machine printed.
     pub(super) fn redacted(self, redactor: &Redactor) -> Self {
@@ -144,13 +178,16 @@ impl VmError {
     }
 
     /// A port that cannot be had, told apart by the machine's own names for ports.
-    pub(super) fn starting(error: GuestError, record: &Record) -> Self {
+    pub(super) async fn starting(error: GuestError, record: &Record, folder: &Folder) -> Self {
         let name = |port, protocol| {
             let named = record.ports.iter().find(|(_, it)| it.host == port && it.protocol == protocol);
             named.map(|(name, _)| name.clone())
         };
         match error {
-            GuestError::PortInUse { port, protocol } => Self::PortInUse { name: name(port, protocol), port },
+            GuestError::PortInUse { port, protocol } => {
+                let holder = Holder::find(folder, protocol, port).await;
+                Self::PortInUse { name: name(port, protocol), port, holder }
+            }
             GuestError::PortForbidden { port, protocol } => {
                 Self::PortForbidden { name: name(port, protocol).unwrap_or_default(), port }
             }

@@ -16,11 +16,16 @@ use crate::process::private;
 
 /// What the name of a folder that nobody has claimed yet begins with.
 const UNFINISHED: &str = "new-";
+/// What the name of a folder begins with that is being removed: what is left of it is no machine.
+const GONE: &str = "gone-";
 /// Claiming a folder takes no time: an older one was left behind.
 const ABANDONED: Duration = Duration::from_secs(60);
 
 /// The overlay's file name.
 pub(super) const DISK: &str = "disk.qcow2";
+
+/// The record's file name, and how the names begin under which one is written.
+const RECORD: &str = "machine.json";
 
 /// The seed's file name.
 pub(super) const SEED: &str = "seed.img";
@@ -71,6 +76,37 @@ impl Folder {
         }
     }
 
+    /// Folders that a killed destroy began to remove.
+    pub(super) fn half_removed(vms: &Path) -> Vec<PathBuf> {
+        let entries = fs::read_dir(vms).into_iter().flatten().flatten();
+        let gone = entries.filter(|entry| {
+            let name = entry.file_name();
+            let id = name.to_str().and_then(|name| name.strip_prefix(GONE));
+            id.is_some_and(|id| Self::of(vms, id).is_ok())
+        });
+        gone.map(|entry| entry.path()).collect()
+    }
+
+    /// Removes such a folder, unless somebody is at it. Returns whether it is gone.
+    pub(super) fn finish_removal(dir: &Path) -> bool {
+        let Ok(claim) = File::open(dir) else { return false };
+        lock::try_lock(&claim, How::Exclusive).is_ok_and(|ours| ours) && delete_all(dir).is_ok()
+    }
+
+    /// What is written of the other machines, as far as it can be read.
+    pub(super) fn others(&self) -> Vec<(Self, Record)> {
+        let vms = self.dir.parent().unwrap_or(&self.dir);
+        let others = Self::all(vms).into_iter().filter(|other| other.id != self.id);
+        others.filter_map(|other| other.read().ok().map(|record| (other, record))).collect()
+    }
+
+    /// Whether nothing has come into it yet but, perhaps, half a record: what a create left that was killed at once. A folder
+    /// that is being restored has other files before its record.
+    pub(super) fn is_bare(&self) -> bool {
+        let Ok(mut entries) = fs::read_dir(&self.dir) else { return false };
+        entries.all(|entry| entry.is_ok_and(|entry| entry.file_name().to_string_lossy().starts_with(RECORD)))
+    }
+
     pub(super) fn dir(&self) -> &Path {
         &self.dir
     }
@@ -105,7 +141,7 @@ impl Folder {
     }
 
     fn record(&self) -> PathBuf {
-        self.dir.join("machine.json")
+        self.dir.join(RECORD)
     }
 
     pub(super) fn read(&self) -> Result<Record, VmError> {
@@ -147,13 +183,24 @@ impl Folder {
         lock::wait(&self.dir, cancel, || self.try_claim(), VmError::Busy).await
     }
 
-    /// Removes it with all that is in it.
+    /// Removes it with all that is in it: under another name first, so that nobody takes what a killed removal leaves for a
+    /// machine.
     pub(super) fn remove(&self) -> Result<(), VmError> {
-        match fs::remove_dir_all(&self.dir) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                Err(VmError::file("delete", &self.dir)(error))
-            }
-            _ => Ok(()),
+        let gone = self.dir.with_file_name(format!("{GONE}{}", self.id));
+        let delete = || delete_all(&gone).map_err(VmError::file("delete", &gone));
+        delete()?;
+        match fs::rename(&self.dir, &gone) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(VmError::file("delete", &self.dir)(error)),
+            Ok(()) => delete(),
         }
+    }
+}
+
+/// Removes a folder with all that is in it. One that is not there is fine.
+fn delete_all(dir: &Path) -> io::Result<()> {
+    match fs::remove_dir_all(dir) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
     }
 }

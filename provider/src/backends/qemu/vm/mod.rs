@@ -10,6 +10,7 @@ mod record;
 mod spec;
 mod status;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -22,7 +23,7 @@ pub use spec::{Port, QemuVmSpec};
 
 use self::files::Folder;
 use super::Local;
-use super::guest::Protocol as GuestProtocol;
+use super::guest::{Forward, GuestError, Protocol as GuestProtocol, check_ports};
 use crate::domain::{BackendError, Exists, Vm, VmBackend, VmLauncher, VmRequest};
 
 /// What a port speaks.
@@ -39,6 +40,39 @@ impl Local {
     /// Who launches machines of this shape.
     pub fn launcher(self: &Arc<Self>, spec: QemuVmSpec) -> LocalLauncher {
         LocalLauncher { local: Arc::clone(self), spec }
+    }
+
+    /// Whether somebody listens on a port of this computer's loopback address.
+    pub fn is_port_taken(&self, port: u16) -> bool {
+        let forward = Forward { host: Some(port), ..Forward::SSH };
+        matches!(check_ports(&[forward]), Err(GuestError::PortInUse { .. }))
+    }
+
+    /// The machines that there are, a line each.
+    pub async fn machines(&self) -> Vec<(PathBuf, String)> {
+        let mut told = Vec::new();
+        for folder in Folder::all(&self.store.vms()) {
+            let line = match folder.read() {
+                Ok(record) => {
+                    let state = match (record.known, status::running(&folder, &record).await) {
+                        (false, _) => "is being made",
+                        (true, Some(_)) => "is running",
+                        (true, None) => "is stopped",
+                    };
+                    let forwards = status::forwards(&record);
+                    let ports = forwards.iter().filter_map(|it| it.host).map(|port| port.to_string());
+                    let ports = ports.collect::<Vec<_>>().join(", ");
+                    format!("machine {:?} ({}) {state}; ports of 127.0.0.1: {ports}", record.name, record.id)
+                }
+                Err(VmError::NotFound { .. }) => {
+                    let dir = folder.dir().display();
+                    format!("{dir} has no record of a machine: it is being restored, or of no use")
+                }
+                Err(error) => format!("machine {} cannot be read: {error}", folder.id()),
+            };
+            told.push((folder.dir().to_owned(), line));
+        }
+        told
     }
 }
 
@@ -122,6 +156,90 @@ mod tests {
         assert!(local.sweep_machines(false).await.is_empty(), "it may be a machine that somebody needs");
         VmBackend::destroy(&local, id, &CancellationToken::new()).await.unwrap();
         assert!(!folder.dir().exists());
+    }
+
+    #[tokio::test]
+    async fn what_has_no_record_is_swept_when_it_never_was_a_machine() {
+        let dir = tempfile::tempdir().unwrap();
+        let local = local(dir.path());
+        let folder = Folder::of(&local.store.vms(), "00000000-0000-4000-8000-000000000007").unwrap();
+        for (files, is_swept) in [
+            (&[][..], true),
+            (&["machine.json.0123.new"], true),
+            (&["disk.qcow2"], false),
+            (&["console.log"], false),
+            // As rsync names what it has not written to its end.
+            (&[".disk.qcow2.Xk2l9a"], false),
+            (&["id_ed25519", "image.qcow2"], false),
+        ] {
+            std::fs::create_dir_all(folder.dir()).unwrap();
+            for file in files {
+                std::fs::write(folder.dir().join(file), "").unwrap();
+            }
+            let swept = local.sweep_machines(true).await;
+            assert_eq!(swept, local.sweep_machines(false).await, "{files:?}");
+            assert_eq!((swept.len(), !folder.dir().exists()), (usize::from(is_swept), is_swept), "{files:?}");
+            VmBackend::destroy(&local, folder.id(), &CancellationToken::new()).await.unwrap();
+            assert!(!folder.dir().exists());
+        }
+    }
+
+    #[tokio::test]
+    async fn a_removal_that_was_killed_is_finished() {
+        let dir = tempfile::tempdir().unwrap();
+        let local = local(dir.path());
+        let vms = local.store.vms();
+        let folder = Folder::of(&vms, "00000000-0000-4000-8000-000000000007").unwrap();
+        let gone = vms.join(format!("gone-{}", folder.id()));
+        let half = || {
+            std::fs::create_dir_all(&gone).unwrap();
+            std::fs::write(gone.join("disk.qcow2"), "").unwrap();
+        };
+        half();
+        let at_it = std::fs::File::open(&gone).unwrap();
+        assert!(crate::process::lock::try_lock(&at_it, crate::process::lock::How::Exclusive).unwrap());
+        assert!(local.sweep_machines(false).await.is_empty(), "somebody is at it");
+        drop(at_it);
+        assert!(VmBackend::get(&local, folder.id()).await.unwrap_err().is_not_found());
+        assert_eq!(local.sweep_machines(true).await, std::slice::from_ref(&gone));
+        assert_eq!(local.sweep_machines(false).await, std::slice::from_ref(&gone));
+        assert!(!gone.exists());
+        // The machine was restored meanwhile.
+        half();
+        drop(folder.make().unwrap());
+        VmBackend::destroy(&local, folder.id(), &CancellationToken::new()).await.unwrap();
+        assert_eq!(std::fs::read_dir(&vms).unwrap().count(), 0);
+    }
+
+    fn record(id: &str, ssh_port: u16) -> Record {
+        serde_json::from_value(serde_json::json!({
+            "id": id, "name": "web", "image_id": "x", "image_format": "qcow2", "arch": "x86_64", "cpus": 1,
+            "memory_mb": 1024, "ports": {}, "ssh_port": ssh_port, "username": "sindri", "private_key": null,
+            "admit": null, "tags": {}, "inputs": null, "known": true,
+        }))
+        .unwrap()
+    }
+
+    #[tokio::test]
+    async fn machines_are_listed_and_their_ports_are_not_given_away() {
+        let dir = tempfile::tempdir().unwrap();
+        let local = local(dir.path());
+        let (one, two) = ("00000000-0000-4000-8000-000000000001", "00000000-0000-4000-8000-000000000002");
+        let folder = |id| Folder::of(&local.store.vms(), id).unwrap();
+        let (other, own) = (folder(one), folder(two));
+        drop((other.make().unwrap(), own.make().unwrap()));
+        // Of the ports that the system gives most are of another machine, which stands still.
+        let of_other = (1024..=u16::MAX).filter(|port| port % 16 > 1);
+        let port = |host: u16| (host.to_string(), Port { guest: 80, host, protocol: Protocol::Tcp });
+        other.write(&Record { ports: of_other.map(port).collect(), ..record(one, 1) }).unwrap();
+        let given = create::free_port(&own, &std::collections::BTreeMap::new()).unwrap();
+        assert!(given % 16 <= 1, "{given} is of another machine");
+
+        other.write(&record(one, 2222)).unwrap();
+        let lines: Vec<String> = local.machines().await.into_iter().map(|(_, line)| line).collect();
+        let stopped = format!("machine \"web\" ({one}) is stopped; ports of 127.0.0.1: 2222");
+        assert!(lines.contains(&stopped), "{lines:?}");
+        assert!(lines.iter().any(|line| line.contains(two) && line.contains("no record")), "{lines:?}");
     }
 
     /// Somebody else works on the machine without end.

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
+use super::create::free_port;
 use super::files::{DISK, Folder, SEED};
 use super::status::forwards;
 use super::{Record, VmError};
@@ -27,9 +28,31 @@ fn patience(accelerator: Accelerator) -> Duration {
     }
 }
 
-/// Starts the machine as its record says, and waits for what is asked for. What a failure shows of it is free of what is written only. The overall time is the caller's to
-/// limit, by `cancel`.
+/// How often another port for SSH is tried.
+const TRIES: usize = 5;
+
+/// Starts the machine as its record says, and waits for what is asked for. What a failure shows of it is free of what is
+/// written only. The overall time is the caller's to limit, by `cancel`. When somebody has taken the port for SSH, the
+/// machine gets another.
 pub(super) async fn start(
+    local: &Local,
+    folder: &Folder,
+    record: &mut Record,
+    asked: &VmSpec,
+    cancel: &CancellationToken,
+) -> Result<(), VmError> {
+    for _ in 1..TRIES {
+        match attempt(local, folder, record, asked, cancel).await {
+            Err(VmError::PortInUse { name: None, .. }) => {}
+            other => return other,
+        }
+        record.ssh_port = free_port(folder, &record.ports)?;
+        folder.write(record)?;
+    }
+    attempt(local, folder, record, asked, cancel).await
+}
+
+async fn attempt(
     local: &Local,
     folder: &Folder,
     record: &mut Record,
@@ -39,7 +62,10 @@ pub(super) async fn start(
     let emulator = Emulator::find(record.arch, local.accelerator)?;
     let spec = spec(record);
     let guest = Guest::start(&spec, &emulator, folder.dir(), &local.runner, cancel).await;
-    let guest = guest.map_err(|error| VmError::starting(error, record))?;
+    let guest = match guest {
+        Ok(guest) => guest,
+        Err(error) => return Err(VmError::starting(error, record, folder).await),
+    };
     if record.admit.take().is_some() {
         folder.write(record)?;
     }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tfplugin::{Attr, Diagnostics, Model, Path};
 
+use super::super::words::{is_none, is_some};
 use super::AwsImageModel;
 use crate::domain::Arch;
 
@@ -126,13 +127,12 @@ impl AwsImageModel {
     }
 
     fn validate_login(&self, path: &Path, diags: &mut Diagnostics) {
-        if self.security_group_ids.is_known() && self.allowed_cidrs.is_known() {
+        if is_some(&self.security_group_ids) && is_some(&self.allowed_cidrs) {
             let text = "Set one of `security_group_ids` and `allowed_cidrs`: a group is only made when you give none.";
             diags.error(path.attr("allowed_cidrs"), "Conflicting attributes", text);
         }
         let private = self.ssh_interface.known_deref() == Some("private");
-        let is_empty = |list: &Attr<Vec<String>>| list.is_null() || list.known().is_some_and(Vec::is_empty);
-        let unsaid = is_empty(&self.security_group_ids) && is_empty(&self.allowed_cidrs);
+        let unsaid = is_none(&self.security_group_ids) && is_none(&self.allowed_cidrs);
         if unsaid && (private || self.ssh_bastion_host.is_known()) {
             let text = "From which address the builder is reached is not known: set `allowed_cidrs` to the network of this computer, or of the bastion where there is one, or `security_group_ids`.";
             diags.error(path.attr("allowed_cidrs"), "No way in", text);

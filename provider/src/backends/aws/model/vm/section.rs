@@ -1,8 +1,11 @@
 //! What resources ask of `aws = { … }` of a machine.
 
+use std::collections::BTreeMap;
+
 use tfplugin::{Attr, Diagnostics, Draft, Path, Value};
 
 use super::AwsVmModel;
+use crate::backends::aws::model::words::is_none;
 use crate::backends::aws::{CLOUD, model};
 use crate::backends::{Backends, VmAround, VmChange, VmSection};
 use crate::domain::{Vm, VmLauncher};
@@ -39,6 +42,10 @@ impl VmSection for AwsVmModel {
         }
     }
 
+    fn check_all_tags(&self, all: &BTreeMap<String, String>, diags: &mut Diagnostics) {
+        model::validate_all_tags(all, diags);
+    }
+
     fn plan_change(&self, change: &VmChange<'_>, path: &Path, plan: &mut Draft, diags: &mut Diagnostics) {
         let Some(before) = change.before::<Self>() else { return };
         for name in REPLACES {
@@ -55,7 +62,7 @@ impl VmSection for AwsVmModel {
             plan.require_replace(path.attr("region"));
         }
         // A group is made for the machine, or not: from one to the other there is no way.
-        let made = |aws: &Self| aws.security_group_ids.is_null();
+        let made = |aws: &Self| is_none(&aws.security_group_ids);
         if made(before) != made(self) && !change.imported {
             plan.require_replace(path.attr("security_group_ids"));
         }
