@@ -3,8 +3,17 @@
 # done, and keeps the others from starting at all. Each costs seconds in an emulated guest, and so does asking
 # cloud-init itself; systemd knows (https://cloudinit.readthedocs.io/en/latest/explanation/boot.html).
 command -v cloud-init >/dev/null || exit 0
+
+# What this boot wrote of the builder's network card, for leave-guest.sh: a base's own files are older, and stay.
+remember_network() {
+    find /etc/netplan /etc/network/interfaces.d /etc/systemd/network /etc/NetworkManager/system-connections \
+        /etc/udev/rules.d -type f \( -name '*cloud-init*' -o -name 70-persistent-net.rules \) \
+        -newermt "@$(sed -n 's/^btime //p' /proc/stat)" -exec sha256sum {} + >/etc/cloud/sindri-builder 2>/dev/null
+}
+
 if [ ! -d /run/systemd/system ]; then
     cloud-init status --wait >/dev/null 2>&1
+    remember_network
     exit 0
 fi
 # Made by cloud-init's generator where it is to run.
@@ -28,3 +37,5 @@ echo '{"v1": {"datasource": null, "errors": []}}' >/run/cloud-init/result.json
 if [ -d /var/lib/cloud/instance ]; then
     date >/var/lib/cloud/instance/boot-finished
 fi
+remember_network
+exit 0

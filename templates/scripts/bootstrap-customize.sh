@@ -92,4 +92,7 @@ fi
 echo LANG=C.UTF-8 >"$root/etc/default/locale"
 echo localhost >"$root/etc/hostname"
 printf '127.0.0.1 localhost\n::1 localhost ip6-localhost ip6-loopback\n' >"$root/etc/hosts"
+# mmdebstrap brings the builder's own files, modes included; systemd-resolved puts one of them aside.
+chmod 644 "$root/etc/hostname" "$root/etc/hosts"
+rm -f "$root/etc/.resolv.conf.systemd-resolved.bak"
 chroot "$root" passwd --quiet --lock root

@@ -1,7 +1,7 @@
 #!/bin/sh
 # The last thing run as root in a booted guest: removes the way in ($SINDRI_KEY) and the traces of having been booted
-# by a builder, gives deleted blocks back, and switches the guest off with clean file systems. Nothing may run after it:
-# services that stop in an orderly way would write again (random seed, logs).
+# by a builder, empties swap space, gives deleted blocks back, and switches the guest off with clean file systems.
+# Nothing may run after it: services that stop in an orderly way would write again (random seed, logs).
 set -eu
 
 for file in /root/.ssh/authorized_keys /home/*/.ssh/authorized_keys; do
@@ -16,10 +16,32 @@ rmdir /root/.ssh 2>/dev/null || true
 # The builder's seed and key stand in here too.
 rm -rf /var/lib/cloud/instances /var/lib/cloud/instance /var/lib/cloud/seed /var/lib/cloud/data
 rm -rf /var/tmp/sindri-build
+# What cloud-init wrote of the builder's network, see await-cloud-init.sh. What a step has changed is the step's.
+seeded=/etc/cloud/sindri-builder
+if [ -f "$seeded" ]; then
+    while read -r sum file; do
+        case $(sha256sum "$file" 2>/dev/null) in "$sum "*) rm -f "$file" ;; esac
+    done <"$seeded"
+    rm -f "$seeded"
+fi
 # What mmdebstrap was told of the host: proxies, and to do without fsync.
 rm -f /etc/apt/apt.conf.d/99mmdebstrap /etc/dpkg/dpkg.cfg.d/99mmdebstrap
+# Swap space holds what was in memory, secrets too. Its first page, which says what it is, with UUID and label, stays.
+page=$(getconf PAGESIZE 2>/dev/null || echo 4096)
+sed 1d /proc/swaps | while read -r swap kind _; do
+    swap=$(printf %b "$swap")
+    swapoff "$swap"
+    case $swap in /dev/zram*) continue ;; esac
+    if [ "$kind" = partition ]; then
+        if blkdiscard --zeroout --offset "$page" "$swap" 2>/dev/null; then continue; fi
+        size=$(blockdev --getsize64 "$swap")
+    else
+        size=$(wc -c <"$swap")
+    fi
+    head -c "$((size - page))" /dev/zero | dd of="$swap" bs="$page" seek=1 conv=notrunc status=none
+done
 sync
-fstrim --all 2>/dev/null || true
+fstrim --all || echo 'W: what was deleted may still be on the disk, for fstrim failed'
 sync
 if [ -d /run/systemd/system ]; then
     # Kills instead of stopping, then unmounts. A mere remount would leave deleted files that somebody still has open.

@@ -6,7 +6,7 @@ use sindri::backends::qemu::image::{BuildError, remove_partial};
 use sindri::backends::qemu::{Base, Engine, ImageSource};
 use sindri::domain::{Action, Check, OnError};
 
-use crate::support::image::{CANARY, Inside, Site, assert_clean, bookworm, host, image, inline, step};
+use crate::support::image::{CANARY, Inside, Site, assert_clean, bookworm, host, image, inline, run, step};
 
 fn check(name: &str, command: &str) -> Check {
     Check { name: name.into(), command: command.into() }
@@ -30,6 +30,13 @@ async fn steps_in_a_guest_then_checks_of_the_finished_image() {
         inline(&["echo \"$TOKEN\" > /srv/token; sync; rm /srv/token; echo x > /root/.bash_history"]),
         as_user,
         step(upload),
+        // As if a page with a secret had been swapped out.
+        inline(&[
+            "head -c 16M /dev/zero > '/srv/swap file'; chmod 600 /srv/swap*",
+            "mkswap --uuid 11111111-2222-3333-4444-555555555555 --label kept /srv/swap*",
+            "printf %s \"$TOKEN\" | dd of='/srv/swap file' bs=4096 seek=1000 conv=notrunc",
+            "swapon /srv/swap*",
+        ]),
     ]);
     spec.checks = vec![
         check("the step's file is there", "grep -q '^a b\"c|' /srv/env && test \"$(cat /srv/who)\" = games"),
@@ -46,6 +53,11 @@ async fn steps_in_a_guest_then_checks_of_the_finished_image() {
     assert_eq!(inside.cat("/srv/env"), format!("a b\"c|{}", CANARY.len()));
     assert_eq!(inside.cat("/opt/new/file"), "uploaded\n");
     assert!(!inside.list("/").contains(&"changed".to_owned()), "a check changed the image");
+    let swap = inside.dump("\"/srv/swap file\"");
+    let swap = run("blkid", &["-p", "-o", "export", swap.to_str().unwrap()]);
+    for line in ["LABEL=kept", "UUID=11111111-2222-3333-4444-555555555555", "TYPE=swap"] {
+        assert!(swap.lines().any(|it| it == line), "no {line} in {swap}");
+    }
     assert_clean(&inside);
 
     // The image as a base; a check that fails leaves its guest for a look.
@@ -90,6 +102,8 @@ async fn packer_makes_the_same_of_a_base_image_and_tells_what_was_late() {
         inline(&[
             "cloud-init status --wait",
             "until [ -f /var/lib/cloud/instance/boot-finished ]; do sleep 1; done",
+            // Which no machine from the image is to have.
+            "ls /etc/systemd/network/10-cloud-init-*",
         ]),
         inline(&["printf '%s|%s' \"$PLAIN\" \"${#TOKEN}\" > /srv/env", "chmod 777 /srv"]),
         inline(&["echo \"$TOKEN\" > /srv/token; sync; rm /srv/token; echo x > /root/.bash_history"]),

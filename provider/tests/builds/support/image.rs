@@ -170,6 +170,13 @@ impl Inside {
         self.debugfs(&format!("cat {path}"))
     }
 
+    /// A file of the root file system, as a file here.
+    pub(crate) fn dump(&self, path: &str) -> PathBuf {
+        let to = self.path("dumped");
+        self.debugfs(&format!("dump {path} {}", to.display()));
+        to
+    }
+
     /// The names in a folder of the root file system; empty when there is none.
     pub(crate) fn list(&self, path: &str) -> Vec<String> {
         let listing = self.debugfs(&format!("ls -p {path}"));
@@ -222,7 +229,13 @@ pub(crate) fn assert_clean(inside: &Inside) {
     absent("/var/lib/systemd", |name| matches!(name, "random-seed" | "credential.secret"));
     absent("/root", |name| name.ends_with("_history") || name.starts_with(".lesshst"));
     absent("/usr/sbin", |name| name == "policy-rc.d");
-    absent("/etc", |name| name.ends_with('-'));
+    absent("/etc", |name| name.ends_with('-') || name.contains("resolv.conf."));
+    assert!(inside.debugfs("stat /etc/hostname").contains("Mode:  0644"), "the builder's mode");
+    // What cloud-init makes of a builder's network and of its user.
+    for folder in ["/etc/netplan", "/etc/network/interfaces.d", "/etc/systemd/network", "/etc/sudoers.d"] {
+        absent(folder, |name| name.contains("cloud-init"));
+    }
+    absent("/etc/cloud", |name| name == "sindri-builder");
     absent("/etc/apt/apt.conf.d", |name| name == "99mmdebstrap");
     absent("/etc/dpkg/dpkg.cfg.d", |name| name == "99mmdebstrap");
     let shadow = inside.cat("/etc/shadow");

@@ -75,10 +75,12 @@ impl Seed {
         files
     }
 
-    /// The distribution's default user, whose key the metadata holds, gets the name that was asked for.
+    /// The distribution's default user, whose key the metadata holds, gets the name that was asked for. Root gets that key
+    /// anyway, and is nobody's default user: as such its password would be locked, or unlocked by newer ones, and sudo have
+    /// a rule for it.
     fn vendor(&self) -> serde_json::Value {
         if self.username == "root" {
-            json!({ "user": { "name": "root" }, "disable_root": false })
+            json!({ "users": [], "disable_root": false })
         } else {
             json!({ "user": { "name": self.username, "lock_passwd": true } })
         }
@@ -141,7 +143,7 @@ mod tests {
             "#cloud-config\n{\"user\":{\"lock_passwd\":true,\"name\":\"sindri\"}}\n"
         );
         Seed { username: "root".into(), ..seed(None) }.write(&path).unwrap();
-        assert!(read(&path, "vendor-data").contains("\"disable_root\":false"));
+        assert_eq!(read(&path, "vendor-data"), "#cloud-config\n{\"disable_root\":false,\"users\":[]}\n");
         let volume = FileSystem::new(
             fs::File::options().read(true).write(true).open(&path).unwrap(),
             FsOptions::new(),

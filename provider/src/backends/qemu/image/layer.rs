@@ -12,11 +12,10 @@ use aws_lc_rs::digest::{SHA256, digest};
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
-use super::apt_login::Login;
-use super::apt_sources::{self, Line};
 use super::area::{Area, write_program};
 use super::bootstrap::{self, Place, Plan};
 use super::distribution::{Distribution, Platform};
+use super::reach::Reach;
 use super::release::{self, Release};
 use super::{BuildError, Host};
 use crate::backends::qemu::host::find_program;
@@ -90,30 +89,6 @@ struct Key<'a> {
     packages: Vec<String>,
     arch: &'a str,
     owner: u32,
-}
-
-/// How this computer's APT reaches mirrors. A tree has it inside, for its steps: with another proxy it is another layer.
-struct Reach {
-    login: Login,
-    options: Vec<String>,
-    sources: Vec<apt_sources::Source>,
-}
-
-impl Reach {
-    async fn of_host(host: &Host, log: &BuildLog, cancel: &CancellationToken) -> Result<Self, BuildError> {
-        let mut login = Login::of_host(&host.etc_apt, log);
-        let options = super::apt_options::read(host, &mut login, log, cancel).await?;
-        Ok(Self { login, options, sources: apt_sources::read(&host.etc_apt) })
-    }
-
-    /// The layer's name. Users and passwords are not in it, not even as a hash.
-    fn id(&self, request: &str, spec: &Bootstrap) -> String {
-        let own = Distribution::of_suite(&spec.suite).filter(|_| spec.mirror.is_none());
-        let lines: Vec<Line> = own.map_or_else(Vec::new, |distribution| {
-            apt_sources::lines_for(&self.sources, distribution, &spec.suite).0
-        });
-        hash(&(request, &self.options, self.login.proxies(), lines))
-    }
 }
 
 /// The layer for a request: the cached one, or a new one.
@@ -357,7 +332,8 @@ fn request(spec: &Bootstrap, arch: Arch) -> String {
     hash(&key)
 }
 
-fn hash(what: &impl Serialize) -> String {
+/// 64 hex digits that only the same has.
+pub(super) fn hash(what: &impl Serialize) -> String {
     // What is made of strings and numbers always serialises.
     hex::encode(digest(&SHA256, &serde_json::to_vec(what).unwrap_or_default()))
 }
@@ -405,54 +381,5 @@ async fn forget_old(host: &Host, area: &Area, keep: &str) {
             // Not ours to report: the next build tries again.
             let _ = area.remove(host, &format!("layers/{name}")).await;
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::process::Redactor;
-
-    /// The name of a layer where APT has these sources and options.
-    fn id(mirror: Option<&str>, sources: &str, options: &[&str], proxy: Option<&str>) -> String {
-        let dir = tempfile::tempdir().unwrap();
-        fs::write(dir.path().join("sources.list"), sources).unwrap();
-        let log = BuildLog::create(&dir.path().join("logs"), "x", "1", Redactor::default()).unwrap();
-        let mut login = Login::of_host(dir.path(), &log);
-        assert!(proxy.is_none_or(|proxy| login.take_proxy(&format!("Acquire::http::Proxy \"{proxy}\""))));
-        let options = options.iter().map(|option| (*option).to_owned()).collect();
-        let reach = Reach { login, options, sources: apt_sources::read(dir.path()) };
-        let spec = Bootstrap {
-            suite: "bookworm".into(),
-            mirror: mirror.map(str::to_owned),
-            security_mirror: None,
-            snapshot: None,
-            packages: Vec::new(),
-        };
-        reach.id("request", &spec)
-    }
-
-    #[test]
-    fn how_mirrors_are_reached_makes_a_layer_and_who_asks_does_not() {
-        let (near, far) = (
-            "deb http://near.example/debian bookworm main\n",
-            "deb http://far.example/debian bookworm main\n",
-        );
-        let proxy = "Acquire::http::Proxy \"http://one:3142\"";
-        let plain = id(None, near, &[], None);
-        assert_eq!(plain.len(), 64);
-        for (what, other, same) in [
-            ("the same", id(None, near, &[], None), true),
-            ("another mirror", id(None, far, &[], None), false),
-            ("a proxy", id(None, near, &[proxy], None), false),
-            ("a proxy with a login", id(None, near, &[], Some("http://a:b@one:3142")), false),
-            ("a mirror of the request's", id(Some("http://m.example"), near, &[], None), false),
-        ] {
-            assert_eq!(plain == other, same, "{what}");
-        }
-        let own = Some("http://m.example");
-        assert_eq!(id(own, near, &[], None), id(own, far, &[], None), "the host's sources are not used");
-        let logins = ["http://a:b@one:3142", "http://a:c@one:3142"].map(|it| id(None, near, &[], Some(it)));
-        assert_eq!(logins[0], logins[1], "a password is in no name");
     }
 }

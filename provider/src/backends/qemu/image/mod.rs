@@ -20,6 +20,7 @@ mod layer;
 mod packer_engine;
 mod preview;
 mod problems;
+mod reach;
 mod release;
 mod said;
 mod tree;
