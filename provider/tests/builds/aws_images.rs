@@ -100,6 +100,27 @@ fn complete_images_are_found_the_oldest_first() {
     });
 }
 
+/// The name of the server stands for a private endpoint, which answers for EC2 in one region: here for nothing at all.
+#[test]
+fn a_private_endpoint_is_ec2_in_one_region() {
+    under_moto("a_private_endpoint_is_ec2_in_one_region", async || {
+        let there = register(&ec2("eu-central-1").await, "there", &[("sindri_key", key("1").as_str())]).await;
+        let settings = AwsSettings {
+            region: Some(HOME.to_owned()),
+            endpoint_url: Some("https://ec2.invalid".to_owned()),
+            ..AwsSettings::default()
+        };
+        let aws = Arc::new(Aws::new(settings, data_dir()));
+        assert_eq!(aws.account().await.unwrap().len(), 12, "STS is elsewhere");
+        assert!(
+            Arc::clone(&aws).images(Some("eu-central-1")).get(&there).await.is_ok(),
+            "as is another region"
+        );
+        let refused = aws.images(Some(HOME)).get(&there).await.unwrap_err();
+        assert!(sindri::domain::causes(&refused).contains("no answer"), "{refused:?}");
+    });
+}
+
 #[test]
 fn the_last_holder_deletes_an_image_with_its_copies() {
     under_moto("the_last_holder_deletes_an_image_with_its_copies", async || {

@@ -3,6 +3,7 @@
 //! Nothing is loaded or asked before the first use. Knows no other backend and no resource.
 
 mod client;
+mod endpoint;
 mod error;
 mod identity;
 pub mod image;

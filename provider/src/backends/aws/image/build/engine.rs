@@ -90,7 +90,7 @@ async fn hand_over(
     // What Packer is given is written: later edits are none of the image's.
     request.check_unchanged(Some(request.key_inputs.target.clone()))?;
     let tags = build.tags();
-    let endpoint = build.aws.endpoint().await;
+    let endpoint = build.aws.endpoint(&spec.region).await;
     let values = Values {
         spec,
         name: &build.name,
@@ -203,7 +203,7 @@ async fn environment(build: &Build<'_>) -> BTreeMap<OsString, OsString> {
     if let Some(token) = credentials.session_token() {
         all.insert("AWS_SESSION_TOKEN", token.to_owned());
     }
-    if let Some(url) = build.aws.endpoint().await {
+    if let Some(url) = build.aws.endpoint(&build.spec.region).await {
         // The plugin of today makes itself clients that pass over `custom_endpoint_ec2`.
         all.insert("AWS_ENDPOINT_URL_EC2", url);
     }
