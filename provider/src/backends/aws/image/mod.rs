@@ -12,6 +12,7 @@ mod problems;
 mod read;
 mod share;
 mod spec;
+mod withdraw;
 
 pub use build::{AwsBuilder, Tools};
 pub use made::AmiKeeper;
