@@ -333,6 +333,14 @@ async fn deny(action: &str) {
     control("faults", reqwest::Method::POST, fault).await;
 }
 
+/// From now on AWS does not allow this in one region, as an organisation's policy says.
+async fn deny_in(region: &str, action: &str) {
+    let fault = format!(
+        r#"{{"action": "{action}", "region": "{region}", "times": 1000, "status": 403, "code": "UnauthorizedOperation"}}"#
+    );
+    control("faults", reqwest::Method::POST, fault).await;
+}
+
 /// So many requests from now, the next one for this waits for six seconds.
 async fn delay(action: &str, after: u32) {
     let fault = format!(r#"{{"action": "{action}", "kind": "late", "seconds": 6, "after": {after}}}"#);
@@ -469,6 +477,29 @@ fn a_deletion_that_was_cut_off_is_waited_for_taken_up_and_swept() {
         let released = images().release(&kept, Some(&holder), false, &none, &go()).await.unwrap();
         assert_eq!(released, Released::Held { others: 1 });
         assert!(tags_of(&client, &kept).await.contains(&"sindri_key".to_owned()));
+    });
+}
+
+/// Regions that an organisation denies are listed all the same.
+#[test]
+fn what_a_template_made_is_found_though_a_region_lets_nobody_in() {
+    under_moto("what_a_template_made_is_found_though_a_region_lets_nobody_in", async || {
+        let client = ec2("eu-central-1").await;
+        let id = register(&client, "of a template", &[]).await;
+        for action in ["DescribeImages", "DescribeSnapshots"] {
+            deny_in("ap-south-1", action).await;
+        }
+        let keeper = AmiKeeper::new(Arc::new(Aws::new(AwsSettings::default(), data_dir())));
+        let heard = |id: &str| Made {
+            builder_id: "mitchellh.amazonebs".into(),
+            id: id.into(),
+            managed: true,
+            ..Made::default()
+        };
+        let found = keeper.trace(&heard(&id), Utc::now() - chrono::TimeDelta::hours(1)).await.unwrap();
+        assert_eq!(found.unwrap().id, format!("eu-central-1:{id}"));
+        let refused = keeper.trace(&heard("ami-0123456789abcdef0"), Utc::now()).await.unwrap_err();
+        assert!(sindri::domain::causes(&refused).contains("ec2:Describe"), "it may be there: {refused:?}");
     });
 }
 
