@@ -86,7 +86,7 @@ impl ImageResource {
         } else {
             model.tags_all = request.prior.tags_all;
         }
-        state.set_private(Private { imported: false, ..private }.write());
+        state.set_private(Private { imported: false, aged: false, ..private }.write());
         state.set(model);
         Ok(())
     }
