@@ -421,24 +421,27 @@ fn what_ec2_has_no_time_for_is_asked_again() -> Result<()> {
 fn a_provider_that_is_killed_amid_an_update_still_holds_its_image() -> Result<()> {
     each_cli(|cli| {
         let host = Host::new()?;
-        let (moto, workspace) = scenario(&host, cli)?;
-        built(&moto, &workspace)?;
-        workspace.apply()?;
-        set_aws(&workspace, json!({ "share": { "account_ids": [FRIEND] } }))?;
-        moto.fault("ModifyImageAttribute", 1, Fault::Late { seconds: 20 })?;
-        moto.forget_requests()?;
-        let running = workspace.start_apply()?;
-        within(PATIENCE, || {
-            ensure!(moto.requests()?.contains_key("ModifyImageAttribute"), "nothing is shared");
-            Ok(())
-        })?;
-        running.kill_provider()?;
-        running.wait(PATIENCE)?.fails()?;
-        workspace.apply()?;
-        workspace.converged()?;
-        let destroyed = workspace.destroy()?;
-        ensure!(destroyed.warnings().is_empty(), "{destroyed}");
-        nothing_left(&moto)
+        for unread in [&[][..], &["-refresh=false"]] {
+            let (moto, workspace) = scenario(&host, cli)?;
+            built(&moto, &workspace)?;
+            workspace.apply()?;
+            set_aws(&workspace, json!({ "share": { "account_ids": [FRIEND] } }))?;
+            moto.fault("ModifyImageAttribute", 1, Fault::Late { seconds: 20 })?;
+            moto.forget_requests()?;
+            let running = workspace.start_apply()?;
+            within(PATIENCE, || {
+                ensure!(moto.requests()?.contains_key("ModifyImageAttribute"), "nothing is shared");
+                Ok(())
+            })?;
+            running.kill_provider()?;
+            running.wait(PATIENCE)?.fails()?;
+            workspace.apply_with(unread)?.succeeds()?;
+            workspace.converged()?;
+            let destroyed = workspace.destroy()?;
+            ensure!(destroyed.warnings().is_empty(), "{unread:?}: {destroyed}");
+            nothing_left(&moto)?;
+        }
+        Ok(())
     })
 }
 

@@ -7,7 +7,7 @@ use tfplugin::{Attr, Diagnostic, Diagnostics, Operation, StateSink, Timeouts, Up
 use super::model::ImageModel;
 use super::private::Private;
 use super::spread::Spreading;
-use super::{ImageResource, check_account, is_here, observe, undistributed};
+use super::{ImageResource, check_account, is_here, known, observe, undistributed};
 use crate::domain::LabelChange;
 use crate::resources::deadline::Time;
 use crate::resources::inputs;
@@ -32,12 +32,13 @@ impl ImageResource {
         let limit = Timeouts::of(&model.timeouts, Operation::Update, UPDATE);
         let time = Time::of(&request.cancel, limit, "update");
         check_account(&backends, &request.prior, &private, &time).await?;
+        let images = self.images(&backends, &model, &private)?;
+        let private = known(private, &request.private, images.as_ref(), &request.prior, &time).await?;
         if !private.adopted {
             let mut prior = request.prior.settings(tagging);
             prior.labels.tags = tagging.managed(request.prior.tags_all.clone().unwrap_or_default());
             let change = LabelChange::between(&prior.labels, &settings.labels);
             let id = model.image_id.known().cloned().unwrap_or_default();
-            let images = self.images(&backends, &model, &private)?;
             let changed = time.run(|cancel| {
                 let (images, id, change, kept) = (&images, &id, &change, Some(inputs::store(&model)));
                 async move { images.change(id, change, kept, &cancel).await }
