@@ -445,6 +445,33 @@ fn a_provider_that_is_killed_amid_an_update_still_holds_its_image() -> Result<()
     })
 }
 
+/// What everything is tagged with may come from a resource: an object can be looked at without.
+#[test]
+fn a_default_tag_that_is_not_known_yet_stops_no_plan() -> Result<()> {
+    each_cli(|cli| {
+        let host = Host::new()?;
+        let (moto, workspace) = scenario(&host, cli)?;
+        workspace.variables(&json!({ "default_tags": { "by": "hand" } }))?;
+        let id = built(&moto, &workspace)?;
+        workspace.apply()?;
+        workspace.edit(
+            "main.tf",
+            "default_tags = var.default_tags",
+            "default_tags = { by = terraform_data.tag.id }",
+        )?;
+        workspace.write("tag.tf", "resource \"terraform_data\" \"tag\" {}\n")?;
+        let plan = workspace.plan()?;
+        let planned = plan.change(IMAGE).context("nothing planned")?;
+        assert_eq!((planned.action(), planned.changed()), ("update", vec!["tags_all".to_owned()]), "{plan}");
+        workspace.apply()?;
+        workspace.converged()?;
+        let tag = workspace.text("terraform_data.tag", "id")?;
+        ensure!(described(&moto, HOME, &id)?.contains(&tag), "no tag {tag}");
+        workspace.destroy()?;
+        nothing_left(&moto)
+    })
+}
+
 #[test]
 fn an_interrupt_does_not_wait_for_an_answer() -> Result<()> {
     let host = Host::new()?;

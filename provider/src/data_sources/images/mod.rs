@@ -8,6 +8,7 @@ use tfplugin::{Attr, CancellationToken, DataSource, Diagnostics, Model, Path};
 
 use crate::backends::{CLOUDS, qemu};
 use crate::domain::rules::one_of;
+use crate::domain::tagging::Unknown;
 use crate::domain::{Image, Tagging, given_up};
 use crate::provider::Configured;
 use crate::resources::diagnose;
@@ -160,6 +161,9 @@ pub(super) async fn search(
     cancel: &CancellationToken,
 ) -> Result<Vec<Image>, Diagnostics> {
     let backends = provider.require()?;
+    if backends.tagging.unknown == Unknown::Ignored {
+        return Err(Configured::unknown());
+    }
     let cloud = cloud.known_deref().unwrap_or_default();
     let Some(images) = backends.images(cloud, region.known_deref()) else { return Ok(Vec::new()) };
     let all = given_up("listing images", images.list(), cancel).await;

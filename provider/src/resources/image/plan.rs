@@ -271,7 +271,7 @@ fn plan_existing(
 }
 
 fn plan_tags(planned: &ImageModel, tagging: &Tagging, plan: &mut Plan<ImageModel>) {
-    if planned.tags.is_unknown() {
+    if planned.tags.is_unknown() || !tagging.is_known() {
         plan.unknown("tags_all");
         return;
     }

@@ -17,8 +17,8 @@ pub(super) fn refine(
     diags: &mut Diagnostics,
 ) -> Result<(), Diagnostics> {
     let planned = plan.model()?;
-    match (backends, planned.tags.is_unknown()) {
-        (Some(backends), false) => {
+    match backends {
+        Some(backends) if !planned.tags.is_unknown() && backends.tagging.is_known() => {
             set(plan, "tags_all", Value::object(planned.managed_tags(&backends.tagging)));
         }
         _ => plan.unknown("tags_all"),

@@ -9,6 +9,7 @@ use crate::backends::aws::model::AwsImageModel;
 use crate::backends::template::model::PackerArtifactModel;
 use crate::backends::template::{self, Known};
 use crate::backends::{aws, qemu};
+use crate::domain::tagging::Unknown;
 use crate::domain::{Copies, Image, Made, Share, Tagging};
 
 /// Where an image came from, from the point of view of the resource.
@@ -146,6 +147,10 @@ impl ImageModel {
         }
         if let Attr::Known(own) = &self.channels {
             self.channels = Attr::Known(own.intersection(&labels.channels).cloned().collect());
+        }
+        // Until it is known which are somebody else's, all are as they were.
+        if tagging.unknown == Unknown::Ignored {
+            return;
         }
         let own = self.tags.clone().unwrap_or_default();
         if !self.tags.is_null() {
