@@ -88,6 +88,8 @@ pub struct LabelChange {
     pub add_channels: BTreeSet<String>,
     /// Channels to be removed.
     pub remove_channels: BTreeSet<String>,
+    /// Regions whose copies stay as they are: they are about to go.
+    pub leaves: BTreeSet<String>,
 }
 
 impl LabelChange {
@@ -101,12 +103,13 @@ impl LabelChange {
             remove_tags: removed.cloned().collect(),
             add_channels: planned.channels.difference(&prior.channels).cloned().collect(),
             remove_channels: prior.channels.difference(&planned.channels).cloned().collect(),
+            leaves: BTreeSet::new(),
         }
     }
 
     /// Whether nothing changes.
     pub fn is_empty(&self) -> bool {
-        *self == Self::default()
+        *self == Self { leaves: self.leaves.clone(), ..Self::default() }
     }
 
     /// Makes the change.

@@ -504,6 +504,26 @@ fn what_a_template_made_is_found_though_a_region_lets_nobody_in() {
 }
 
 #[test]
+fn a_copy_that_is_about_to_go_keeps_its_labels() {
+    under_moto("a_copy_that_is_about_to_go_keeps_its_labels", async || {
+        let (here, there) = (ec2(HOME).await, ec2("eu-central-1").await);
+        let (key, copy) = (key("1"), register(&there, "copy", &[]).await);
+        let tags = [("sindri_key", key.as_str()), ("sindri_copy_eu-central-1", copy.as_str())];
+        let id = register(&here, "labelled", &tags).await;
+        for action in ["CreateTags", "DescribeImages"] {
+            deny_in("eu-central-1", action).await;
+        }
+        let team = BTreeMap::from([("team".to_owned(), "b".to_owned())]);
+        let mut change = LabelChange { set_tags: team, ..LabelChange::default() };
+        images().change(&id, &change, None, &go()).await.unwrap_err();
+        change.leaves.insert("eu-central-1".to_owned());
+        images().change(&id, &change, None, &go()).await.unwrap();
+        heal().await;
+        assert_eq!(images().get(&id).await.unwrap().labels.tags["team"], "b");
+    });
+}
+
+#[test]
 fn labels_change_by_difference() {
     under_moto("labels_change_by_difference", async || {
         let client = ec2(HOME).await;

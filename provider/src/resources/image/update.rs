@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tfplugin::{Attr, Diagnostic, Diagnostics, Operation, StateSink, Timeouts, UpdateRequest};
 
-use super::model::ImageModel;
+use super::model::{ImageModel, Settings};
 use super::private::Private;
 use super::spread::Spreading;
 use super::{ImageResource, check_account, is_here, known, observe, undistributed};
@@ -37,7 +37,7 @@ impl ImageResource {
         if !private.adopted {
             let mut prior = request.prior.settings(tagging);
             prior.labels.tags = tagging.managed(request.prior.tags_all.clone().unwrap_or_default());
-            let change = LabelChange::between(&prior.labels, &settings.labels);
+            let change = relabelling(&prior, &settings);
             let id = model.image_id.known().cloned().unwrap_or_default();
             let changed = time.run(|cancel| {
                 let (images, id, change, kept) = (&images, &id, &change, Some(inputs::store(&model)));
@@ -91,4 +91,10 @@ impl ImageResource {
         state.set(model);
         Ok(())
     }
+}
+
+/// What becomes of the labels. Copies that the plan removes keep theirs.
+fn relabelling(prior: &Settings, planned: &Settings) -> LabelChange {
+    let leaves = prior.distribution.regions.difference(&planned.distribution.regions);
+    LabelChange { leaves: leaves.cloned().collect(), ..LabelChange::between(&prior.labels, &planned.labels) }
 }
