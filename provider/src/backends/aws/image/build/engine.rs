@@ -16,7 +16,7 @@ use crate::backends::aws::sweep;
 use crate::domain::{Environment, ImageSpec, OnError, Origin};
 use crate::journal::Record;
 use crate::packer::{Folder, Job, Packer, PackerError, Recipe};
-use crate::process::{HandOver, Limits, private};
+use crate::process::{HandOver, Limits, TRUSTED, private};
 use crate::provision;
 use crate::provision::parts::{self, Draft, Drafts, Site};
 
@@ -212,8 +212,8 @@ async fn environment(build: &Build<'_>) -> BTreeMap<OsString, OsString> {
     if let Some(agent) = access::agent().filter(|_| build.spec.builder.login.bastion.is_some()) {
         all.insert("SSH_AUTH_SOCK".into(), agent);
     }
-    if let Some(trusted) = std::env::var_os("AWS_CA_BUNDLE") {
-        all.insert("AWS_CA_BUNDLE".into(), trusted);
+    for name in TRUSTED.into_iter().chain(["AWS_CA_BUNDLE"]) {
+        all.extend(std::env::var_os(name).map(|trusted| (name.into(), trusted)));
     }
     all
 }
