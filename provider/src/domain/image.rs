@@ -40,6 +40,15 @@ pub struct Image {
     pub made: Vec<Made>,
 }
 
+impl Image {
+    /// What the name was made from: builds put a part of the key and of their id after it.
+    pub fn prefix(&self) -> &str {
+        let key = self.key.as_ref().and_then(|key| key.as_str().get(..12));
+        let prefix = key.and_then(|key| self.name.rsplit_once(&format!("-{key}-")));
+        prefix.map_or(self.name.as_str(), |(prefix, _)| prefix)
+    }
+}
+
 /// One region's copy of an image.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Artifact {

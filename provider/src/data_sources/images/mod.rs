@@ -22,7 +22,7 @@ pub struct ImagesModel {
     /// In which region of the cloud; the provider's when not set.
     #[attr(optional, validate = region)]
     pub region: Attr<String>,
-    /// Only images whose name begins like this.
+    /// Only images that were made with this `name_prefix`.
     #[attr(optional)]
     pub name_prefix: Attr<String>,
     /// Only images with these tags.
@@ -131,7 +131,7 @@ impl<'a> Filter<'a> {
 
     fn takes(&self, image: &Image) -> bool {
         let key = image.key.as_ref().map(crate::domain::CacheKey::as_str);
-        self.name_prefix.is_none_or(|prefix| image.name.starts_with(prefix))
+        self.name_prefix.is_none_or(|prefix| image.prefix() == prefix)
             && self.channel.is_none_or(|channel| image.labels.channels.contains(channel))
             && self.cache_key.is_none_or(|wanted| key == Some(wanted))
             && self.tags.into_iter().flatten().all(|(key, value)| image.labels.tags.get(key) == Some(value))
@@ -211,5 +211,43 @@ impl DataSource for ImagesDataSource {
         let found = search(&self.0, &config.cloud, &config.region, &filter, &cancel).await?;
         config.images = Attr::Known(found.iter().map(FoundImageModel::from).collect());
         Ok(config)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::{CacheKey, Labels};
+
+    fn named(name: &str) -> Image {
+        Image {
+            id: "1".into(),
+            name: name.into(),
+            key: CacheKey::try_from("a".repeat(63)).ok(),
+            artifacts: BTreeMap::new(),
+            unfinished: BTreeSet::new(),
+            labels: Labels::default(),
+            resolved_base: None,
+            created_at: chrono::Utc::now(),
+            build_seconds: None,
+            size_bytes: 0,
+            log_path: None,
+            disk: None,
+            made: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn a_prefix_is_a_whole_one() {
+        for (name, taken) in [
+            ("web-aaaaaaaaaaaa-0a1b2c", true),
+            ("web-api-aaaaaaaaaaaa-0a1b2c", false),
+            ("website-aaaaaaaaaaaa-0a1b2c", false),
+            ("web", true),
+            ("web-bbbbbbbbbbbb-0a1b2c", false),
+        ] {
+            let filter = Filter { name_prefix: Some("web"), ..Filter::default() };
+            assert_eq!(filter.takes(&named(name)), taken, "{name}");
+        }
     }
 }
