@@ -120,7 +120,8 @@ async fn hand_over(
         then: Some(then),
     };
     let own_plugins = tools.packer.own_plugins();
-    let forms = template::forms(packer.version, own_plugins, spec.builder.spot, &parts)?;
+    let others = template::others(spec, base).len();
+    let forms = template::forms(packer.version, own_plugins, spec.builder.spot, others, &parts)?;
     let (required, lock_dir) = (required(), &tools.cache_dir);
     let recipe = Recipe { forms: &forms, variables: &variables, required: &required, lock_dir };
     let (taken, report) = parts::run(packer, &job, &recipe, &parts).await?;
