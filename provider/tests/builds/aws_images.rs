@@ -523,6 +523,18 @@ fn a_copy_that_is_about_to_go_keeps_its_labels() {
     });
 }
 
+/// EC2 refuses all that it was asked for at once.
+#[test]
+fn an_image_that_is_not_shared_any_more_hides_no_other() {
+    under_moto("an_image_that_is_not_shared_any_more_hides_no_other", async || {
+        let client = ec2(HOME).await;
+        let id = register(&client, "foreign", &[]).await;
+        let fault = r#"{"action": "DescribeImages", "after": 1, "status": 400, "code": "AuthFailure", "message": "Not authorized for images: [ami-2]"}"#;
+        control("faults", reqwest::Method::POST, fault.to_owned()).await;
+        assert!(images().get(&id).await.is_ok());
+    });
+}
+
 #[test]
 fn labels_change_by_difference() {
     under_moto("labels_change_by_difference", async || {
