@@ -30,10 +30,13 @@ impl Configured {
     /// # Errors
     /// When the provider's configuration is not known yet.
     pub fn require(&self) -> Result<Arc<Backends>, Diagnostics> {
-        self.backends().ok_or_else(|| {
-            let text = "The provider's configuration depends on values that are only known after apply. Apply what they come from first, with `-target`, or write them down.";
-            Diagnostic::error("Provider not configured", text).into()
-        })
+        self.backends().ok_or_else(Self::unknown)
+    }
+
+    /// What is needed is not known yet.
+    pub fn unknown() -> Diagnostics {
+        let text = "The provider's configuration depends on values that are only known after apply. Apply what they come from first, with `-target`, or write them down.";
+        Diagnostic::error("Provider not configured", text).into()
     }
 
     fn set(&self, backends: Option<Backends>) {

@@ -453,23 +453,53 @@ fn what_ec2_has_no_time_for_is_asked_again() -> Result<()> {
 fn a_provider_that_is_killed_amid_an_update_still_holds_its_image() -> Result<()> {
     each_cli(|cli| {
         let host = Host::new()?;
+        for unread in [&[][..], &["-refresh=false"]] {
+            let (moto, workspace) = scenario(&host, cli)?;
+            built(&moto, &workspace)?;
+            workspace.apply()?;
+            set_aws(&workspace, json!({ "share": { "account_ids": [FRIEND] } }))?;
+            moto.fault("ModifyImageAttribute", 1, Fault::Late { seconds: 20 })?;
+            moto.forget_requests()?;
+            let running = workspace.start_apply()?;
+            within(PATIENCE, || {
+                ensure!(moto.requests()?.contains_key("ModifyImageAttribute"), "nothing is shared");
+                Ok(())
+            })?;
+            running.kill_provider()?;
+            running.wait(PATIENCE)?.fails()?;
+            workspace.apply_with(unread)?.succeeds()?;
+            workspace.converged()?;
+            let destroyed = workspace.destroy()?;
+            ensure!(destroyed.warnings().is_empty(), "{unread:?}: {destroyed}");
+            nothing_left(&moto)?;
+        }
+        Ok(())
+    })
+}
+
+/// What everything is tagged with may come from a resource: an object can be looked at without.
+#[test]
+fn a_default_tag_that_is_not_known_yet_stops_no_plan() -> Result<()> {
+    each_cli(|cli| {
+        let host = Host::new()?;
         let (moto, workspace) = scenario(&host, cli)?;
-        built(&moto, &workspace)?;
+        workspace.variables(&json!({ "default_tags": { "by": "hand" } }))?;
+        let id = built(&moto, &workspace)?;
         workspace.apply()?;
-        set_aws(&workspace, json!({ "share": { "account_ids": [FRIEND] } }))?;
-        moto.fault("ModifyImageAttribute", 1, Fault::Late { seconds: 20 })?;
-        moto.forget_requests()?;
-        let running = workspace.start_apply()?;
-        within(PATIENCE, || {
-            ensure!(moto.requests()?.contains_key("ModifyImageAttribute"), "nothing is shared");
-            Ok(())
-        })?;
-        running.kill_provider()?;
-        running.wait(PATIENCE)?.fails()?;
+        workspace.edit(
+            "main.tf",
+            "default_tags = var.default_tags",
+            "default_tags = { by = terraform_data.tag.id }",
+        )?;
+        workspace.write("tag.tf", "resource \"terraform_data\" \"tag\" {}\n")?;
+        let plan = workspace.plan()?;
+        let planned = plan.change(IMAGE).context("nothing planned")?;
+        assert_eq!((planned.action(), planned.changed()), ("update", vec!["tags_all".to_owned()]), "{plan}");
         workspace.apply()?;
         workspace.converged()?;
-        let destroyed = workspace.destroy()?;
-        ensure!(destroyed.warnings().is_empty(), "{destroyed}");
+        let tag = workspace.text("terraform_data.tag", "id")?;
+        ensure!(described(&moto, HOME, &id)?.contains(&tag), "no tag {tag}");
+        workspace.destroy()?;
         nothing_left(&moto)
     })
 }

@@ -105,6 +105,13 @@ pub enum Released {
         /// How many.
         others: usize,
     },
+    /// Nobody held it any more, and these credentials may not delete it: it stays.
+    Forbidden {
+        /// What there is of it.
+        what: Vec<String>,
+        /// What the cloud says.
+        why: String,
+    },
     /// It was asked to stay.
     Retained,
     /// Somebody else made it, and nobody here knows who still needs it: it stays.

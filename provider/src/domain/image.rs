@@ -40,6 +40,15 @@ pub struct Image {
     pub made: Vec<Made>,
 }
 
+impl Image {
+    /// What the name was made from: builds put a part of the key and of their id after it.
+    pub fn prefix(&self) -> &str {
+        let key = self.key.as_ref().and_then(|key| key.as_str().get(..12));
+        let prefix = key.and_then(|key| self.name.rsplit_once(&format!("-{key}-")));
+        prefix.map_or(self.name.as_str(), |(prefix, _)| prefix)
+    }
+}
+
 /// One region's copy of an image.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Artifact {
@@ -88,6 +97,8 @@ pub struct LabelChange {
     pub add_channels: BTreeSet<String>,
     /// Channels to be removed.
     pub remove_channels: BTreeSet<String>,
+    /// Regions whose copies stay as they are: they are about to go.
+    pub leaves: BTreeSet<String>,
 }
 
 impl LabelChange {
@@ -101,12 +112,13 @@ impl LabelChange {
             remove_tags: removed.cloned().collect(),
             add_channels: planned.channels.difference(&prior.channels).cloned().collect(),
             remove_channels: prior.channels.difference(&planned.channels).cloned().collect(),
+            leaves: BTreeSet::new(),
         }
     }
 
     /// Whether nothing changes.
     pub fn is_empty(&self) -> bool {
-        *self == Self::default()
+        *self == Self { leaves: self.leaves.clone(), ..Self::default() }
     }
 
     /// Makes the change.

@@ -9,6 +9,20 @@ pub struct Tagging {
     pub default: BTreeMap<String, String>,
     /// Keys that are left alone once an object is made. `*` at the end stands for whatever follows.
     pub ignored: BTreeSet<String>,
+    /// What of both is only known after apply: until then, nobody knows an object's tags.
+    pub unknown: Unknown,
+}
+
+/// What of the provider's configuration is not known yet.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Unknown {
+    /// Nothing.
+    #[default]
+    Nothing,
+    /// Which tags everything gets.
+    Default,
+    /// Which tags are left alone, at least.
+    Ignored,
 }
 
 impl Tagging {
@@ -34,6 +48,11 @@ impl Tagging {
             Some((key.clone(), value?.clone()))
         };
         own.iter().filter_map(seen).collect()
+    }
+
+    /// Whether it is known which tags an object is to have.
+    pub fn is_known(&self) -> bool {
+        self.unknown == Unknown::Nothing
     }
 
     /// Whether a tag is left alone.
@@ -69,7 +88,8 @@ mod tests {
 
     fn tagging(ignored: &[&str]) -> Tagging {
         let default = BTreeMap::from([("team".to_owned(), "a".to_owned())]);
-        Tagging { default, ignored: ignored.iter().map(|key| (*key).to_owned()).collect() }
+        let ignored = ignored.iter().map(|key| (*key).to_owned()).collect();
+        Tagging { default, ignored, ..Tagging::default() }
     }
 
     #[test]

@@ -23,6 +23,10 @@ pub struct Command {
 pub(super) const PASSED: &[&str] =
     &["HOME", "TMPDIR", "http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY"];
 
+/// Variables that name the certificates by which servers are known: a proxy that looks into connections has its own. For what
+/// speaks with a cloud; a build's own programs see others' files.
+pub const TRUSTED: [&str; 2] = ["SSL_CERT_FILE", "SSL_CERT_DIR"];
+
 impl Command {
     /// A command without arguments, in a plain `C.UTF-8` locale.
     pub fn new(program: impl Into<PathBuf>) -> Self {

@@ -17,7 +17,7 @@ mod run;
 pub mod supervise;
 mod turn;
 
-pub use command::Command;
+pub use command::{Command, TRUSTED};
 pub use follow::Following;
 pub use hand_over::HandOver;
 pub use log::BuildLog;

@@ -12,7 +12,7 @@ use crate::backends::qemu::host::AcceleratorChoice;
 use crate::backends::qemu::store::Store;
 use crate::backends::qemu::{ForeignStore, Local};
 use crate::domain::rules::one_of;
-use crate::domain::tagging::{self, Tagging};
+use crate::domain::tagging::{self, Tagging, Unknown};
 use crate::packer;
 use crate::process::Runner;
 
@@ -71,12 +71,13 @@ pub struct QemuProviderModel {
 }
 
 impl ProviderModel {
-    /// The backends; none while a value that they need is unknown.
+    /// The backends; none while a value that they need is unknown. Tags are none: an object can be looked at without.
     ///
     /// # Errors
     /// When there is no folder to keep things in.
     pub fn backends(&self) -> Result<Option<Backends>, Diagnostics> {
-        if !Value::is_wholly_known(&self.encode()) {
+        let without_tags = Self { default_tags: Attr::Null, ignore_tags: Attr::Null, ..self.clone() };
+        if !Value::is_wholly_known(&without_tags.encode()) {
             return Ok(None);
         }
         let data_dir = match self.data_dir.known() {
@@ -107,6 +108,11 @@ impl ProviderModel {
         let tagging = Tagging {
             default: self.default_tags.clone().unwrap_or_default(),
             ignored: self.ignore_tags.clone().unwrap_or_default(),
+            unknown: match (&self.default_tags, &self.ignore_tags) {
+                (_, Attr::Unknown) => Unknown::Ignored,
+                (Attr::Unknown, _) => Unknown::Default,
+                _ => Unknown::Nothing,
+            },
         };
         Ok(Some(Backends::new(tagging, local, aws)))
     }
@@ -151,4 +157,30 @@ fn accelerator(value: &str) -> Result<(), String> {
 
 fn foreign_store(value: &str) -> Result<(), String> {
     one_of(value, &["error", "forget"])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn objects_can_be_read_without_tags_and_without_nothing_else() {
+        let known = || ProviderModel { data_dir: "/d".into(), ..ProviderModel::default() };
+        let aws =
+            |region: Attr<String>| Attr::Known(AwsProviderModel { region, ..AwsProviderModel::default() });
+        for (model, unknown) in [
+            (known(), Some(Unknown::Nothing)),
+            (ProviderModel { default_tags: Attr::Unknown, ..known() }, Some(Unknown::Default)),
+            (ProviderModel { ignore_tags: Attr::Unknown, ..known() }, Some(Unknown::Ignored)),
+            (
+                ProviderModel { default_tags: Attr::Unknown, ignore_tags: Attr::Unknown, ..known() },
+                Some(Unknown::Ignored),
+            ),
+            (ProviderModel { data_dir: Attr::Unknown, ..known() }, None),
+            (ProviderModel { aws: aws(Attr::Unknown), ..known() }, None),
+        ] {
+            let backends = model.backends().unwrap();
+            assert_eq!(backends.map(|backends| backends.tagging.unknown), unknown, "{model:?}");
+        }
+    }
 }

@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use aws_sdk_ec2::Client;
 use aws_sdk_ec2::config::Region;
@@ -97,6 +98,27 @@ fn complete_images_are_found_the_oldest_first() {
         let image = backend.get(&first).await.unwrap();
         assert_eq!((image.name.as_str(), &image.labels.tags["team"]), ("first", &"a".to_owned()));
         assert!(backend.get("ami-0123456789abcdef0").await.unwrap_err().is_not_found());
+    });
+}
+
+/// The name of the server stands for a private endpoint, which answers for EC2 in one region: here for nothing at all.
+#[test]
+fn a_private_endpoint_is_ec2_in_one_region() {
+    under_moto("a_private_endpoint_is_ec2_in_one_region", async || {
+        let there = register(&ec2("eu-central-1").await, "there", &[("sindri_key", key("1").as_str())]).await;
+        let settings = AwsSettings {
+            region: Some(HOME.to_owned()),
+            endpoint_url: Some("https://ec2.invalid".to_owned()),
+            ..AwsSettings::default()
+        };
+        let aws = Arc::new(Aws::new(settings, data_dir()));
+        assert_eq!(aws.account().await.unwrap().len(), 12, "STS is elsewhere");
+        assert!(
+            Arc::clone(&aws).images(Some("eu-central-1")).get(&there).await.is_ok(),
+            "as is another region"
+        );
+        let refused = aws.images(Some(HOME)).get(&there).await.unwrap_err();
+        assert!(sindri::domain::causes(&refused).contains("no answer"), "{refused:?}");
     });
 }
 
@@ -326,6 +348,20 @@ async fn deny(action: &str) {
     control("faults", reqwest::Method::POST, fault).await;
 }
 
+/// From now on AWS does not allow this in one region, as an organisation's policy says.
+async fn deny_in(region: &str, action: &str) {
+    let fault = format!(
+        r#"{{"action": "{action}", "region": "{region}", "times": 1000, "status": 403, "code": "UnauthorizedOperation"}}"#
+    );
+    control("faults", reqwest::Method::POST, fault).await;
+}
+
+/// So many requests from now, the next one for this waits for six seconds.
+async fn delay(action: &str, after: u32) {
+    let fault = format!(r#"{{"action": "{action}", "kind": "late", "seconds": 6, "after": {after}}}"#);
+    control("faults", reqwest::Method::POST, fault).await;
+}
+
 /// Nothing goes wrong any more.
 async fn heal() {
     control("faults", reqwest::Method::DELETE, String::new()).await;
@@ -355,6 +391,161 @@ fn what_is_not_ours_or_is_to_stay_is_not_deleted() {
         client.delete_tags().resources(&id).tags(tag).send().await.unwrap();
         let refused = images().release(&id, None, false, &Copies::new(), &go()).await.unwrap_err();
         assert!(sindri::domain::causes(&refused).contains("sindri_key"), "{refused}");
+        assert!(images().get(&id).await.is_ok());
+    });
+}
+
+#[test]
+fn who_may_not_delete_an_image_lets_go_of_it() {
+    under_moto("who_may_not_delete_an_image_lets_go_of_it", async || {
+        let (client, key, none) = (ec2(HOME).await, key("1"), Copies::new());
+        let id = register(&client, "theirs to delete", &[("sindri_key", key.as_str())]).await;
+        let (one, other) = (Holder::random(), Holder::random());
+        hold(&images(), &id, &one).await;
+        deny("DeregisterImage").await;
+        let released = images().release(&id, Some(&one), false, &none, &go()).await.unwrap();
+        let Released::Forbidden { what, why } = released else { panic!("{released:?}") };
+        assert!(
+            what[0] == format!("image {id} in {HOME}") && what[1].starts_with("snapshot snap-"),
+            "{what:?}"
+        );
+        assert!(why.contains("ec2:DeregisterImage"), "{why}");
+        heal().await;
+        assert!(images().holders(&id).await.unwrap().is_empty());
+        assert_eq!(images().find(&key).await.unwrap().len(), 1, "whoever may delete it finds it");
+        assert_eq!(tags_of(&client, &id).await, ["sindri_build", "sindri_key"]);
+        hold(&images(), &id, &other).await;
+        let released = images().release(&id, Some(&other), false, &none, &go()).await.unwrap();
+        assert_eq!(released, Released::Deleted { left: Vec::new() });
+    });
+}
+
+/// The keys of an image's tags.
+async fn tags_of(client: &Client, id: &str) -> Vec<String> {
+    let found = client.describe_images().image_ids(id).send().await.unwrap();
+    let mut keys: Vec<String> =
+        found.images()[0].tags().iter().filter_map(|tag| tag.key().map(str::to_owned)).collect();
+    keys.sort();
+    keys
+}
+
+/// The claim comes while the image is being deregistered, or just before it is looked at for the last time.
+#[test]
+fn a_claim_and_a_deletion_at_once_end_with_one_of_them() {
+    under_moto("a_claim_and_a_deletion_at_once_end_with_one_of_them", async || {
+        let (client, key, none) = (ec2(HOME).await, key("1"), Copies::new());
+        for (name, action, after, survives) in
+            [("late", "DeregisterImage", 0, false), ("early", "DeleteTags", 1, true)]
+        {
+            let id = register(&client, name, &[("sindri_key", key.as_str())]).await;
+            let (one, other) = (Holder::random(), Holder::random());
+            hold(&images(), &id, &one).await;
+            delay(action, after).await;
+            let (here, there, go) = (images(), images(), go());
+            let (released, held) = tokio::join!(here.release(&id, Some(&one), false, &none, &go), async {
+                tokio::time::sleep(Duration::from_secs(3)).await;
+                there.hold(&id, &other, Utc::now(), &go).await
+            });
+            heal().await;
+            let left = images().find(&key).await.unwrap();
+            if survives {
+                assert_eq!(released.unwrap(), Released::Held { others: 1 }, "{name}");
+                held.unwrap();
+                assert_eq!((left.len(), images().holders(&id).await.unwrap()), (1, vec![other]), "{name}");
+            } else {
+                assert_eq!(released.unwrap(), Released::Deleted { left: Vec::new() }, "{name}");
+                assert!(held.unwrap_err().is_not_found() && left.is_empty(), "{name}");
+            }
+        }
+    });
+}
+
+#[test]
+fn a_deletion_that_was_cut_off_is_waited_for_taken_up_and_swept() {
+    under_moto("a_deletion_that_was_cut_off_is_waited_for_taken_up_and_swept", async || {
+        let (client, key, none) = (ec2(HOME).await, key("1"), Copies::new());
+        let (holder, other) = (Holder::random(), Holder::random());
+        let held = format!("sindri_holder_{other}");
+        let build = uuid::Uuid::new_v4().to_string();
+        let deleting = [
+            ("sindri_deleting", key.as_str()),
+            ("sindri_build", build.as_str()),
+            ("sindri_deadline", "2026-01-02T03:04:05Z"),
+        ];
+        let id = register(&client, "put back", &deleting).await;
+        let (backend, stop) = (images(), go());
+        let (claimed, ()) = tokio::join!(backend.hold(&id, &holder, Utc::now(), &stop), async {
+            tokio::time::sleep(Duration::from_secs(2)).await;
+            let tag = Tag::builder().key("sindri_key").value(key.as_str()).build();
+            client.create_tags().resources(&id).tags(tag).send().await.unwrap();
+        });
+        claimed.unwrap();
+        let id = register(&client, "taken up", &deleting).await;
+        let released = images().release(&id, Some(&holder), false, &none, &go()).await.unwrap();
+        assert_eq!(released, Released::Deleted { left: Vec::new() });
+        let swept = register(&client, "swept", &deleting).await;
+        let kept = register(&client, "held", &[&deleting[..], &[(held.as_str(), "held")]].concat()).await;
+        let aws = Aws::new(AwsSettings::default(), data_dir());
+        aws.sweep_overdue(Some(HOME), How::Really, &go()).await.unwrap();
+        assert!(images().get(&swept).await.unwrap_err().is_not_found());
+        assert!(images().get(&kept).await.is_ok(), "somebody holds it");
+        let released = images().release(&kept, Some(&holder), false, &none, &go()).await.unwrap();
+        assert_eq!(released, Released::Held { others: 1 });
+        assert!(tags_of(&client, &kept).await.contains(&"sindri_key".to_owned()));
+    });
+}
+
+/// Regions that an organisation denies are listed all the same.
+#[test]
+fn what_a_template_made_is_found_though_a_region_lets_nobody_in() {
+    under_moto("what_a_template_made_is_found_though_a_region_lets_nobody_in", async || {
+        let client = ec2("eu-central-1").await;
+        let id = register(&client, "of a template", &[]).await;
+        for action in ["DescribeImages", "DescribeSnapshots"] {
+            deny_in("ap-south-1", action).await;
+        }
+        let keeper = AmiKeeper::new(Arc::new(Aws::new(AwsSettings::default(), data_dir())));
+        let heard = |id: &str| Made {
+            builder_id: "mitchellh.amazonebs".into(),
+            id: id.into(),
+            managed: true,
+            ..Made::default()
+        };
+        let found = keeper.trace(&heard(&id), Utc::now() - chrono::TimeDelta::hours(1)).await.unwrap();
+        assert_eq!(found.unwrap().id, format!("eu-central-1:{id}"));
+        let refused = keeper.trace(&heard("ami-0123456789abcdef0"), Utc::now()).await.unwrap_err();
+        assert!(sindri::domain::causes(&refused).contains("ec2:Describe"), "it may be there: {refused:?}");
+    });
+}
+
+#[test]
+fn a_copy_that_is_about_to_go_keeps_its_labels() {
+    under_moto("a_copy_that_is_about_to_go_keeps_its_labels", async || {
+        let (here, there) = (ec2(HOME).await, ec2("eu-central-1").await);
+        let (key, copy) = (key("1"), register(&there, "copy", &[]).await);
+        let tags = [("sindri_key", key.as_str()), ("sindri_copy_eu-central-1", copy.as_str())];
+        let id = register(&here, "labelled", &tags).await;
+        for action in ["CreateTags", "DescribeImages"] {
+            deny_in("eu-central-1", action).await;
+        }
+        let team = BTreeMap::from([("team".to_owned(), "b".to_owned())]);
+        let mut change = LabelChange { set_tags: team, ..LabelChange::default() };
+        images().change(&id, &change, None, &go()).await.unwrap_err();
+        change.leaves.insert("eu-central-1".to_owned());
+        images().change(&id, &change, None, &go()).await.unwrap();
+        heal().await;
+        assert_eq!(images().get(&id).await.unwrap().labels.tags["team"], "b");
+    });
+}
+
+/// EC2 refuses all that it was asked for at once.
+#[test]
+fn an_image_that_is_not_shared_any_more_hides_no_other() {
+    under_moto("an_image_that_is_not_shared_any_more_hides_no_other", async || {
+        let client = ec2(HOME).await;
+        let id = register(&client, "foreign", &[]).await;
+        let fault = r#"{"action": "DescribeImages", "after": 1, "status": 400, "code": "AuthFailure", "message": "Not authorized for images: [ami-2]"}"#;
+        control("faults", reqwest::Method::POST, fault.to_owned()).await;
         assert!(images().get(&id).await.is_ok());
     });
 }

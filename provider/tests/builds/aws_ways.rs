@@ -8,12 +8,13 @@ use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::Arc;
+use std::time::Duration;
 
 use aws_sdk_ec2::Client;
 use aws_sdk_ec2::types::{
-    DefaultTargetCapacityType, Filter, FleetLaunchTemplateConfigRequest,
+    BlockDeviceMapping, DefaultTargetCapacityType, EbsBlockDevice, Filter, FleetLaunchTemplateConfigRequest,
     FleetLaunchTemplateSpecificationRequest, FleetType, Image as Ami, Instance, RequestLaunchTemplateData,
-    ResourceType, Tag, TagSpecification, TargetCapacitySpecificationRequest,
+    ResourceType, Tag, TagSpecification, TargetCapacitySpecificationRequest, Volume,
 };
 use sindri::backends::aws::image::{AwsImageSpec, Bastion, Tools};
 use sindri::backends::aws::sweep::How;
@@ -106,11 +107,21 @@ impl Drop for Agent {
     }
 }
 
-/// For arm64, with a key of the user's, in a subnet and groups of the user's.
+/// For arm64, with a key of the user's, in a subnet and groups of the user's, from an image with a volume beside its root that
+/// stays when its instance goes.
 async fn elsewhere(account: &Account, mut spec: AwsImageSpec) -> AwsImageSpec {
     let ec2 = &account.ec2;
     let source = ec2.register_image().name("arm").architecture("arm64".into());
-    let source = source.root_device_name("/dev/sda1").send().await.unwrap().image_id.unwrap();
+    let more = EbsBlockDevice::builder().volume_size(2).delete_on_termination(false).build();
+    let more = BlockDeviceMapping::builder().device_name("/dev/sdf").ebs(more).build();
+    let source = source
+        .root_device_name("/dev/sda1")
+        .block_device_mappings(more)
+        .send()
+        .await
+        .unwrap()
+        .image_id
+        .unwrap();
     let subnet = ec2.describe_subnets().send().await.unwrap().subnets.unwrap().remove(1);
     let mut groups = Vec::new();
     for name in ["one", "two"] {
@@ -127,6 +138,17 @@ async fn elsewhere(account: &Account, mut spec: AwsImageSpec) -> AwsImageSpec {
     spec.builder.associate_public_address = Some(true);
     spec.builder.security_group_ids = groups;
     spec
+}
+
+/// Remembers all encrypted volumes that are attached beside a root.
+async fn watch(ec2: &Client, seen: &mut BTreeSet<String>) {
+    loop {
+        let there = ec2.describe_volumes().send().await.unwrap().volumes.unwrap_or_default();
+        let is_further = |it: &Volume| it.attachments().iter().any(|it| it.device() == Some("/dev/sdf"));
+        let further = there.into_iter().filter(|it| is_further(it) && it.encrypted() == Some(true));
+        seen.extend(further.filter_map(|it| it.volume_id));
+        tokio::time::sleep(Duration::from_millis(250)).await;
+    }
 }
 
 fn through_a_bastion(mut spec: AwsImageSpec, port: u16, key: Option<std::path::PathBuf>) -> AwsImageSpec {
@@ -163,14 +185,22 @@ fn ways_to_build_that_need_no_guest() {
         let run = async |name: &str, packer: Settings, spec: &AwsImageSpec| {
             build(&account, name, packer, AwsSettings::default(), spec).await
         };
-        let built = tokio::join!(
-            run("spot", oldest(), &spot),
-            run("spot-plugin", plugin.clone(), &spot),
-            run("elsewhere", oldest(), &elsewhere),
-            run("elsewhere-plugin", plugin.clone(), &elsewhere),
-            run("by-key", oldest(), &by_key),
-            run("by-agent", plugin.clone(), &by_agent),
-        );
+        let built = async {
+            tokio::join!(
+                run("spot", oldest(), &spot),
+                run("spot-plugin", plugin.clone(), &spot),
+                run("elsewhere", oldest(), &elsewhere),
+                run("elsewhere-plugin", plugin.clone(), &elsewhere),
+                run("by-key", oldest(), &by_key),
+                run("by-agent", plugin.clone(), &by_agent),
+            )
+        };
+        let mut further = BTreeSet::new();
+        let built = tokio::select! {
+            built = built => built,
+            () = watch(&account.ec2, &mut further) => unreachable!("it never ends"),
+        };
+        assert_eq!(further.len(), 2, "each of the two builders has the source's other volume");
         for (_, builder) in [built.0, built.1] {
             assert!(builder.spot_instance_request_id().is_some());
         }

@@ -5,7 +5,7 @@
                             kind "drop" has the effect and breaks the connection instead of answering;
                             kind "reset" has no effect, and the connection is reset (RST) instead of an answer;
                             kind "late" sleeps for "seconds" first, and is answered then;
-                            "after": 2 lets so many requests pass first
+                            "after": 2 lets so many requests pass first; "region": "eu-west-1" is about those of a region only
     DELETE /_rig/faults     nothing goes wrong any more
     GET    /_rig/requests   {"RunInstances": 3, …}; DELETE begins anew
     GET    /_rig/inventory  what there is, by kind: instances, volumes, snapshots, images, …
@@ -58,7 +58,7 @@ class Control:
             return self.controlled(environ, body, start_response)
         environ["wsgi.input"] = io.BytesIO(body)
         action = urllib.parse.parse_qs(body.decode("utf-8", "replace")).get("Action", ["?"])[0]
-        fault = self.take(action)
+        fault = self.take(action, environ.get("HTTP_AUTHORIZATION", ""))
         if fault is None:
             return self.application(environ, start_response)
         if fault["kind"] == "late":
@@ -81,12 +81,15 @@ class Control:
             return [b""]
         return refuse(environ, fault, start_response)
 
-    def take(self, action):
+    def take(self, action, authorization):
         """Counts the request; the fault that it suffers, if any."""
         with self.lock:
             self.requests[action] += 1
             for fault in self.faults:
                 if fault["action"] != action or fault["times"] <= 0:
+                    continue
+                # What is signed is the key, the day, the region and the service.
+                if "region" in fault and f"/{fault['region']}/" not in authorization:
                     continue
                 if fault["after"] > 0:
                     fault["after"] -= 1

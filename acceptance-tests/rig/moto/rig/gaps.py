@@ -57,6 +57,8 @@ def close():
     Ami.state = property(image_state, begin_image)
     Ami.state_reason = property(image_state_reason)
     Ami.deprecation_time = None
+    Ami.more_volumes = []
+    Ami.block_device_mappings = with_more_volumes(Ami.block_device_mappings)
     Ami.imds_support = None
     Ami.get_filter_value = by_snapshot(Ami.get_filter_value)
     # moto writes every image with "standard": what an EBS image says matters to who launches it.
@@ -306,8 +308,20 @@ def register_with_attributes(self):
     ami.virtualization_type = self._get_param("VirtualizationType", "hvm")
     ami.root_device_name = self._get_param("RootDeviceName", "/dev/sda1")
     ami.boot_mode = self._get_param("BootMode", "uefi-preferred")
+    mappings = self._get_param("BlockDeviceMappings", [])
+    ami.more_volumes = [one for one in mappings if one["DeviceName"] != ami.root_device_name]
     tag_image(self, ami)
     return ActionResult({"ImageId": ami.id})
+
+
+def with_more_volumes(mappings):
+    """moto's images have one volume. More are told of, and have no snapshots."""
+
+    @property
+    def told(self):
+        return mappings.fget(self) + self.more_volumes
+
+    return told
 
 
 def with_values(modify_image_attribute):

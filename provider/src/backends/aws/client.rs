@@ -24,7 +24,7 @@ use super::image::Claims;
 use super::region::Region;
 use super::retries::{Busy, NoCapacity};
 use super::settings::DEFAULT_REGION;
-use super::{AwsError, AwsSettings};
+use super::{AwsError, AwsSettings, endpoint};
 use crate::domain::{BackendError, CacheKey};
 
 /// The first pause before a request is tried again; it doubles, and each is drawn at random up to that.
@@ -95,9 +95,14 @@ impl Aws {
         let config = self.config().await;
         let name = self.region_name(name).await;
         self.check_account().await?;
+        let endpoint = self.own_endpoint(&name).await;
         let mut regions = self.regions.lock().unwrap_or_else(PoisonError::into_inner);
         let known = regions.entry(name.clone()).or_insert_with(|| {
-            let ec2 = aws_sdk_ec2::config::Builder::from(config)
+            let mut ec2 = aws_sdk_ec2::config::Builder::from(config);
+            if let Some(url) = endpoint {
+                ec2 = ec2.endpoint_url(url);
+            }
+            let ec2 = ec2
                 .region(SdkRegion::new(name.clone()))
                 .retry_classifier(NoCapacity)
                 .retry_classifier(Busy)
@@ -161,9 +166,16 @@ impl Aws {
         provider.provide_credentials().await.map_err(AwsError::of_credentials)
     }
 
-    /// Where EC2 is, when that is another place than AWS's own.
-    pub(super) async fn endpoint(&self) -> Option<String> {
-        let named = self.settings.endpoint_url.clone();
+    /// Where the provider's configuration says that EC2 is for a region.
+    async fn own_endpoint(&self, region: &str) -> Option<String> {
+        let url = self.settings.endpoint_url.as_ref()?;
+        let serves = endpoint::serves(url, region, &self.region_name(None).await);
+        serves.then(|| url.clone())
+    }
+
+    /// Where EC2 is for a region, when that is another place than AWS's own.
+    pub(super) async fn endpoint(&self, region: &str) -> Option<String> {
+        let named = self.own_endpoint(region).await;
         let named =
             named.or_else(|| std::env::var("AWS_ENDPOINT_URL_EC2").ok().filter(|url| !url.is_empty()));
         match named {
@@ -221,7 +233,8 @@ impl Aws {
         if let Some(region) = &settings.region {
             loader = loader.region(RegionProviderChain::first_try(SdkRegion::new(region.clone())));
         }
-        if let Some(url) = &settings.endpoint_url {
+        // What is on this computer is not AWS: it is asked for everything. Any other is EC2's alone.
+        if let Some(url) = settings.endpoint_url.as_ref().filter(|url| endpoint::is_here(url)) {
             loader = loader.endpoint_url(url);
         }
         let config = loader.load().await;

@@ -4,6 +4,7 @@
 
 mod client;
 mod cloud;
+mod endpoint;
 mod error;
 mod identity;
 pub mod image;

@@ -192,14 +192,14 @@ impl Source for Images<'_> {
             // Disabled and deprecated ones count as there.
             let asked = || self.0.describe_images().include_disabled(true).include_deprecated(true);
             // By id, as EC2 recommends: a filter without an owner goes through all that is public.
-            found.extend(match images(asked().set_image_ids(Some(ids.to_vec()))).await {
-                Err(error) if is_no_image(&error) && ids.len() == 1 => Vec::new(),
-                // One that is gone has refused them all.
-                Err(error) if is_no_image(&error) => {
-                    images(asked().filters(filter("image-id", ids)).max_results(PAGE)).await?
-                }
-                other => other?,
-            });
+            let by_filter = || images(asked().filters(filter("image-id", ids)).max_results(PAGE));
+            let answer = match images(asked().set_image_ids(Some(ids.to_vec()))).await {
+                Err(error) if is_no_image(&error) && ids.len() == 1 => Ok(Vec::new()),
+                // One that is gone, or not shared any more, has refused them all.
+                Err(error) if is_no_image(&error) || is_unshared(&error) => by_filter().await,
+                other => other,
+            };
+            found.extend(answer?);
         }
         Ok(found)
     }
@@ -208,6 +208,11 @@ impl Source for Images<'_> {
 /// Whether EC2 knows no image of this id, or takes it for none.
 fn is_no_image(error: &AwsError) -> bool {
     error.is_gone() || error.code() == Some("InvalidAMIID.Malformed")
+}
+
+/// Whether EC2 does not show an image to us (any more).
+fn is_unshared(error: &AwsError) -> bool {
+    error.code() == Some("AuthFailure")
 }
 
 /// What a request for images finds, by id.

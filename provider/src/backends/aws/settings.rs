@@ -9,7 +9,7 @@ pub struct AwsSettings {
     pub region: Option<String>,
     /// A profile of the AWS configuration files.
     pub profile: Option<String>,
-    /// Where the API is, for an emulator or a private endpoint.
+    /// Where EC2 is, for an emulator or a private endpoint.
     pub endpoint_url: Option<String>,
     /// A role to take on.
     pub assume_role: Option<AssumeRole>,

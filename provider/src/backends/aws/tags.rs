@@ -19,6 +19,8 @@ pub(super) const BUILD: &str = "sindri_build";
 pub(super) const IMAGE: &str = "sindri_image";
 /// When that build will have ended, whatever becomes of it: a time as RFC 3339 has it. Complete images have none.
 pub(super) const DEADLINE: &str = "sindri_deadline";
+/// The key of an image that is just about to be deleted, which has none meanwhile: who claims it waits, and nobody finds it.
+pub(super) const DELETING: &str = "sindri_deleting";
 /// What the requested base turned out to be.
 pub(super) const BASE: &str = "sindri_base";
 /// How long the build took, in seconds.

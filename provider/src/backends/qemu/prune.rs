@@ -69,20 +69,13 @@ fn surplus(images: Vec<Image>, keep: usize) -> Vec<Image> {
         .into_iter()
         .rev()
         .filter(|image| {
-            let newer = newer.entry(prefix(image).to_owned()).or_default();
+            let newer = newer.entry(image.prefix().to_owned()).or_default();
             *newer += 1;
             *newer > keep
         })
         .collect();
     surplus.reverse();
     surplus
-}
-
-/// What the image's name was made from.
-fn prefix(image: &Image) -> &str {
-    let key = image.key.as_ref().and_then(|key| key.as_str().get(..12));
-    let prefix = key.and_then(|key| image.name.rsplit_once(&format!("-{key}-")));
-    prefix.map_or(image.name.as_str(), |(prefix, _)| prefix)
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
 use crate::packer::command::CACHE_DIR;
-use crate::process::{Secret, private};
+use crate::process::{Secret, TRUSTED, private};
 
 /// Names begin so. `PKR_VAR_…` is not among them: values are said in the configuration, and count for the key.
 const PREFIXES: [&str; 23] = [
@@ -69,7 +69,7 @@ pub(super) fn secrets(all: &BTreeMap<OsString, OsString>) -> Vec<Secret> {
 
 fn is_handed_on(name: &OsStr) -> bool {
     let name = name.to_string_lossy();
-    PREFIXES.iter().any(|prefix| name.starts_with(prefix))
+    PREFIXES.iter().any(|prefix| name.starts_with(prefix)) || TRUSTED.contains(&&*name)
 }
 
 #[cfg(test)]
@@ -83,6 +83,7 @@ mod tests {
             ("AWS_SECRET_ACCESS_KEY", true, true),
             ("HCLOUD_TOKEN", true, true),
             ("SSH_AUTH_SOCK", true, false),
+            ("SSL_CERT_FILE", true, false),
             ("PKR_VAR_password", false, true),
             ("PACKER_LOG", false, false),
             ("TF_VAR_token", false, true),

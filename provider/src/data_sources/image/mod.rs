@@ -18,7 +18,7 @@ pub struct ImageModel {
     /// In which region of the cloud; the provider's when not set.
     #[attr(optional, validate = region)]
     pub region: Attr<String>,
-    /// The image's name begins like this.
+    /// The image was made with this `name_prefix`.
     #[attr(optional)]
     pub name_prefix: Attr<String>,
     /// The image has these tags.

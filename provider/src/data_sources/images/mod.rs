@@ -8,6 +8,7 @@ use tfplugin::{Attr, CancellationToken, DataSource, Diagnostics, Model, Path};
 
 use crate::backends::{About, CLOUDS, LOCAL};
 use crate::domain::rules::one_of;
+use crate::domain::tagging::Unknown;
 use crate::domain::{Image, Tagging, given_up};
 use crate::provider::Configured;
 use crate::resources::diagnose;
@@ -21,7 +22,7 @@ pub struct ImagesModel {
     /// In which region of the cloud; the provider's when not set.
     #[attr(optional, validate = region)]
     pub region: Attr<String>,
-    /// Only images whose name begins like this.
+    /// Only images that were made with this `name_prefix`.
     #[attr(optional)]
     pub name_prefix: Attr<String>,
     /// Only images with these tags.
@@ -130,7 +131,7 @@ impl<'a> Filter<'a> {
 
     fn takes(&self, image: &Image) -> bool {
         let key = image.key.as_ref().map(crate::domain::CacheKey::as_str);
-        self.name_prefix.is_none_or(|prefix| image.name.starts_with(prefix))
+        self.name_prefix.is_none_or(|prefix| image.prefix() == prefix)
             && self.channel.is_none_or(|channel| image.labels.channels.contains(channel))
             && self.cache_key.is_none_or(|wanted| key == Some(wanted))
             && self.tags.into_iter().flatten().all(|(key, value)| image.labels.tags.get(key) == Some(value))
@@ -162,6 +163,9 @@ pub(super) async fn search(
     cancel: &CancellationToken,
 ) -> Result<Vec<Image>, Diagnostics> {
     let backends = provider.require()?;
+    if backends.tagging.unknown == Unknown::Ignored {
+        return Err(Configured::unknown());
+    }
     let cloud = cloud.known_deref().unwrap_or_default();
     let Some(images) = backends.images(cloud, region.known_deref()) else { return Ok(Vec::new()) };
     let all = given_up("listing images", images.list(), cancel).await;
@@ -209,5 +213,43 @@ impl DataSource for ImagesDataSource {
         let found = search(&self.0, &config.cloud, &config.region, &filter, &cancel).await?;
         config.images = Attr::Known(found.iter().map(FoundImageModel::from).collect());
         Ok(config)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::{CacheKey, Labels};
+
+    fn named(name: &str) -> Image {
+        Image {
+            id: "1".into(),
+            name: name.into(),
+            key: CacheKey::try_from("a".repeat(63)).ok(),
+            artifacts: BTreeMap::new(),
+            unfinished: BTreeSet::new(),
+            labels: Labels::default(),
+            resolved_base: None,
+            created_at: chrono::Utc::now(),
+            build_seconds: None,
+            size_bytes: 0,
+            log_path: None,
+            disk: None,
+            made: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn a_prefix_is_a_whole_one() {
+        for (name, taken) in [
+            ("web-aaaaaaaaaaaa-0a1b2c", true),
+            ("web-api-aaaaaaaaaaaa-0a1b2c", false),
+            ("website-aaaaaaaaaaaa-0a1b2c", false),
+            ("web", true),
+            ("web-bbbbbbbbbbbb-0a1b2c", false),
+        ] {
+            let filter = Filter { name_prefix: Some("web"), ..Filter::default() };
+            assert_eq!(filter.takes(&named(name)), taken, "{name}");
+        }
     }
 }

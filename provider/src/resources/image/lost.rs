@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use tfplugin::{Attr, Diagnostic, Diagnostics};
 
-use super::model::ImageModel;
+use super::model::{ImageModel, Origin};
 use crate::backends::{About, Backends, LOCAL};
 use crate::resources::deadline::Time;
 
@@ -37,10 +37,13 @@ pub(super) async fn keep_copies(
     if list.is_empty() {
         return Ok(None);
     }
-    let text = format!(
-        "Image {id} is gone. This is not: {}. The plan replaces the image, and what is left goes with it.",
-        list.join(", ")
-    );
+    // Destroy deletes nothing of an image that somebody else manages.
+    let becomes = if model.origin.known_deref() == Some(Origin::Existing.name()) {
+        "It is somebody else's, and so is what is left: nothing of it is deleted. Name another image in `existing_image_id`, or drop the resource."
+    } else {
+        "The plan replaces the image, and what is left goes with it."
+    };
+    let text = format!("Image {id} is gone. This is not: {}. {becomes}", list.join(", "));
     diags.push(Diagnostic::warning("Image is gone, something is left", text));
     if let Attr::Known(artifacts) = &mut model.artifacts {
         artifacts.retain(|region, _| left.contains_key(region));

@@ -268,6 +268,14 @@ impl Resource for ImageResource {
                 }
                 Ok(())
             }
+            Ok(Released::Forbidden { what, why }) => {
+                let text = format!(
+                    "Nobody holds image {id} any more, and these credentials may not delete it: {why}\nIt stays, and costs:\n{}\nWho may delete it removes it by hand, or applies this configuration, which finds the image, and destroys that. With `retain_on_destroy = true` an image is left without being deleted.",
+                    what.join("\n")
+                );
+                diags.push(Diagnostic::warning("Image not deleted", text));
+                Ok(())
+            }
             Ok(Released::LetGo { what }) => {
                 if !what.is_empty() {
                     let text = format!(

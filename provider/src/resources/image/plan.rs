@@ -1,5 +1,7 @@
 //! What a plan for an image says: whether it is built again, and, where it can be known, which image it is.
 
+use std::time::Duration;
+
 use chrono::{DateTime, Utc};
 use tfplugin::{Attr, Diagnostic, Diagnostics, Operation, Path, Plan, PlanRequest, Timeouts, Value};
 
@@ -55,7 +57,8 @@ impl ImageResource {
         diags.extend(impossible(wanted.target.label_problems(&settings.labels, &settings.distribution)));
         match request.prior {
             Some(prior) => {
-                plan_existing_object(prior, request.prior_private, &settings, plan);
+                let before = prior.settings(&backends.tagging).max_age;
+                plan_existing_object(prior, request.prior_private, before, &settings, plan);
                 if !plan.is_replacement() {
                     diags.extend(newer_base(&backends, prior, &wanted).await);
                 }
@@ -174,8 +177,27 @@ fn keep_as_it_is(mistakes: Diagnostics, plan: &mut Plan<ImageModel>, diags: &mut
 impl Settings {
     /// Whether an image is young enough.
     pub(super) fn takes(&self, image: &Image, now: DateTime<Utc>) -> bool {
-        let age = (now - image.created_at).to_std().unwrap_or_default();
-        self.max_age.is_none_or(|max_age| age <= max_age)
+        !self.are_exceeded(Some(image.created_at), now)
+    }
+
+    /// Whether an image is to be built again for its age. A plan is made a second time when it is applied, and has to say what it
+    /// said: as long as `max_age` is what it was `before`, what counts is the time at which the image was read.
+    fn find_too_old(
+        &self,
+        before: Option<Duration>,
+        was_when_read: bool,
+        created: Option<DateTime<Utc>>,
+    ) -> bool {
+        if before == self.max_age {
+            return self.max_age.is_some() && was_when_read;
+        }
+        self.are_exceeded(created, Utc::now())
+    }
+
+    /// Whether an image of that time is too old by now.
+    pub(super) fn are_exceeded(&self, created: Option<DateTime<Utc>>, now: DateTime<Utc>) -> bool {
+        let age = created.map(|created| (now - created).to_std().unwrap_or_default());
+        self.max_age.zip(age).is_some_and(|(max_age, age)| age > max_age)
     }
 }
 
@@ -183,6 +205,7 @@ impl Settings {
 fn plan_existing_object(
     prior: &ImageModel,
     private: &[u8],
+    before: Option<Duration>,
     settings: &Settings,
     plan: &mut Plan<ImageModel>,
 ) {
@@ -199,16 +222,13 @@ fn plan_existing_object(
         plan.unknown("packer_artifacts");
         plan.require_replace("packer_artifacts");
     }
-    if let (Some(max_age), Some(created)) = (settings.max_age, created_at(prior)) {
-        let age = (Utc::now() - created).to_std().unwrap_or_default();
-        if age > max_age {
-            plan.unknown("created_at");
-            plan.require_replace("created_at");
-        }
+    if settings.find_too_old(before, private.aged, created_at(prior)) {
+        plan.unknown("created_at");
+        plan.require_replace("created_at");
     }
 }
 
-fn created_at(prior: &ImageModel) -> Option<DateTime<Utc>> {
+pub(super) fn created_at(prior: &ImageModel) -> Option<DateTime<Utc>> {
     DateTime::parse_from_rfc3339(prior.created_at.known()?).ok().map(|time| time.to_utc())
 }
 
@@ -249,7 +269,7 @@ fn plan_existing(
 }
 
 fn plan_tags(planned: &ImageModel, tagging: &Tagging, plan: &mut Plan<ImageModel>) {
-    if planned.tags.is_unknown() {
+    if planned.tags.is_unknown() || !tagging.is_known() {
         plan.unknown("tags_all");
         return;
     }
@@ -261,7 +281,28 @@ fn plan_tags(planned: &ImageModel, tagging: &Tagging, plan: &mut Plan<ImageModel
 
 #[cfg(test)]
 mod tests {
+    use chrono::TimeDelta;
+
     use super::*;
+
+    #[test]
+    fn an_image_is_too_old_when_it_was_so_when_it_was_read() {
+        let hours = |hours: u64| Some(Duration::from_secs(hours * 3600));
+        for (before, after, aged, goes) in [
+            (hours(1), hours(1), false, false),
+            (hours(1), hours(1), true, true),
+            // Nothing that was read tells of another age.
+            (hours(1000), hours(1), false, true),
+            (None, hours(1), false, true),
+            (hours(1), hours(1000), true, false),
+            (hours(1), None, true, false),
+            (None, None, false, false),
+        ] {
+            let settings = Settings { max_age: after, ..ImageModel::default().settings(&Tagging::default()) };
+            let found = settings.find_too_old(before, aged, Some(Utc::now() - TimeDelta::hours(2)));
+            assert_eq!(found, goes, "{before:?} {after:?} {aged}");
+        }
+    }
 
     #[test]
     fn a_newer_base_is_named_with_the_ways_to_take_it() {

@@ -28,6 +28,9 @@ pub(super) struct Private {
     /// Imported from a cloud, which does not tell what the user asked for: what the state lacks is recorded by the next
     /// apply, and no reason to build the image again.
     pub(super) imported: bool,
+    /// When it was read, it was older than its `max_age`. A plan that is applied later is made again then, without a read, and
+    /// must say what it said.
+    pub(super) aged: bool,
 }
 
 impl Private {

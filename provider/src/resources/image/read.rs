@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
+use chrono::Utc;
 use tfplugin::{Diagnostic, Diagnostics, Operation, ReadRequest, State, Timeouts};
 
 use super::model::ImageModel;
+use super::plan::created_at;
 use super::private::Private;
 use super::{ImageResource, account_of, check_account, is_here, known, lost, observe};
 use crate::domain::BackendError;
@@ -41,13 +43,14 @@ impl ImageResource {
                 if !private.adopted {
                     model.observe_labels(&image, &backends.tagging);
                 }
-                if private.account.is_some() {
-                    return Ok(Some(model.into()));
-                }
-                let account = account_of(&backends, &model, &time).await;
-                let is_news = account.is_some() || request.private.is_empty();
-                let private = is_news.then(|| Private { account, ..private }.write());
-                Ok(Some(State { model, private }))
+                let aged = model.settings(&backends.tagging).are_exceeded(created_at(&model), Utc::now());
+                let account = match &private.account {
+                    Some(account) => Some(account.clone()),
+                    None => account_of(&backends, &model, &time).await,
+                };
+                let now = Private { account, aged, ..private.clone() };
+                let is_news = now != private || request.private.is_empty();
+                Ok(Some(State { model, private: is_news.then(|| now.write()) }))
             }
             Err(failure) if failure.error.is_not_found() => {
                 check_account(&backends, &model, &private, &time).await?;

@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use tfplugin::{Attr, Diagnostic, Diagnostics, Operation, StateSink, Timeouts, UpdateRequest};
 
-use super::model::ImageModel;
+use super::model::{ImageModel, Settings};
 use super::private::Private;
 use super::spread::Spreading;
-use super::{ImageResource, check_account, is_here, observe, undistributed};
+use super::{ImageResource, check_account, is_here, known, observe, undistributed};
 use crate::backends::ImageSection;
 use crate::domain::LabelChange;
 use crate::resources::deadline::Time;
@@ -33,12 +33,13 @@ impl ImageResource {
         let limit = Timeouts::of(&model.timeouts, Operation::Update, UPDATE);
         let time = Time::of(&request.cancel, limit, "update");
         check_account(&backends, &request.prior, &private, &time).await?;
+        let images = self.images(&backends, &model, &private)?;
+        let private = known(private, &request.private, images.as_ref(), &request.prior, &time).await?;
         if !private.adopted {
             let mut prior = request.prior.settings(tagging);
             prior.labels.tags = tagging.managed(request.prior.tags_all.clone().unwrap_or_default());
-            let change = LabelChange::between(&prior.labels, &settings.labels);
+            let change = relabelling(&prior, &settings);
             let id = model.image_id.known().cloned().unwrap_or_default();
-            let images = self.images(&backends, &model, &private)?;
             let changed = time.run(|cancel| {
                 let (images, id, change, kept) = (&images, &id, &change, Some(inputs::store(&model)));
                 async move { images.change(id, change, kept, &cancel).await }
@@ -86,8 +87,14 @@ impl ImageResource {
         } else {
             model.tags_all = request.prior.tags_all;
         }
-        state.set_private(Private { imported: false, ..private }.write());
+        state.set_private(Private { imported: false, aged: false, ..private }.write());
         state.set(model);
         Ok(())
     }
+}
+
+/// What becomes of the labels. Copies that the plan removes keep theirs.
+fn relabelling(prior: &Settings, planned: &Settings) -> LabelChange {
+    let leaves = prior.distribution.regions.difference(&planned.distribution.regions);
+    LabelChange { leaves: leaves.cloned().collect(), ..LabelChange::between(&prior.labels, &planned.labels) }
 }

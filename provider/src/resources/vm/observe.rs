@@ -6,6 +6,7 @@ use tfplugin::{Attr, Diagnostic};
 
 use super::model::VmModel;
 use crate::backends::VmSlot;
+use crate::domain::tagging::Unknown;
 use crate::domain::vm::host_key_alias;
 use crate::domain::vm_spec::PowerState;
 use crate::domain::{Tagging, Vm};
@@ -148,6 +149,9 @@ impl VmModel {
 
     /// Takes over the tags that the state manages; what others put on the machine is theirs.
     pub(super) fn observe_tags(&mut self, vm: &Vm, tagging: &Tagging) {
+        if tagging.unknown == Unknown::Ignored {
+            return;
+        }
         if let Attr::Known(own) = &self.tags {
             self.tags = Attr::Known(tagging.seen(own, &vm.tags));
         }

@@ -27,8 +27,8 @@ pub(super) fn refine(
     diags: &mut Diagnostics,
 ) -> Result<(), Diagnostics> {
     let planned = plan.model()?;
-    match (backends, planned.tags.is_unknown()) {
-        (Some(backends), false) => {
+    match backends {
+        Some(backends) if !planned.tags.is_unknown() && backends.tagging.is_known() => {
             set(plan, "tags_all", Value::object(planned.managed_tags(&backends.tagging)));
             if let Attr::Known(section) = planned.section() {
                 section.check_all_tags(&planned.all_tags(&backends.tagging), diags);

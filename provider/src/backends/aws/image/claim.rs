@@ -1,23 +1,29 @@
 //! Who holds an image: it is claimed, given up, and deleted by the last who gives it up.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use aws_sdk_ec2::types::ImageState;
+use aws_sdk_ec2::types::{Image as Ami, ImageState};
 use chrono::{DateTime, Utc};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::delete::DeleteError;
+use super::withdraw::{self, is_withdrawn};
 use super::{AwsImages, build, delete, not_found, read};
 use crate::backends::aws::region::Region;
 use crate::backends::aws::sweep::How;
 use crate::backends::aws::{AwsError, tags};
 use crate::domain::causes;
-use crate::domain::{BackendError, Copies, Holder, Released};
+use crate::domain::{BackendError, Copies, Holder, ImageBackend, Released};
 use crate::journal::JournalError;
 
 /// How long a claim waits for what killed builds left to go.
 const SETTLING: Duration = Duration::from_secs(30);
+/// How often an image is looked at of which somebody else decides whether it is deleted.
+const LOOKS: u32 = 20;
+/// The time between.
+const PAUSE: Duration = Duration::from_secs(1);
 
 impl AwsImages {
     /// How many others hold an image in this moment; none when it is gone.
@@ -25,6 +31,18 @@ impl AwsImages {
         let ami = region.fresh_image(id).await?;
         let holders = ami.iter().flat_map(read::holders);
         Ok(holders.filter(|other| Some(other) != holder).count())
+    }
+
+    /// An image as it is in this moment, when it is decided whether it stays.
+    async fn decided(&self, id: &str, doing: &str) -> Result<(Arc<Region>, Ami), BackendError> {
+        for _ in 1..LOOKS {
+            let (region, ami) = self.fresh(id, doing).await?;
+            if !is_withdrawn(&ami) {
+                return Ok((region, ami));
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+        Err(not_found(id))
     }
 
     /// Deletes what is left of an image that is gone itself.
@@ -62,7 +80,7 @@ impl AwsImages {
         cancel: &CancellationToken,
     ) -> Result<(), BackendError> {
         let failed = |error: AwsError| error.into_backend(doing);
-        let (region, ami) = self.fresh(id, doing).await?;
+        let (region, ami) = self.decided(id, doing).await?;
         // Nobody launches from one that was disabled since it was found.
         if ami.state() != Some(&ImageState::Available) {
             return Err(not_found(id));
@@ -83,16 +101,21 @@ impl AwsImages {
         let lapsed = read::lapsed(&ami);
         region.untag([id], lapsed.iter().map(|holder| tags::held_by(holder).0)).await.map_err(failed)?;
         self.settle_abandoned(&region, cancel).await;
-        // It may have been deleted in between.
-        match self.fresh(id, doing).await {
-            Ok(_) => self.aws.claims.add(record),
-            Err(error) if error.is_not_found() => {
-                record.end().map_err(journal)?;
-                return Err(error);
+        // It may have been deleted in between. One without a key is as good as gone.
+        match self.decided(id, doing).await {
+            Ok((_, ami)) if withdraw::key(&ami).is_some() => {
+                self.aws.claims.add(record);
+                Ok(())
             }
-            Err(error) => return Err(error),
+            Err(error) if !error.is_not_found() => Err(error),
+            _ => {
+                match region.untag([id], [tags::held_by(holder).0]).await {
+                    Err(error) if !error.is_gone() => return Err(failed(error)),
+                    _ => record.end().map_err(journal)?,
+                }
+                Err(not_found(id))
+            }
         }
-        Ok(())
     }
 
     /// From here on the claim has no end.
@@ -119,8 +142,12 @@ impl AwsImages {
         let failed = |error: AwsError| error.into_backend(doing);
         let (region, ami) = match self.fresh(id, doing).await {
             Err(error) if error.is_not_found() && !retain => {
-                let left = self.delete_remains(id, copies, cancel).await;
-                let left = left.map_err(|error| error.into_backend(doing))?;
+                let left = match self.delete_remains(id, copies, cancel).await {
+                    Err(DeleteError::Aws(refused @ AwsError::Denied { .. })) => {
+                        return Ok(self.forbidden(id, &refused).await);
+                    }
+                    left => left.map_err(|error| error.into_backend(doing))?,
+                };
                 return if left.is_empty() && copies.is_empty() {
                     Err(error)
                 } else {
@@ -143,25 +170,72 @@ impl AwsImages {
             self.settle_abandoned(&region, cancel).await;
             others = self.others(&region, id, holder).await.map_err(failed)?;
         }
+        let key = withdraw::key(&ami);
         if others > 0 {
+            if let Some(key) = key.filter(|_| is_withdrawn(&ami)) {
+                withdraw::restore(&region, id, &key).await.map_err(failed)?;
+            }
             return Ok(Released::Held { others });
         }
         if read::is_copy(&ami) {
             return Err(BackendError::failed(doing, IsCopy { id: id.to_owned() }));
         }
-        if !tags::map(ami.tags()).contains_key(tags::KEY) {
+        let Some(key) = key else {
             return Err(BackendError::failed(doing, NotOurs { id: id.to_owned() }));
+        };
+        match self.delete(&region, &ami, (&key, holder), copies, cancel).await {
+            // Who holds it goes all the same: its claim would keep the image from whoever may delete it.
+            Err(DeleteError::Aws(error @ AwsError::Denied { .. })) => Ok(self.forbidden(id, &error).await),
+            done => done.map_err(|error| error.into_backend(doing)),
         }
-        let left = delete::copies_of(&self.aws, &region, &ami, copies, cancel).await;
-        let mut left = left.map_err(|error| error.into_backend(doing))?;
+    }
+
+    /// Deletes an image that nobody seems to hold.
+    async fn delete(
+        &self,
+        region: &Region,
+        ami: &Ami,
+        (key, holder): (&str, Option<&Holder>),
+        copies: &Copies,
+        cancel: &CancellationToken,
+    ) -> Result<Released, DeleteError> {
+        let id = ami.image_id().unwrap_or_default();
+        let mut left = delete::copies_of(&self.aws, region, ami, copies, cancel).await?;
         // Copies take their time. Who came meanwhile keeps the image, and its next plan makes the copies again.
-        let others = self.others(&region, id, holder).await.map_err(failed)?;
-        if others > 0 {
-            return Ok(Released::Held { others });
+        withdraw::withdraw(region, ami, key).await?;
+        let done = match self.others(region, id, holder).await {
+            Ok(0) => delete::one(region, ami, cancel).await.map(|own| {
+                left.extend(own);
+                Released::Deleted { left }
+            }),
+            Ok(others) => Ok(Released::Held { others }),
+            Err(error) => Err(error.into()),
+        };
+        if !matches!(done, Ok(Released::Deleted { .. })) {
+            let restored = withdraw::restore(region, id, key).await;
+            match &done {
+                Ok(_) => restored?,
+                Err(_) => restored.unwrap_or_else(|error| {
+                    tracing::warn!(image = id, %error, "the key of an image that stays cannot be put back");
+                }),
+            }
         }
-        let own = delete::one(&region, &ami, cancel).await;
-        left.extend(own.map_err(|error| error.into_backend(doing))?);
-        Ok(Released::Deleted { left })
+        done
+    }
+
+    /// What there is of an image that may not be deleted.
+    async fn forbidden(&self, id: &str, error: &AwsError) -> Released {
+        let mut what = Vec::new();
+        if let Ok((region, ami)) = self.fresh(id, "reading what stays").await {
+            for (name, artifact) in self.whole(&region, &ami).await.artifacts {
+                what.push(format!("image {} in {name}", artifact.image_id));
+                let snapshots = artifact.snapshot_ids.iter();
+                what.extend(snapshots.map(|snapshot| format!("snapshot {snapshot} in {name}")));
+            }
+        } else {
+            what.extend(self.remains(id).await.unwrap_or_default());
+        }
+        Released::Forbidden { what, why: causes(error) }
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use chrono::{DateTime, TimeDelta, Utc};
-use futures::future::try_join_all;
+use futures::future::{join_all, try_join_all};
 use tokio_util::sync::CancellationToken;
 
 use super::{delete, read};
@@ -83,15 +83,18 @@ impl Keeper for AmiKeeper {
         if !WITH_INSTANCES.contains(&made.builder_id.as_str()) {
             return Ok(false);
         }
-        let seen = async {
-            let regions = self.regions().await?;
-            let by = || filter("instance-id", machines);
-            let seen = try_join_all(regions.iter().map(|it| region::instances(&it.ec2, by()))).await?;
-            Ok(seen.into_iter().flatten().filter_map(|it| it.instance_id).collect::<BTreeSet<_>>())
-        };
-        let seen =
-            seen.await.map_err(|error: AwsError| error.into_backend("looking for a build's machines"))?;
-        Ok(machines.iter().all(|id| seen.contains(id)))
+        let failed = |error: AwsError| error.into_backend("looking for a build's machines");
+        let regions = self.regions().await.map_err(failed)?;
+        let by = || filter("instance-id", machines);
+        let asked = regions.iter().map(|it| region::instances(&it.ec2, by()));
+        let (seen, refused) = heard(join_all(asked).await);
+        let seen: BTreeSet<_> =
+            seen.into_iter().flat_map(|(_, seen)| seen).filter_map(|it| it.instance_id).collect();
+        match refused {
+            _ if machines.iter().all(|id| seen.contains(id)) => Ok(true),
+            Some(error) => Err(failed(error)),
+            None => Ok(false),
+        }
     }
 
     /// A builder does not say in which region it works. One that is gone may have left something.
@@ -128,16 +131,22 @@ impl Keeper for AmiKeeper {
 }
 
 impl AmiKeeper {
-    /// The region of the account's that has this AMI, made since then, or snapshots of it.
+    /// The region of the account's that has this AMI, made since then, or snapshots of it. Accounts have regions that let
+    /// nobody in, and are listed all the same: these are an error only when no other has it.
     async fn find(&self, id: &str, since: DateTime<Utc>) -> Result<Option<String>, AwsError> {
         let regions = self.regions().await?;
-        let found = try_join_all(regions.iter().map(|region| own_image(region, id, since))).await?;
-        let is_in = |found: &[bool]| Some(regions.get(found.iter().position(|it| *it)?)?.name.clone());
-        if let Some(name) = is_in(&found) {
-            return Ok(Some(name));
+        let name = |at: usize| regions.get(at).map(|region| region.name.clone());
+        let asked = regions.iter().map(|region| own_image(region, id, since));
+        let (found, refused) = heard(join_all(asked).await);
+        if let Some((at, _)) = found.into_iter().find(|(_, is_there)| *is_there) {
+            return Ok(name(at));
         }
-        let left = try_join_all(regions.iter().map(|region| delete::of_untagged(region, id))).await?;
-        Ok(is_in(&left.iter().map(|left| !left.is_empty()).collect::<Vec<_>>()))
+        let asked = regions.iter().map(|region| delete::of_untagged(region, id));
+        let (left, refused_too) = heard(join_all(asked).await);
+        match left.into_iter().find(|(_, left)| !left.is_empty()) {
+            Some((at, _)) => Ok(name(at)),
+            None => refused.or(refused_too).map_or(Ok(None), Err),
+        }
     }
 
     /// All that the account works in.
@@ -145,6 +154,18 @@ impl AmiKeeper {
         let names = self.aws.region_names().await?;
         try_join_all(names.iter().map(async |name| self.aws.region(Some(name)).await)).await
     }
+}
+
+/// The answers of regions, each with the region's place among all, and why one did not answer.
+fn heard<T>(all: Vec<Result<T, AwsError>>) -> (Vec<(usize, T)>, Option<AwsError>) {
+    let (mut answers, mut refused) = (Vec::new(), None);
+    for (at, one) in all.into_iter().enumerate() {
+        match one {
+            Ok(answer) => answers.push((at, answer)),
+            Err(error) => refused = refused.or(Some(error)),
+        }
+    }
+    (answers, refused)
 }
 
 async fn own_image(region: &Region, id: &str, since: DateTime<Utc>) -> Result<bool, AwsError> {

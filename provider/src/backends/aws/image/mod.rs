@@ -13,6 +13,7 @@ mod read;
 mod share;
 mod spec;
 mod target;
+mod withdraw;
 
 pub use build::{AwsBuilder, Tools};
 pub use made::AmiKeeper;
@@ -113,7 +114,8 @@ impl AwsImages {
         let doing = format!("changing image {id}");
         let (region, ami) = self.fresh(id, &doing).await?;
         let mut problems = Vec::new();
-        for (name, id) in read::copies(&tags::map(ami.tags())) {
+        let all = tags::map(ami.tags());
+        for (name, id) in read::copies(&all).filter(|(name, _)| !change.leaves.contains(*name)) {
             let changed = async {
                 let region = self.aws.region(Some(name)).await?;
                 match region.fresh_image(id).await?.filter(read::is_there) {

@@ -14,7 +14,9 @@ pub struct AwsProviderModel {
     /// A profile of the AWS configuration files; `AWS_PROFILE` when not set.
     #[attr(optional, validate = names::text)]
     pub profile: Attr<String>,
-    /// Where the API is, for a private endpoint or an emulator; `AWS_ENDPOINT_URL` when not set.
+    /// Where the API of EC2 is, for a private endpoint: in the region that stands in its name, else in the provider's. Other
+    /// services and regions are asked where AWS has them. One on this computer (`http://127.0.0.1:…`), an emulator, is asked
+    /// for all of them. `AWS_ENDPOINT_URL_EC2` or `AWS_ENDPOINT_URL` when not set.
     #[attr(optional, validate = settings::endpoint_url)]
     pub endpoint_url: Attr<String>,
     /// A role to take on.

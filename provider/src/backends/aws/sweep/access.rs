@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use crate::backends::aws::{Aws, AwsError, AwsSettings};
 use crate::journal::Journal;
+use crate::process::TRUSTED;
 
 /// The provider's configuration, and the account that it led to: with the same configuration and other credentials
 /// nothing would be found, and the entry would be taken for done.
@@ -40,5 +41,22 @@ impl Aws {
 /// The variables of our environment that lead to AWS: for `sweep`, when it has to end what we began. Packer gets its
 /// own.
 pub fn environment() -> BTreeMap<OsString, OsString> {
-    std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("AWS_")).collect()
+    std::env::vars_os().filter(|(name, _)| leads_to_aws(&name.to_string_lossy())).collect()
+}
+
+fn leads_to_aws(name: &str) -> bool {
+    name.starts_with("AWS_") || TRUSTED.contains(&name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_leads_to_aws() {
+        for name in ["AWS_PROFILE", "AWS_CA_BUNDLE", "SSL_CERT_FILE", "SSL_CERT_DIR"] {
+            assert!(leads_to_aws(name), "{name}");
+        }
+        assert!(!leads_to_aws("HOME") && !leads_to_aws("SSL_CERT_FILES"));
+    }
 }

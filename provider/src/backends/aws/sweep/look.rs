@@ -10,7 +10,7 @@ use futures::future::{BoxFuture, try_join_all};
 use tokio::try_join;
 
 use super::{Kind, Remain};
-use crate::backends::aws::image::snapshots_of;
+use crate::backends::aws::image::{holders_of, snapshots_of};
 use crate::backends::aws::region::{self, Region, filter, tag_filter};
 use crate::backends::aws::vm::{LAUNCH, surroundings};
 use crate::backends::aws::{AwsError, tags};
@@ -217,8 +217,10 @@ async fn images_of(region: &Region, tag: &Filter, wanted: &Wanted) -> Result<Vec
     Ok(found)
 }
 
+/// Whether it has neither a key nor anybody who holds it: a deletion that was cut off takes the key off for a moment.
 fn is_incomplete(ami: &Ami) -> bool {
-    !tags::map(ami.tags()).contains_key(tags::KEY) && ami.state() != Some(&ImageState::Deregistered)
+    let is_complete = tags::map(ami.tags()).contains_key(tags::KEY) || !holders_of(ami).is_empty();
+    !is_complete && ami.state() != Some(&ImageState::Deregistered)
 }
 
 /// Names are unique in a region, but whose an image is, its tags tell, or else that it was made during the build.
@@ -368,6 +370,7 @@ mod tests {
     fn a_key_makes_an_image_complete() {
         let with = |key: &str| Ami::builder().tags(Tag::builder().key(key).value("x").build()).build();
         assert!(is_incomplete(&with(tags::BUILD)) && !is_incomplete(&with(tags::KEY)));
+        assert!(!is_incomplete(&with("sindri_holder_0123abcd")));
         let gone = Ami::builder().state(ImageState::Deregistered).build();
         assert!(!is_incomplete(&gone));
     }

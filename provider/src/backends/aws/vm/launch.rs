@@ -173,7 +173,7 @@ fn volumes(image: &Image, root: &RootVolume) -> Vec<BlockDeviceMapping> {
 /// A volume of the same size, kind and speed. EC2 knows no speed of its own for `io1` and `io2`, and refuses one for kinds
 /// that have none to choose, though `DescribeImages` may tell one for these, too
 /// (<https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_EbsBlockDevice.html>).
-fn like(own: &EbsBlockDevice) -> EbsBlockDeviceBuilder {
+pub(in crate::backends::aws) fn like(own: &EbsBlockDevice) -> EbsBlockDeviceBuilder {
     let kind = own.volume_type();
     let has_throughput = kind == Some(&VolumeType::Gp3);
     let has_iops = has_throughput || matches!(kind, Some(VolumeType::Io1 | VolumeType::Io2));

@@ -41,7 +41,8 @@ pub struct ImageModel {
     /// `triggers`, or set `cache = false`.
     #[attr(optional, default = true)]
     pub cache: Attr<bool>,
-    /// The greatest age of an image, such as `"720h"`. An older one is not used, and planned to be replaced.
+    /// The greatest age of an image, such as `"720h"`. An older one is not used. One that was older when it was last read is
+    /// planned to be replaced.
     #[attr(optional, validate = tfplugin::is_duration)]
     pub max_age: Attr<String>,
     /// More inputs of the cache key: a change of any value builds the image again.

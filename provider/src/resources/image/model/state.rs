@@ -8,6 +8,7 @@ use super::{ArtifactModel, ImageModel};
 use crate::backends::template::model::PackerArtifactModel;
 use crate::backends::template::{self, Known};
 use crate::backends::{ImageSlot, LOCAL};
+use crate::domain::tagging::Unknown;
 use crate::domain::{Copies, Image, Made, Share, Tagging};
 
 /// Where an image came from, from the point of view of the resource.
@@ -153,6 +154,10 @@ impl ImageModel {
         }
         if let Attr::Known(own) = &self.channels {
             self.channels = Attr::Known(own.intersection(&labels.channels).cloned().collect());
+        }
+        // Until it is known which are somebody else's, all are as they were.
+        if tagging.unknown == Unknown::Ignored {
+            return;
         }
         let own = self.tags.clone().unwrap_or_default();
         if !self.tags.is_null() {

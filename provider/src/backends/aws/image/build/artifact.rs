@@ -10,7 +10,7 @@ use crate::backends::aws::region::Region;
 use crate::packer::{PackerError, Report};
 
 /// How often an image that was just made is looked for.
-const LOOKS: u32 = 5;
+const LOOKS: u32 = 15;
 /// The time between.
 const PAUSE: Duration = Duration::from_secs(2);
 

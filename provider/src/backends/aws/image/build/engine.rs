@@ -16,7 +16,7 @@ use crate::backends::aws::sweep;
 use crate::domain::{Environment, ImageSpec, OnError, Origin};
 use crate::journal::Record;
 use crate::packer::{Folder, Job, Packer, PackerError, Recipe};
-use crate::process::{HandOver, Limits, private};
+use crate::process::{HandOver, Limits, TRUSTED, private};
 use crate::provision;
 use crate::provision::parts::{self, Draft, Drafts, Site};
 
@@ -90,7 +90,7 @@ async fn hand_over(
     // What Packer is given is written: later edits are none of the image's.
     request.check_unchanged(Some(request.key_inputs.target.clone()))?;
     let tags = build.tags();
-    let endpoint = build.aws.endpoint().await;
+    let endpoint = build.aws.endpoint(&spec.region).await;
     let values = Values {
         spec,
         name: &build.name,
@@ -120,7 +120,8 @@ async fn hand_over(
         then: Some(then),
     };
     let own_plugins = tools.packer.own_plugins();
-    let forms = template::forms(packer.version, own_plugins, spec.builder.spot, &parts)?;
+    let others = template::others(spec, base).len();
+    let forms = template::forms(packer.version, own_plugins, spec.builder.spot, others, &parts)?;
     let (required, lock_dir) = (required(), &tools.cache_dir);
     let recipe = Recipe { forms: &forms, variables: &variables, required: &required, lock_dir };
     let (taken, report) = parts::run(packer, &job, &recipe, &parts).await?;
@@ -203,7 +204,7 @@ async fn environment(build: &Build<'_>) -> BTreeMap<OsString, OsString> {
     if let Some(token) = credentials.session_token() {
         all.insert("AWS_SESSION_TOKEN", token.to_owned());
     }
-    if let Some(url) = build.aws.endpoint().await {
+    if let Some(url) = build.aws.endpoint(&build.spec.region).await {
         // The plugin of today makes itself clients that pass over `custom_endpoint_ec2`.
         all.insert("AWS_ENDPOINT_URL_EC2", url);
     }
@@ -212,8 +213,8 @@ async fn environment(build: &Build<'_>) -> BTreeMap<OsString, OsString> {
     if let Some(agent) = access::agent().filter(|_| build.spec.builder.login.bastion.is_some()) {
         all.insert("SSH_AUTH_SOCK".into(), agent);
     }
-    if let Some(trusted) = std::env::var_os("AWS_CA_BUNDLE") {
-        all.insert("AWS_CA_BUNDLE".into(), trusted);
+    for name in TRUSTED.into_iter().chain(["AWS_CA_BUNDLE"]) {
+        all.extend(std::env::var_os(name).map(|trusted| (name.into(), trusted)));
     }
     all
 }

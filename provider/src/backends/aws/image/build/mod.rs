@@ -140,7 +140,8 @@ impl ImageBuilder for AwsBuilder {
     }
 
     async fn template(&self, request: &TemplateRequest) -> Result<Template, BackendError> {
-        preview::template(&self.spec, &self.tools, self.aws.endpoint().await, request).await
+        let endpoint = self.aws.endpoint(&self.spec.region).await;
+        preview::template(&self.spec, &self.tools, endpoint, request).await
     }
 }
 

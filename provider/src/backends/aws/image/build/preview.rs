@@ -35,7 +35,7 @@ pub(super) async fn template(
     let own_plugins = tools.packer.own_plugins();
     let drafts = engine::drafts(&request.spec, spec, public_key(spec, request)).map_err(into_backend)?;
     let listed = parts::parts(&drafts);
-    let forms = template::forms(chosen.version, own_plugins, spec.builder.spot, &listed);
+    let forms = template::forms(chosen.version, own_plugins, spec.builder.spot, 0, &listed);
     let forms = forms.map_err(|error| PreviewError::from(error).into_backend())?;
     let variables = variables(spec, request, endpoint.as_deref(), &listed).map_err(into_backend)?;
     let handed = Handed { forms, variables, drafts, required: engine::required(), files: &[] };

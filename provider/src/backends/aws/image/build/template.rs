@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use aws_sdk_ec2::types::Image as Ami;
+use aws_sdk_ec2::types::{EbsBlockDevice, Image as Ami, VolumeType};
 use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::backends::aws::image::{AwsImageSpec, Interface};
+use crate::backends::aws::vm::launch;
 use crate::packer::{Form, PackerError, Plugins, Variables, Version, render};
 use crate::provision::parts::{self, Kind, PROVISIONERS, Part};
 
@@ -22,6 +23,8 @@ const METADATA: Version = Version::new(1, 7, 0);
 pub(super) const PLUGIN: &str = "1.8.2";
 /// What is accepted of plugins that the user brings along.
 const OWN_PLUGIN: &str = ">= 1.2.0, < 2.0.0";
+/// The root's device where the source image does not say.
+const ROOT: &str = "/dev/sda1";
 /// What EBS gives every gp3 volume; the oldest Packer wants it said.
 const GP3: (u32, u32) = (3000, 125);
 /// How long the builder may be silent before Packer connects anew, as after a restart. Through a bastion Packer knows no such
@@ -35,11 +38,13 @@ struct Structure {
     plugin: Option<&'static str>,
     metadata: bool,
     spot: bool,
+    /// The places of volumes beside the root.
+    others: Vec<usize>,
     parts: Vec<Kind>,
 }
 
 /// The template for these parts, in the forms that this version may take. `own_plugins` tells that the user says where
-/// plugins are; `spot`, that the builder runs on spare capacity.
+/// plugins are; `spot`, that the builder runs on spare capacity; `others`, how many volumes the source image has beside its root.
 ///
 /// # Errors
 /// When the template itself is wrong.
@@ -47,6 +52,7 @@ pub(super) fn forms(
     version: Version,
     own_plugins: bool,
     spot: bool,
+    others: usize,
     parts: &[Part],
 ) -> Result<Vec<Form>, PackerError> {
     let mut forms = Vec::new();
@@ -62,7 +68,8 @@ pub(super) fn forms(
             Plugins::Required => &[true],
         };
         for metadata in with_metadata {
-            let structure = Structure { plugin, metadata: *metadata, spot, parts: parts::kinds(parts) };
+            let (others, parts) = ((0..others).collect(), parts::kinds(parts));
+            let structure = Structure { plugin, metadata: *metadata, spot, others, parts };
             let hcl = render(TEMPLATE, &[PROVISIONERS], &structure)?;
             forms.push(Form { hcl, plugins: *plugins, refused: REFUSED });
         }
@@ -110,7 +117,7 @@ pub(super) fn variables(values: &Values<'_>, parts: &[Part]) -> Variables {
         ("instance_profile", json!(builder.iam_instance_profile)),
         ("public_address", json!(builder.associate_public_address)),
         ("http_tokens", json!(if spec.imdsv2_required { "required" } else { "optional" })),
-        ("volume", volume(spec, base.root_device_name().unwrap_or("/dev/sda1"))),
+        ("volume", volume(spec, base.root_device_name().unwrap_or(ROOT))),
         ("tags", tags(values.tags)),
         ("ssh_username", json!(login.username)),
         ("ssh_interface", json!(interface(login.interface))),
@@ -128,6 +135,10 @@ pub(super) fn variables(values: &Values<'_>, parts: &[Part]) -> Variables {
     ] {
         variables.set(name, value);
     }
+    let others = others(spec, base);
+    if !others.is_empty() {
+        variables.set("other_volumes", json!(others));
+    }
     parts::declare(&mut variables, parts, &login.username);
     variables
 }
@@ -136,6 +147,26 @@ pub(super) fn variables(values: &Values<'_>, parts: &[Part]) -> Variables {
 fn tags(tags: &BTreeMap<String, String>) -> Value {
     let is_plain = |(key, value): &(&String, &String)| !key.contains("{{") && !value.contains("{{");
     Value::Object(tags.iter().filter(is_plain).map(|(key, value)| (key.clone(), json!(value))).collect())
+}
+
+/// The volumes that a source image has beside its root: as they are, but encrypted as the root is, and gone with the builder.
+pub(super) fn others(spec: &AwsImageSpec, base: &Ami) -> Vec<Value> {
+    let root = base.root_device_name().unwrap_or(ROOT);
+    let all = base.block_device_mappings().iter();
+    let others = all.filter_map(|one| Some((one.device_name()?, one.ebs()?))).filter(|(it, _)| *it != root);
+    let volume = |(device, ebs): (&str, &EbsBlockDevice)| {
+        let like = launch::like(ebs).build();
+        json!({
+            "device": device,
+            "size": like.volume_size(),
+            "type": like.volume_type().map(VolumeType::as_str),
+            "iops": like.iops(),
+            "throughput": like.throughput(),
+            "encrypted": spec.volume.encrypted.then_some(true),
+            "kms_key_id": spec.volume.kms_key_id,
+        })
+    };
+    others.map(volume).collect()
 }
 
 fn volume(spec: &AwsImageSpec, device: &str) -> Value {

@@ -1,5 +1,6 @@
 use std::collections::BTreeSet;
 
+use aws_sdk_ec2::types::BlockDeviceMapping;
 use proptest::prelude::*;
 
 use super::*;
@@ -83,21 +84,21 @@ fn files(text: &str) -> Value {
 }
 
 fn oldest() -> Form {
-    forms(NEEDED, false, true, &all()).unwrap().remove(0)
+    forms(NEEDED, false, true, 0, &all()).unwrap().remove(0)
 }
 
 #[test]
 fn rendered_templates() {
     insta::assert_snapshot!("oldest", oldest().hcl);
-    let newest = forms(Version::new(1, 11, 0), false, false, &[]).unwrap();
+    let newest = forms(Version::new(1, 11, 0), false, false, 0, &[]).unwrap();
     assert_eq!(newest.len(), 1);
     insta::assert_snapshot!("required", newest[0].hcl);
-    let bundled = forms(Version::new(1, 10, 0), false, false, &[]).unwrap();
+    let bundled = forms(Version::new(1, 10, 0), false, false, 0, &[]).unwrap();
     insta::assert_snapshot!("bundled_with_metadata", bundled[0].hcl);
     insta::assert_snapshot!("bundled_without_metadata", bundled[1].hcl);
-    let own = forms(Version::new(1, 11, 0), true, false, &[]).unwrap();
+    let own = forms(Version::new(1, 11, 0), true, false, 0, &[]).unwrap();
     assert!(own[0].hcl.contains(r#"version = ">= 1.2.0, < 2.0.0""#), "{}", own[0].hcl);
-    let tried: Vec<_> = forms(Version::new(1, 10, 0), false, false, &[])
+    let tried: Vec<_> = forms(Version::new(1, 10, 0), false, false, 0, &[])
         .unwrap()
         .iter()
         .map(|form| (form.plugins, asks_for_tokens(form)))
@@ -109,6 +110,37 @@ fn rendered_templates() {
 #[test]
 fn values_of_a_build() {
     insta::assert_snapshot!("values", serde_json::to_string_pretty(&files("x")).unwrap());
+}
+
+/// A volume that stays when the builder goes would cost money, and a plain one would tell what is to be encrypted.
+#[test]
+fn all_volumes_of_the_source_go_with_the_builder_and_are_encrypted() {
+    let volume = |device: &str, kind: &str| {
+        let ebs =
+            EbsBlockDevice::builder().volume_size(9).volume_type(kind.into()).iops(3000).throughput(125);
+        let ebs = ebs.delete_on_termination(false).encrypted(false).build();
+        BlockDeviceMapping::builder().device_name(device).ebs(ebs).build()
+    };
+    let ephemeral = BlockDeviceMapping::builder().device_name("/dev/sdc").virtual_name("ephemeral0").build();
+    let base = Ami::builder()
+        .root_device_name("/dev/xvda")
+        .block_device_mappings(volume("/dev/sdf", "gp2"))
+        .block_device_mappings(volume("/dev/xvda", "gp3"))
+        .block_device_mappings(ephemeral)
+        .block_device_mappings(volume("/dev/sdg", "gp3"))
+        .build();
+    let mut spec = spec("x");
+    spec.volume.kms_key_id = Some("k".into());
+    let named = |device: &str, kind: &str, iops: Option<u32>, throughput: Option<u32>| json!({ "device": device, "size": 9, "type": kind, "iops": iops, "throughput": throughput, "encrypted": true, "kms_key_id": "k" });
+    let expected = [named("/dev/sdf", "gp2", None, None), named("/dev/sdg", "gp3", Some(3000), Some(125))];
+    assert_eq!(others(&spec, &base), expected);
+    spec.volume.encrypted = false;
+    assert_eq!(others(&spec, &base)[0]["encrypted"], Value::Null, "as in the source image");
+    let form = forms(NEEDED, false, false, 2, &[]).unwrap().remove(0).hcl;
+    for at in ["other_volumes[0].device", "other_volumes[1].device"] {
+        assert!(form.contains(at), "no {at} in {form}");
+    }
+    assert_eq!(form.matches("delete_on_termination = true").count(), 3);
 }
 
 #[test]
@@ -124,7 +156,8 @@ fn only_gp3_has_numbers_that_nobody_asked_for() {
 #[test]
 fn packer_itself_would_format_it_no_other_way() {
     for version in [NEEDED, Version::new(1, 10, 0)] {
-        for form in forms(version, false, true, &all()).unwrap() {
+        for form in [0, 2].into_iter().flat_map(|others| forms(version, false, true, others, &all()).unwrap())
+        {
             assert_formatted(&form.hcl);
         }
     }
