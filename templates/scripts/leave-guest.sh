@@ -30,8 +30,13 @@ rm -f /etc/apt/apt.conf.d/99mmdebstrap /etc/dpkg/dpkg.cfg.d/99mmdebstrap
 page=$(getconf PAGESIZE 2>/dev/null || echo 4096)
 sed 1d /proc/swaps | while read -r swap kind _; do
     swap=$(printf %b "$swap")
-    swapoff "$swap"
+    # Memory itself.
     case $swap in /dev/zram*) continue ;; esac
+    # A file that a step has removed, or more in it than memory can take.
+    if ! swapoff "$swap"; then
+        echo "W: $swap may hold what was in memory: swapoff failed"
+        continue
+    fi
     if [ "$kind" = partition ]; then
         if blkdiscard --zeroout --offset "$page" "$swap" 2>/dev/null; then continue; fi
         size=$(blockdev --getsize64 "$swap")

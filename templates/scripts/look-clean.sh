@@ -78,7 +78,7 @@ case " $SINDRI_LOOK_FOR " in *" secrets "*)
             "$home"/.config/gcloud/legacy_credentials/*/adc.json
         secrets . "$home"/.azure/accessTokens.json "$home"/.azure/msal_token_cache.* \
             "$home"/.azure/service_principal_entries.*
-        secrets '^[[:space:]-]*(token|password|client-key-data|client-key|id-token|refresh-token):[[:space:]]*[^[:space:]]' \
+        secrets '^[[:space:]-]*(token|password|client-key-data|client-key|id-token|refresh-token):[[:space:]]*("[^"]|[^"[:space:]])' \
             "$home"/.kube/config
         secrets '^-----BEGIN .*PRIVATE KEY' "$home"/.ssh/*
     done

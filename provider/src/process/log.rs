@@ -32,7 +32,8 @@ struct Inner {
 }
 
 impl BuildLog {
-    /// Creates `dir/<name>-<id>.log` (0600) and points `dir/latest-<name>.log` at it.
+    /// Creates `dir/<name>-<id>.log` (0600) and points `dir/latest-<name>.log` at it. Passwords of this environment's proxies
+    /// are secrets, too.
     ///
     /// # Errors
     /// When the folder or the file cannot be made.
@@ -45,7 +46,7 @@ impl BuildLog {
         std::os::unix::fs::symlink(path.file_name().unwrap_or_default(), &fresh)?;
         fs::rename(fresh, latest)?;
         let inner = Inner { file, tail: VecDeque::new(), start: Instant::now() };
-        Ok(Self { path, redactor: Arc::new(redactor), inner: Arc::new(Mutex::new(inner)) })
+        Ok(Self { path, redactor: Arc::new(redactor.and_of_proxies()), inner: Arc::new(Mutex::new(inner)) })
     }
 
     /// Where the log is.

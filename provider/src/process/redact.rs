@@ -1,6 +1,7 @@
 //! Secrets, and how they are kept out of what people read.
 
 mod forms;
+mod proxies;
 mod view;
 
 use std::cmp::Reverse;
@@ -57,7 +58,17 @@ impl fmt::Debug for Redactor {
 impl Redactor {
     /// A redactor for these secrets.
     pub fn new<'a>(secrets: impl IntoIterator<Item = &'a Secret>) -> Self {
-        let mut redactor = Self::default();
+        Self::default().and(secrets)
+    }
+
+    /// The same for the passwords of this environment's proxies, too, which every program of a build sees.
+    #[must_use]
+    pub fn and_of_proxies(self) -> Self {
+        self.and(&proxies::passwords(|name| std::env::var(name).ok()))
+    }
+
+    fn and<'a>(self, secrets: impl IntoIterator<Item = &'a Secret>) -> Self {
+        let mut redactor = self;
         let mut needles = BTreeSet::new();
         for secret in secrets {
             needles.extend(forms::needles(secret.expose()));

@@ -142,12 +142,8 @@ impl AwsImages {
         let failed = |error: AwsError| error.into_backend(doing);
         let (region, ami) = match self.fresh(id, doing).await {
             Err(error) if error.is_not_found() && !retain => {
-                let left = match self.delete_remains(id, copies, cancel).await {
-                    Err(DeleteError::Aws(refused @ AwsError::Denied { .. })) => {
-                        return Ok(self.forbidden(id, &refused).await);
-                    }
-                    left => left.map_err(|error| error.into_backend(doing))?,
-                };
+                let left = self.delete_remains(id, copies, cancel).await;
+                let left = left.map_err(|error| error.into_backend(doing))?;
                 return if left.is_empty() && copies.is_empty() {
                     Err(error)
                 } else {
@@ -184,8 +180,13 @@ impl AwsImages {
             return Err(BackendError::failed(doing, NotOurs { id: id.to_owned() }));
         };
         match self.delete(&region, &ami, (&key, holder), copies, cancel).await {
-            // Who holds it goes all the same: its claim would keep the image from whoever may delete it.
-            Err(DeleteError::Aws(error @ AwsError::Denied { .. })) => Ok(self.forbidden(id, &error).await),
+            // Who holds it goes all the same: its claim would keep the image from whoever may delete it. Where only a copy's
+            // region denies, the state is what knows of the rest.
+            Err(DeleteError::Aws(error @ AwsError::Denied { .. }))
+                if delete::is_denied(&region, id).await =>
+            {
+                Ok(self.forbidden(id, &error).await)
+            }
             done => done.map_err(|error| error.into_backend(doing)),
         }
     }

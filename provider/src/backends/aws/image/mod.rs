@@ -22,9 +22,11 @@ pub use spec::{AwsImageSpec, Bastion, Builder, Interface, Login, Source, Volume}
 pub(super) use claims::Claims;
 pub(super) use delete::{DeleteError, copies_of as delete_copies_of};
 pub(super) use read::{holders as holders_of, is_there, snapshots as snapshots_of};
+pub(super) use withdraw::{restore, withdraw};
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use aws_sdk_ec2::types::{AttributeValue, Image as Ami, ImageState};
@@ -38,8 +40,11 @@ use super::{Aws, AwsError, tags};
 use crate::domain::causes;
 use crate::domain::{
     BackendError, CacheKey, Copies, Distribution, Holder, Image, ImageBackend, LabelChange, Released, Share,
-    Undistributed, given_up,
+    Undistributed, given_up, in_a_moment,
 };
+
+/// What a deletion that is interrupted has left: the key of an image that stays is put back.
+const GIVING_BACK: Duration = Duration::from_secs(5);
 
 /// The images of one region.
 #[derive(Debug)]
@@ -190,7 +195,10 @@ impl ImageBackend for AwsImages {
         cancel: &CancellationToken,
     ) -> Result<Released, BackendError> {
         let doing = format!("deleting image {id}");
-        given_up(&doing, self.let_go(id, holder, retain, copies, &doing, cancel), cancel).await
+        // It hears of an interrupt, and has to give an image that stays its key back.
+        let going = Box::pin(self.let_go(id, holder, retain, copies, &doing, cancel));
+        let done = in_a_moment(GIVING_BACK, going, cancel).await;
+        done.unwrap_or(Err(BackendError::Cancelled { operation: doing }))
     }
 
     async fn remains(&self, id: &str) -> Result<Vec<String>, BackendError> {

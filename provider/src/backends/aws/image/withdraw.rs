@@ -26,7 +26,11 @@ pub(super) fn is_withdrawn(ami: &Ami) -> bool {
 }
 
 /// Takes the key off. One that is gone has none.
-pub(super) async fn withdraw(region: &Region, ami: &Ami, key: &str) -> Result<(), AwsError> {
+pub(in crate::backends::aws) async fn withdraw(
+    region: &Region,
+    ami: &Ami,
+    key: &str,
+) -> Result<(), AwsError> {
     let id = ami.image_id().unwrap_or_default();
     let deadline = over_by(Utc::now() + DELETING).to_rfc3339_opts(SecondsFormat::Secs, true);
     let mut marks = vec![(tags::DELETING.to_owned(), key.to_owned()), (tags::DEADLINE.to_owned(), deadline)];
@@ -41,7 +45,7 @@ pub(super) async fn withdraw(region: &Region, ami: &Ami, key: &str) -> Result<()
 }
 
 /// Puts it back.
-pub(super) async fn restore(region: &Region, id: &str, key: &str) -> Result<(), AwsError> {
+pub(in crate::backends::aws) async fn restore(region: &Region, id: &str, key: &str) -> Result<(), AwsError> {
     let done = async {
         region.tag([id], [(tags::KEY.to_owned(), key.to_owned())]).await?;
         region.untag([id], [tags::DELETING, tags::DEADLINE]).await?;

@@ -4,7 +4,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::recover::OfImage;
 use super::{How, Kind, Remain, SweepError, Swept};
-use crate::backends::aws::image::{DeleteError, delete_copies_of, holders_of, is_there};
+use crate::backends::aws::image::{DeleteError, delete_copies_of, holders_of, is_there, restore, withdraw};
 use crate::backends::aws::region::Region;
 use crate::backends::aws::{Aws, AwsError, tags};
 use crate::domain::Copies;
@@ -45,10 +45,12 @@ pub(super) async fn give_up(
         other => SweepError::Stays { what: format!("a copy of image {image_id}"), why: other.to_string() },
     })?;
     // Copies take their time, and who asks for the same key may have taken it meanwhile.
+    let key = entry.key.as_str();
+    withdraw(&region, &ami, key).await?;
     if is_held(&region, entry, image_id).await? {
+        restore(&region, image_id, key).await?;
         return Ok(unclaimed);
     }
-    untag(&region, image_id, tags::KEY.to_owned()).await?;
     Ok(OfImage::default())
 }
 

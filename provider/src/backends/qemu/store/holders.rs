@@ -161,7 +161,9 @@ impl Store {
         for key in files::names(&keys).map_err(io_error("list", &keys))? {
             let dir = keys.join(key);
             for id in files::names(&dir).map_err(io_error("list", &dir))? {
-                if !self.images().join(&id).exists() {
+                // A link to what is not mounted is there.
+                let image = fs::symlink_metadata(self.images().join(&id));
+                if image.is_err_and(|error| error.kind() == io::ErrorKind::NotFound) {
                     remove_file(&dir.join(id))?;
                 }
             }

@@ -227,6 +227,12 @@ pub(super) async fn remains(
     delete_all(region, id, &remaining(region, id).await?, false, cancel).await
 }
 
+/// Whether AWS does not let us delete an image at all.
+pub(super) async fn is_denied(region: &Region, id: &str) -> bool {
+    let tried = region.ec2.deregister_image().image_id(id).dry_run(true).send().await;
+    matches!(tried.map_err(|error| AwsError::of("DeregisterImage", error)), Err(AwsError::Denied { .. }))
+}
+
 fn is_deregistered(ami: &Ami) -> bool {
     ami.state() == Some(&ImageState::Deregistered)
 }
