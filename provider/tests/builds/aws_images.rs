@@ -420,6 +420,26 @@ fn who_may_not_delete_an_image_lets_go_of_it() {
     });
 }
 
+/// State alone would know of the rest.
+#[test]
+fn a_region_of_a_copy_that_denies_keeps_the_image_known() {
+    under_moto("a_region_of_a_copy_that_denies_keeps_the_image_known", async || {
+        let (here, there) = (ec2(HOME).await, ec2("eu-central-1").await);
+        let (one, key, none) = (Holder::random(), key("1"), Copies::new());
+        let copy = register(&there, "copy", &[]).await;
+        let tags = [("sindri_key", key.as_str()), ("sindri_copy_eu-central-1", copy.as_str())];
+        let id = register(&here, "held", &tags).await;
+        hold(&images(), &id, &one).await;
+        deny_in("eu-central-1", "DeregisterImage").await;
+        let denied = images().release(&id, Some(&one), false, &none, &go()).await.unwrap_err();
+        assert!(sindri::domain::causes(&denied).contains("ec2:DeregisterImage"), "{denied}");
+        heal().await;
+        let released = images().release(&id, Some(&one), false, &none, &go()).await.unwrap();
+        assert_eq!(released, Released::Deleted { left: Vec::new() });
+        assert!(images().get(&id).await.unwrap_err().is_not_found());
+    });
+}
+
 /// The keys of an image's tags.
 async fn tags_of(client: &Client, id: &str) -> Vec<String> {
     let found = client.describe_images().image_ids(id).send().await.unwrap();
