@@ -130,7 +130,10 @@ fn why_qemu_does_not_start_is_told() -> Result<()> {
     let workspace = host.workspace(Cli::Tofu, "qemu-packer")?;
     workspace.variables(&json!({ "packer": oldest()?, "token": TOKEN }))?;
     let base = host.path().join("base.raw");
-    fs::File::create(&base)?.set_len(1 << 20)?;
+    // With the end of a partition table, as a raw disk that boots has.
+    let mut disk = vec![0; 1 << 20];
+    disk[510..512].copy_from_slice(&[0x55, 0xAA]);
+    fs::write(&base, disk)?;
     workspace.edit("main.tf", "bootstrap = { suite = var.suite }", &format!("image = {base:?}"))?;
     workspace.edit("main.tf", "memory_mb = 1024", "memory_mb = 900000000")?;
     let errors = workspace.apply_with(&[])?.fails()?;
