@@ -54,6 +54,9 @@ pub trait Cloud: fmt::Debug + Send + Sync {
     /// The region of objects that name none: by the configuration, the environment, or its own default.
     async fn home(&self) -> String;
 
+    /// Where the images of a region are looked for, for whoever finds none there.
+    async fn place(&self, region: Option<&str>) -> String;
+
     /// The account whose credentials are in use, asked once a process; none where there are no accounts.
     ///
     /// # Errors

@@ -1,4 +1,4 @@
-//! The backends, and the one place that matches on which of them is meant.
+//! The backends, and the one list of them.
 
 pub mod aws;
 mod cloud;
@@ -91,9 +91,9 @@ impl Backends {
 
     /// Where images of a cloud are looked for, for whoever finds none there.
     pub async fn place(&self, cloud: &str, region: Option<&str>) -> String {
-        match cloud {
-            aws::CLOUD => format!("in {}", self.aws.region_name(region).await),
-            _ => format!("in {}", self.local.store.root().display()),
+        match self.cloud(cloud) {
+            Some(cloud) => cloud.place(region).await,
+            None => self.local.place(region).await,
         }
     }
 

@@ -18,10 +18,14 @@ pub struct Command {
     pub cwd: Option<PathBuf>,
 }
 
-/// Variables of our own environment that a child may see: where programs are, where to keep temporary
-/// files, how to reach a package mirror through a proxy.
-pub(super) const PASSED: &[&str] =
-    &["HOME", "TMPDIR", "http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY"];
+/// Variables that say how to reach a package mirror through a proxy.
+pub(super) const PROXIES: [&str; 6] =
+    ["http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY"];
+
+/// Variables of our own environment that a child may see: where programs are, where to keep temporary files, and proxies.
+pub(super) fn passed() -> impl Iterator<Item = &'static str> {
+    ["HOME", "TMPDIR"].into_iter().chain(PROXIES)
+}
 
 /// Variables that name the certificates by which servers are known: a proxy that looks into connections has its own. For what
 /// speaks with a cloud; a build's own programs see others' files.

@@ -25,6 +25,8 @@ use rustix::mount::{MountPropagationFlags, mount_bind_recursive, mount_change};
 use rustix::thread::UnshareFlags;
 use serde::{Deserialize, Serialize};
 
+use super::command::PROXIES;
+
 /// Where the current folder appears inside.
 pub const AREA: &str = "/mnt";
 
@@ -247,9 +249,8 @@ fn environment(chroot: bool) -> Vec<(OsString, OsString)> {
         all.push(("SYSTEMD_OFFLINE".into(), "1".into()));
     }
     all.extend(std::env::vars_os().filter_map(|(name, value)| {
-        let passed = ["http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY"];
         let text = name.to_str()?;
-        if passed.contains(&text) {
+        if PROXIES.contains(&text) {
             return Some((name, value));
         }
         Some((text.strip_prefix(ENV_PREFIX)?.into(), value))

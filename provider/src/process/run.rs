@@ -11,7 +11,7 @@ use tokio::io::AsyncReadExt;
 use tokio::net::unix::pipe;
 use tokio_util::sync::CancellationToken;
 
-use super::command::PASSED;
+use super::command::passed;
 use super::hand_over::{self, HandOver};
 use super::supervise::Ending;
 use super::{BuildLog, Command, Output, Stream};
@@ -261,7 +261,7 @@ impl Drop for Detached {
 /// The environment, the folder and the process group of a child.
 fn surround(child: &mut tokio::process::Command, command: &Command) {
     child.env_clear();
-    child.envs(PASSED.iter().filter_map(|name| Some((name, std::env::var_os(name)?))));
+    child.envs(passed().filter_map(|name| Some((name, std::env::var_os(name)?))));
     child.env("PATH", search_path());
     child.envs(&command.env);
     if let Some(cwd) = &command.cwd {

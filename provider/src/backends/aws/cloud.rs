@@ -34,6 +34,10 @@ impl Cloud for Aws {
         self.region_name(None).await
     }
 
+    async fn place(&self, region: Option<&str>) -> String {
+        format!("in {}", self.region_name(region).await)
+    }
+
     async fn account(&self) -> Result<Option<String>, BackendError> {
         let account = Self::account(self).await;
         account

@@ -28,6 +28,10 @@ impl Cloud for Local {
         REGION.to_owned()
     }
 
+    async fn place(&self, _region: Option<&str>) -> String {
+        format!("in {}", self.store.root().display())
+    }
+
     async fn prerequisites(&self, _region: Option<&str>, cancel: &CancellationToken) -> Vec<Prerequisite> {
         Self::prerequisites(self, cancel).await
     }

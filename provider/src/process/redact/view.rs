@@ -64,7 +64,7 @@ impl View {
 }
 
 /// `%2F`.
-pub(super) fn percent(rest: &[u8]) -> Option<(Vec<u8>, usize)> {
+fn percent(rest: &[u8]) -> Option<(Vec<u8>, usize)> {
     let byte = if rest[0] == b'%' { number(rest.get(1..3)?, 16)? } else { return None };
     Some((vec![u8::try_from(byte).ok()?], 3))
 }
