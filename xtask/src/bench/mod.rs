@@ -5,6 +5,7 @@ mod aws;
 mod cached;
 mod contestant;
 mod cpu;
+mod grpc;
 mod image;
 mod measure;
 mod memory;

@@ -3,36 +3,36 @@
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::time::Instant;
 
 use anyhow::{Context, Result};
-use tokio::runtime::Runtime;
-use tonic::client::Grpc;
-use tonic::codegen::http::uri::PathAndQuery;
-use tonic::transport::Endpoint;
-use tonic_prost::ProstCodec;
 
 use super::contestant::{Contestant, Contestants};
+use super::grpc;
 use super::measure::{Row, medians, seconds};
 
 const TIMES: usize = 15;
 /// Of what takes a few milliseconds.
-const OFTEN: usize = 51;
+const OFTEN: usize = 101;
 
 pub(crate) fn run(contestants: &Contestants) -> Result<Vec<Row>> {
-    // What the operating system takes for any process is the limit, not a part of either.
-    let bare = || seconds(|| Command::new("true").status().map(drop).context("starting true"));
-    let handshake = |binary: &Path| Ok(seconds(|| Plugin::start(binary).map(drop))? - bare()?);
+    let handshake = |binary: &Path| milliseconds(|| Plugin::start(binary));
     let (ours, other) =
         medians(OFTEN, || handshake(&contestants.ours.binary), || handshake(&contestants.peer.binary))?;
-    let aim = "≤ 0.30×";
+    let (unit, aim) = ("ms", "≤ 0.30×");
     let mut rows =
-        vec![Row { name: "start to handshake, a bare process off".into(), ours, other, unit: "s", aim }];
+        vec![Row { name: "start to handshake, a bare process off".into(), ours, other, unit, aim }];
 
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let schema = |binary: &Path| Ok(seconds(|| Plugin::start(binary)?.schema(&runtime))? - bare()?);
+    let schema = |binary: &Path| {
+        milliseconds(|| {
+            let plugin = Plugin::start(binary)?;
+            grpc::call(Path::new(&plugin.socket), "/tfplugin6.Provider/GetProviderSchema")?;
+            Ok(plugin)
+        })
+    };
     let (ours, other) =
         medians(OFTEN, || schema(&contestants.ours.binary), || schema(&contestants.peer.binary))?;
-    rows.push(Row { name: "start to schema, a bare process off".into(), ours, other, unit: "s", aim });
+    rows.push(Row { name: "start to schema, a bare process off".into(), ours, other, unit, aim });
 
     // What OpenTofu itself does to read the schema and to print it is the same for both, too, and cannot be taken off.
     let bare = contestants.workspace(&contestants.peer, "")?;
@@ -51,6 +51,17 @@ pub(crate) fn run(contestants: &Contestants) -> Result<Vec<Row>> {
         aim: "",
     });
     Ok(rows)
+}
+
+/// How long something takes with a provider, whose end is not counted. What the operating system takes for any process
+/// is the limit, not a part of it: it is measured beside, and taken off.
+fn milliseconds(what: impl FnOnce() -> Result<Plugin>) -> Result<f64> {
+    let bare = seconds(|| Command::new("true").status().map(drop).context("starting true"))?;
+    let start = Instant::now();
+    let plugin = what()?;
+    let took = start.elapsed();
+    drop(plugin);
+    Ok((took.as_secs_f64() - bare) * 1e3)
 }
 
 /// A provider that has shaken hands and serves.
@@ -78,18 +89,6 @@ impl Plugin {
         let socket = socket.with_context(|| format!("{} said {line:?} for a handshake", binary.display()))?;
         socket.clone_into(&mut plugin.socket);
         Ok(plugin)
-    }
-
-    /// Asks for the schema, as a host does first. It is read as a message, and none of its fields is kept.
-    fn schema(&self, runtime: &Runtime) -> Result<()> {
-        runtime.block_on(async {
-            let endpoint = Endpoint::from_shared(format!("unix://{}", self.socket))?;
-            let mut client = Grpc::new(endpoint.connect().await?).max_decoding_message_size(usize::MAX);
-            client.ready().await?;
-            let call = PathAndQuery::from_static("/tfplugin6.Provider/GetProviderSchema");
-            client.unary(tonic::Request::new(()), call, ProstCodec::<(), ()>::default()).await?;
-            Ok(())
-        })
     }
 
     pub(crate) fn pid(&self) -> u32 {
