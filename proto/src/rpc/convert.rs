@@ -93,7 +93,7 @@ pub(super) fn to_wire_schema(schema: &Schema) -> wire::Schema {
             version: schema.version,
             attributes: schema.attributes.iter().map(to_wire_attribute).collect(),
             block_types: Vec::new(),
-            description: schema.description.clone(),
+            description: schema.description.to_string(),
             description_kind: wire::StringKind::Markdown.into(),
             deprecated: !schema.deprecation.is_empty(),
             deprecation_message: schema.deprecation.clone(),
@@ -128,7 +128,7 @@ fn to_wire_attribute(attribute: &Attribute) -> wire::schema::Attribute {
 fn described(attribute: &Attribute) -> String {
     match &attribute.default {
         Some(default) => format!("{} Default `{}`.", attribute.description, json::to_json(default)),
-        None => attribute.description.clone(),
+        None => attribute.description.to_string(),
     }
 }
 

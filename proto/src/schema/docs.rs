@@ -27,7 +27,7 @@ pub fn provider_schema_json<P: Provider>(provider: &P) -> Json {
 fn schema_json(schema: &Schema) -> Json {
     let mut json = Map::new();
     json.insert("version".into(), schema.version.into());
-    json.insert("description".into(), schema.description.clone().into());
+    json.insert("description".into(), schema.description.as_ref().into());
     put_text(&mut json, "deprecation", &schema.deprecation);
     json.insert("attributes".into(), attributes_json(&schema.attributes));
     json.into()
@@ -62,7 +62,7 @@ fn attribute_json(attribute: &Attribute) -> Json {
             json.insert("attributes".into(), attributes_json(attributes));
         }
     }
-    json.insert("description".into(), attribute.description.clone().into());
+    json.insert("description".into(), attribute.description.as_ref().into());
     put_text(&mut json, "deprecation", &attribute.deprecation);
     if let Some(default) = &attribute.default {
         json.insert("default".into(), to_json(default));

@@ -9,6 +9,8 @@ pub use docs::provider_schema_json;
 pub use check::check_config;
 pub(crate) use check::write_only_to_null;
 
+use std::borrow::Cow;
+
 use crate::value::{Type, Value};
 
 /// The schema of a resource, a data source, or a provider's configuration.
@@ -19,7 +21,7 @@ pub struct Schema {
     /// The attributes, in the order in which they are documented.
     pub attributes: Vec<Attribute>,
     /// What it is, in Markdown.
-    pub description: String,
+    pub description: Cow<'static, str>,
     /// If not empty, it is deprecated, and this says what to use instead.
     pub deprecation: String,
 }
@@ -32,7 +34,7 @@ impl Schema {
 
     /// The schema that the struct `M` declares.
     pub fn of<M: crate::model::Model>(version: i64) -> Self {
-        Self { version, description: M::description().to_owned(), ..Self::new(M::attributes()) }
+        Self { version, description: M::description().into(), ..Self::new(M::attributes()) }
     }
 
     /// The type of its values: an object of all attributes.
@@ -136,7 +138,7 @@ pub struct Attribute {
     /// What it holds.
     pub ty: AttributeType,
     /// What it is, in Markdown.
-    pub description: String,
+    pub description: Cow<'static, str>,
     /// Hosts hide it.
     pub sensitive: bool,
     /// Never stored: read from the configuration only.
@@ -179,7 +181,7 @@ impl Attribute {
             name: name.into(),
             kind,
             ty,
-            description: String::new(),
+            description: Cow::Borrowed(""),
             sensitive: false,
             write_only: false,
             deprecation: String::new(),
@@ -192,7 +194,7 @@ impl Attribute {
 
     /// Sets the description, in Markdown.
     #[must_use]
-    pub fn description(mut self, text: impl Into<String>) -> Self {
+    pub fn description(mut self, text: impl Into<Cow<'static, str>>) -> Self {
         self.description = text.into();
         self
     }
