@@ -33,7 +33,7 @@ pub use resource::{
     Resource, State, StateSink, UpdateRequest,
 };
 pub use schema::{Attribute, AttributeType, Kind, Nesting, Schema, provider_schema_json};
-pub use serve::{ServeOptions, serve};
+pub use serve::{ServeOptions, host_is_gone, serve};
 pub use timeouts::{Operation, Timeouts, is_duration, parse_duration};
 pub use tokio_util::sync::CancellationToken;
 pub use value::{Attr, Number, Type, Value};

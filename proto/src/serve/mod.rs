@@ -24,6 +24,7 @@ use tokio_util::sync::CancellationToken;
 use crate::provider::Provider;
 use crate::rpc::Server;
 use handshake::{Environment, HandshakeError};
+pub use signals::host_is_gone;
 use socket::{Socket, SocketError};
 use tls::TlsError;
 
@@ -98,6 +99,9 @@ fn start<P: Provider>(
     options: &ServeOptions,
     environment: &Environment,
 ) -> Result<(), ServeError> {
+    if !options.debug {
+        signals::remember_host();
+    }
     logging::install(provider.type_name(), |name| std::env::var(name).ok());
     let socket = Socket::bind(&environment.socket)?;
     let tls = environment.client_certificate.as_deref().map(tls::Identity::new).transpose()?;

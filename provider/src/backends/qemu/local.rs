@@ -134,6 +134,12 @@ impl ImageBackend for Local {
         self.in_store(&format!("claiming image {id}"), cancel, hold).await
     }
 
+    async fn is_known(&self, id: &str, holder: &Holder) -> Result<(), BackendError> {
+        let (wanted, holder) = (id.to_owned(), holder.clone());
+        let known = move |store: &Store| store.is_known(&wanted, &holder);
+        self.in_store(&format!("keeping the claim on image {id}"), &go_on(), known).await
+    }
+
     async fn holders(&self, id: &str) -> Result<Vec<Holder>, BackendError> {
         let wanted = id.to_owned();
         let holders = move |store: &Store| store.holders(&wanted);

@@ -41,7 +41,12 @@ impl Create<'_> {
         let mut image = None;
         state.change(|model| image = model.image_id.known().cloned());
         if let Some(id) = image {
-            // Last: killed before this, we leave the host without state, and the claim has to go.
+            // Last: killed before this, we leave the host without state, and the claim has to go. So it has when the host was
+            // killed, which nobody will be told.
+            if tfplugin::host_is_gone() {
+                let text = format!("The host was killed before it knew of image {id}.");
+                return Err(Diagnostic::error("Image not held", text).into());
+            }
             let (images, doing) = (self.images()?, format!("keeping the claim on image {id}"));
             let known = self.time.last(&doing, images.is_known(&id, &self.holder)).await;
             known.map_err(|failure| failure.diagnostic("Image not held", "create"))?;

@@ -6,15 +6,14 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::Duration;
 
-use super::{Store, StoreError, files, io_error};
+use super::{Store, StoreError, claims, files, io_error};
 use crate::domain::Holder;
 use crate::domain::backend::Released;
-use crate::process::private;
 
 const HOUR: Duration = Duration::from_secs(3600);
 
 impl Store {
-    /// Claims an image for a resource.
+    /// Claims an image for a resource. The claim goes with this process, until [`Store::is_known`].
     ///
     /// # Errors
     /// [`StoreError::NotFound`] when the image went away meanwhile.
@@ -24,24 +23,39 @@ impl Store {
         if !dir.is_dir() {
             return Err(self.not_found(id));
         }
-        Self::write_holder(&dir, holder)
+        self.claim(id, &dir, holder)
     }
 
-    pub(super) fn write_holder(dir: &Path, holder: &Holder) -> Result<(), StoreError> {
+    pub(super) fn claim(&self, id: &str, dir: &Path, holder: &Holder) -> Result<(), StoreError> {
         let holders = dir.join("holders");
-        private::create_dir(&holders).map_err(io_error("make", &holders))?;
-        let file = holders.join(holder.to_string());
-        private::write(&file, b"").map_err(io_error("write", &file))
+        self.claims.make(id, &holders, holder).map_err(io_error("write", &holders))
     }
 
-    /// Who claims an image.
+    /// State knows a claim of this process, which stays from here on.
+    ///
+    /// # Errors
+    /// What the file system says.
+    pub fn is_known(&self, id: &str, holder: &Holder) -> Result<(), StoreError> {
+        let dir = self.image_dir(id)?;
+        self.claims.settle(id, holder).map_err(io_error("write", &dir))
+    }
+
+    /// Who claims an image. A claim of a process that was killed before any state knew it is none.
     ///
     /// # Errors
     /// What the file system says.
     pub fn holders(&self, id: &str) -> Result<Vec<Holder>, StoreError> {
         let dir = self.image_dir(id)?.join("holders");
-        let names = files::names(&dir).map_err(io_error("list", &dir))?;
-        Ok(names.iter().filter_map(|name| Holder::parse(name)).collect())
+        let mut holders = Vec::new();
+        for name in files::names(&dir).map_err(io_error("list", &dir))? {
+            let file = dir.join(&name);
+            if let Some(holder) = Holder::parse(&name)
+                && !claims::is_abandoned(&file).map_err(io_error("read", &file))?
+            {
+                holders.push(holder);
+            }
+        }
+        Ok(holders)
     }
 
     /// Bytes of the disk that an image alone takes up: what has another name, too, is not free when it goes.
@@ -74,6 +88,7 @@ impl Store {
         }
         if let Some(holder) = holder {
             remove_file(&dir.join("holders").join(holder.to_string()))?;
+            self.claims.forget(id, holder);
         }
         let others = self.holders(id)?.len();
         if retain {

@@ -4,6 +4,7 @@
 //! beside (`images/.<build uuid>.partial/`) and renamed, so that a folder with a proper name is complete.
 //! Knows nothing of how an image is built.
 
+mod claims;
 pub(super) mod files;
 mod holders;
 mod identity;
@@ -24,6 +25,8 @@ pub use lock::KeyLock;
 pub use metadata::{Fingerprint, Metadata};
 pub use partial::Partial;
 
+use claims::Claims;
+
 use crate::domain::image::DiskFile;
 use crate::domain::{CacheKey, Holder, Image, LabelChange};
 use crate::process::lock::Busy;
@@ -33,6 +36,7 @@ use crate::process::private;
 #[derive(Debug, Clone)]
 pub struct Store {
     root: PathBuf,
+    claims: Claims,
     /// Ends every wait for the store's lock.
     stop: CancellationToken,
 }
@@ -90,12 +94,12 @@ fn io_error(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Stor
 impl Store {
     /// The store in this folder, which need not be there yet.
     pub fn at(root: impl Into<PathBuf>) -> Self {
-        Self { root: root.into(), stop: CancellationToken::new() }
+        Self { root: root.into(), claims: Claims::default(), stop: CancellationToken::new() }
     }
 
     /// The same store for work that does not wait for others longer than until `stop`.
     pub fn stopped_by(&self, stop: &CancellationToken) -> Self {
-        Self { root: self.root.clone(), stop: stop.clone() }
+        Self { stop: stop.clone(), ..self.clone() }
     }
 
     /// The store's folder, `data_dir`.
@@ -148,14 +152,14 @@ impl Store {
         self.images().join(format!(".{id}.partial"))
     }
 
-    /// Turns what [`Store::begin`] made, with the disk in it, into an image that `holder` holds.
+    /// Turns what [`Store::begin`] made, with the disk in it, into an image that `holder` holds as by [`Store::hold`].
     ///
     /// # Errors
     /// When the metadata cannot be written or the folder not renamed.
     pub fn commit(&self, id: Uuid, metadata: &Metadata, holder: &Holder) -> Result<Image, StoreError> {
         let partial = self.partial(id);
         // Held before anybody can see it, so that nobody's delete can be the last one meanwhile.
-        Self::write_holder(&partial, holder)?;
+        self.claim(&id.to_string(), &partial, holder)?;
         metadata.write(&partial.join(metadata::FILE))?;
         files::sync_tree(&partial).map_err(io_error("sync", &partial))?;
         // Against whoever removes the last image of this key meanwhile, and the key's folder with it.

@@ -241,6 +241,40 @@ fn the_last_holder_deletes() {
     }
 }
 
+/// A second store in the same folder is what another process has; a dropped one, what a killed process leaves.
+#[test]
+fn a_claim_stays_when_its_process_ends_only_if_state_knows_it() {
+    for (known, others) in [(false, 0), (true, 1)] {
+        let Fixture { store: killed, _dir } = fixture();
+        let (image, other) = (put(&killed, &key('a'), 1), Store::at(killed.root()));
+        killed.hold(&image.id, &holder('1')).unwrap();
+        other.hold(&image.id, &holder('2')).unwrap();
+        assert_eq!(other.holders(&image.id).unwrap(), [holder('1'), holder('2')], "while it lives");
+        if known {
+            killed.is_known(&image.id, &holder('1')).unwrap();
+        }
+        other.is_known(&image.id, &holder('1')).unwrap();
+        drop(killed);
+        // A process that another test starts in this moment has the lock, too, until it is another program.
+        let late = std::time::Instant::now() + Duration::from_secs(5);
+        while other.holders(&image.id).unwrap().len() != 1 + others && std::time::Instant::now() < late {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        let released = other.release(&image.id, Some(&holder('2')), false).unwrap();
+        let expected = if known { Released::Held { others } } else { Released::Deleted { left: Vec::new() } };
+        assert_eq!(released, expected, "known: {known}");
+    }
+}
+
+/// As stores have it that an earlier version made.
+#[test]
+fn a_claim_without_a_word_is_known() {
+    let Fixture { store, _dir } = fixture();
+    let image = put(&store, &key('a'), 1);
+    fs::write(store.images().join(&image.id).join("holders").join(holder('1').to_string()), "").unwrap();
+    assert_eq!(store.release(&image.id, None, false).unwrap(), Released::Held { others: 1 });
+}
+
 #[test]
 fn a_retained_image_stays_and_can_be_found() {
     let Fixture { store, _dir } = fixture();
