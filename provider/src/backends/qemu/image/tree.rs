@@ -16,7 +16,7 @@ use super::{BuildError, Host};
 use crate::backends::qemu::Network;
 use crate::process::enter::{self, ENV_PREFIX, Entry};
 use crate::process::lock::How;
-use crate::process::{BuildLog, Command, Limits, ProcessError};
+use crate::process::{BuildLog, Command, Limits, ProcessError, tail};
 use crate::provision::{self, RUN_SCRIPT, Task, UPLOAD, Work};
 
 const MKE2FS_CONF: &str = include_str!("../../../../../templates/mke2fs.conf");
@@ -286,8 +286,7 @@ fn exit_code(status: &Path) -> Option<i32> {
 }
 
 fn step_error(name: &str, code: i32, output: &str) -> BuildError {
-    let lines: Vec<&str> = output.lines().filter(|line| !noise(line)).collect();
-    let tail = lines[lines.len().saturating_sub(TAIL)..].join("\n");
+    let tail = tail::last(output.lines().filter(|line| !noise(line)), TAIL);
     BuildError::Step { name: name.to_owned(), code, tail }
 }
 
