@@ -27,6 +27,9 @@ terraform-provider-sindri is started by OpenTofu or Terraform. By hand it can do
                                                is set up: of builds and launches of this computer, and, in the
                                                environment's region and those that are named, what is past its deadline.
                                                --dry-run removes nothing, and tells of the machines of this computer
+  terraform-provider-sindri sweep --vm ID [--dry-run]
+                                               end this machine of this computer, which no state has, and remove it;
+                                               nothing else
   terraform-provider-sindri prune --keep N [--dry-run]
                                                remove images of this computer that no resource holds, but for the
                                                newest N of each name prefix
@@ -130,8 +133,9 @@ fn sweep(args: &[OsString]) -> Result<ExitCode, String> {
     }
     if !done.machines.is_empty() {
         lines.extend(done.machines);
-        lines
-            .push("a machine that no state has is imported as qemu/ID, and can be destroyed then".to_owned());
+        lines.push(
+            "a machine that no state has is imported as qemu/ID, or removed by `sweep --vm ID`".to_owned(),
+        );
     }
     lines.extend(done.looked.map(|looked| looked.to_string()));
     let printed = print(&lines.iter().map(|line| format!("{line}\n")).collect::<String>())?;

@@ -20,6 +20,8 @@ fi
 # What mmdebstrap was told of the host: proxies, and to do without fsync. Steps in a guest still need it.
 if [ -n "${SINDRI_STEPS_DONE:-}" ]; then
     rm -f "$tree/etc/apt/apt.conf.d/99mmdebstrap" "$tree/etc/dpkg/dpkg.cfg.d/99mmdebstrap"
+    # Where steps found the logins at mirrors: apt_login.rs.
+    rm -f "$tree/etc/apt/auth.conf.d/sindri-build.conf"
 fi
 # What packages left of a running system.
 mount -t tmpfs -o mode=0755 none "$tree/run"

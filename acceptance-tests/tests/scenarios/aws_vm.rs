@@ -239,6 +239,30 @@ fn changes_are_in_place_where_they_can_be() -> Result<()> {
 const PUBLIC_KEY: &str =
     "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIBW6/cPbCjY6KkJkP23ZJqQ0eZ3RhacaR9NoDI4jEQl1 ann";
 
+/// As on this computer: `vm.rs`.
+#[test]
+fn where_a_private_key_lies_is_the_users_own_affair() -> Result<()> {
+    let host = Host::new()?;
+    let (moto, workspace, image) = scenario(&host, Cli::Tofu, "aws-vm-settings")?;
+    let key = |path: &Value| json!({ "ssh": { "public_key": PUBLIC_KEY, "private_key_path": path } });
+    workspace.variables(&with(&image, key(&json!("/one"))))?;
+    workspace.apply()?;
+    workspace.converged()?;
+    let id = workspace.text(VM, "id")?;
+    for path in [json!("/two"), json!(null)] {
+        workspace.variables(&with(&image, key(&path)))?;
+        assert_eq!(workspace.plan()?.action(VM), "update", "{path}");
+        workspace.apply()?;
+        workspace.converged()?;
+        let vm = workspace.resource(VM)?;
+        assert_eq!((&vm["id"], &vm["ssh_private_key_path"]), (&json!(id), &path));
+        let command = vm["ssh_command"].as_str().context("no command")?;
+        assert_eq!(command.contains("/two"), path == json!("/two"), "{command}");
+    }
+    workspace.destroy()?;
+    nothing_left(&host, &moto)
+}
+
 #[test]
 fn an_imported_machine_stays_as_it_is() -> Result<()> {
     each_cli(|cli| {

@@ -226,7 +226,7 @@ fn ports_are_told_and_another_one_for_ssh_is_found() -> Result<()> {
         two.destroy()?;
         let swept = host.provider(&["sweep", "--dry-run"])?;
         let swept = String::from_utf8_lossy(&swept.stdout).into_owned();
-        ensure!(swept.contains(&format!("machine \"it\" ({id}) is running")), "{swept}");
+        ensure!(swept.contains(&format!("machine \"it\" ({id}), running, from image ")), "{swept}");
         ensure!(swept.contains("nothing to remove"), "{swept}");
 
         one.variables(&with("stopped"))?;
@@ -244,8 +244,32 @@ fn ports_are_told_and_another_one_for_ssh_is_found() -> Result<()> {
         ensure!(after != before && vm["id"] == json!(id), "{vm}");
         ensure!(vm["ssh_command"].as_str().is_some_and(|line| line.contains(&after.to_string())), "{vm}");
         drop(taken);
-        end(&host, &one)
+        swept_by_name(&host, &id)?;
+        one.destroy()?;
+        host.inventory()?.ensure_empty()
     })
+}
+
+/// As one whose state was never stored, and nothing beside it.
+fn swept_by_name(host: &Host, id: &str) -> Result<()> {
+    let told = |arguments: &[&str]| -> Result<(bool, String)> {
+        let output = host.provider(arguments)?;
+        let text = [output.stdout, output.stderr].concat();
+        Ok((output.status.success(), String::from_utf8_lossy(&text).into_owned()))
+    };
+    let before = host.inventory()?;
+    let (ok, text) = told(&["sweep", "--vm", "it"])?;
+    ensure!(!ok && text.contains("\"it\" is no machine of this computer"), "{text}");
+    let (ok, text) = told(&["sweep", "--vm", id, "--dry-run"])?;
+    let what = format!("machine \"it\" ({id}), running, from image ");
+    ensure!(ok && text.contains(&format!("would remove {what}")), "{text}");
+    assert_eq!(host.inventory()?.to_string(), before.to_string());
+    let (ok, text) = told(&["sweep", "--vm", id])?;
+    ensure!(ok && text.contains(&format!("removed {what}")), "{text}");
+    let after = host.inventory()?;
+    assert_eq!(after.processes, Vec::<String>::new());
+    assert_eq!((after.ids("vms"), after.ids("images")), (Vec::new(), before.ids("images")));
+    Ok(())
 }
 
 fn power(workspace: &Workspace, state: &str, id: &str) -> Result<()> {

@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::backends::qemu::sweep::Sweep;
 use crate::backends::{About, Backends, Cloud, Swept, Unswept};
-use crate::domain::causes;
+use crate::domain::{BackendError, causes};
 use crate::journal::Record;
 use crate::resources::diagnose;
 
@@ -23,13 +23,15 @@ pub(super) struct Asked {
     all_regions: bool,
     /// One entry of a journal and nothing else: what a supervisor asks for.
     build: Option<PathBuf>,
+    /// One machine of this computer and nothing else.
+    vm: Option<String>,
 }
 
 impl Asked {
     /// Reads the arguments after `sweep`.
     ///
     /// # Errors
-    /// When one of them means nothing.
+    /// When one of them means nothing, or nothing together with the others.
     pub(super) fn read(args: &[OsString]) -> Result<Self, String> {
         let (mut asked, mut args) = (Self::default(), args.iter());
         while let Some(arg) = args.next() {
@@ -44,9 +46,19 @@ impl Asked {
                 Some("--build") => {
                     asked.build = Some(args.next().ok_or("--build needs a file of the journal")?.into());
                 }
+                Some("--vm") if asked.vm.is_some() => {
+                    return Err("--vm removes one machine a call".to_owned());
+                }
+                Some("--vm") => {
+                    let id = args.next().and_then(|id| id.to_str());
+                    asked.vm = Some(id.ok_or("--vm needs the id of a machine of this computer")?.to_owned());
+                }
                 Some("--data-dir") => drop(args.next()),
                 _ => return Err(format!("{arg:?} means nothing to `sweep`")),
             }
+        }
+        if asked.vm.is_some() && (asked.build.is_some() || asked.all_regions || !asked.regions.is_empty()) {
+            return Err("--vm removes one machine of this computer and nothing else".to_owned());
         }
         Ok(asked)
     }
@@ -120,6 +132,17 @@ pub(super) async fn sweep(backends: &Backends, asked: &Asked) -> Result<Done, St
         if let Some(record) = Record::take(file).map_err(|error| causes(&error))? {
             done.take(backends.settle(record, dry_run, &cancel).await, dry_run);
         }
+        return Ok(done);
+    }
+    if let Some(id) = &asked.vm {
+        let removed = backends.local.remove_machine(id, dry_run, &cancel).await;
+        let removed = removed.map_err(|error| match error {
+            BackendError::NotFound { .. } => {
+                format!("{id:?} is no machine of this computer: `sweep --dry-run` lists those that there are")
+            }
+            error => diagnose::chain(&error),
+        })?;
+        done.lines.push(format!("{verb} {removed}"));
         return Ok(done);
     }
     let local = if dry_run { Sweep::DryRun } else { Sweep::Everything };
@@ -214,11 +237,23 @@ mod tests {
                 &["--build", "/d/journal/x.json"],
                 Asked { build: Some("/d/journal/x.json".into()), ..Asked::default() },
             ),
+            (&["--vm", "x", "--dry-run"], Asked { vm: Some("x".into()), dry_run: true, ..Asked::default() }),
         ] {
             assert_eq!(read(args), Ok(expected), "{args:?}");
         }
         assert_eq!(read(&["--build", "/d/journal/x.json"]).unwrap().data_dir(), Some(Path::new("/d")));
-        for wrong in [&["--region"][..], &["--region", "Oregon"], &["--build"], &["--everything"], &["x"]] {
+        for wrong in [
+            &["--region"][..],
+            &["--region", "Oregon"],
+            &["--build"],
+            &["--everything"],
+            &["x"],
+            &["--vm"],
+            &["--vm", "x", "--vm", "y"],
+            &["--vm", "x", "--all-regions"],
+            &["--region", "us-west-2", "--vm", "x"],
+            &["--vm", "x", "--build", "/d/journal/x.json"],
+        ] {
             assert!(read(wrong).is_err(), "{wrong:?}");
         }
     }

@@ -44,6 +44,12 @@ pub const REFUSED_CODE: i32 = 125;
 /// What a line about namespaces that could not be had begins with.
 pub const REFUSED: &str = "sindri: namespaces refused: ";
 
+/// What such a line says when the layer and what changes could not be laid together.
+pub const OVERLAY: &str = "an overlay over the layer";
+
+/// What it says when the tree could not become the root.
+pub const ROOT: &str = "the tree as the root";
+
 /// What to run, and in what surroundings. Paths are relative to the current folder unless they say otherwise.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Entry {
@@ -57,8 +63,8 @@ pub struct Entry {
     pub network: bool,
     /// A new file to write the program's exit code to: not every way in hands it through.
     pub status: Option<PathBuf>,
-    /// The program as the namespace sees it.
-    pub program: String,
+    /// The program as the namespace sees it; none to see whether the surroundings can be had.
+    pub program: Option<String>,
     /// Its arguments.
     pub args: Vec<String>,
 }
@@ -92,13 +98,18 @@ pub struct Tree {
 impl Entry {
     /// A program in the namespaces, outside any tree, with network.
     pub fn new(program: impl Into<String>) -> Self {
+        Self { program: Some(program.into()), ..Self::nothing() }
+    }
+
+    /// The namespaces alone.
+    pub fn nothing() -> Self {
         Self {
             hop: Hop::Host,
             tree: None,
             chroot: false,
             network: true,
             status: None,
-            program: program.into(),
+            program: None,
             args: Vec::new(),
         }
     }
@@ -211,9 +222,10 @@ fn as_first(entry: &Entry) -> io::Result<i32> {
     let fresh = |file| OpenOptions::new().write(true).create_new(true).open(Path::new(AREA).join(file));
     let status_file = entry.status.as_ref().map(fresh).transpose()?;
     let guard = entry.tree.as_ref().map(|tree| mounts::lay(tree, entry)).transpose()?;
-    let mut program = Command::new(&entry.program);
+    let Some(name) = &entry.program else { return Ok(0) };
+    let mut program = Command::new(name);
     program.args(&entry.args).env_clear().envs(environment(entry.chroot)).stdin(Stdio::null());
-    let status = wait(&program.spawn().map_err(|error| wrap(&entry.program, error))?)?;
+    let status = wait(&program.spawn().map_err(|error| wrap(name, error))?)?;
     drop(guard);
     if let Some(mut file) = status_file {
         file.write_all(code(status).to_string().as_bytes())?;

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
-use super::Redactor;
+use super::{Redactor, Secret};
 
 /// How many of the last lines are kept in memory for a diagnostic.
 const TAIL: usize = 40;
@@ -47,6 +47,12 @@ impl BuildLog {
         fs::rename(fresh, latest)?;
         let inner = Inner { file, tail: VecDeque::new(), start: Instant::now() };
         Ok(Self { path, redactor: Arc::new(redactor.and_of_proxies()), inner: Arc::new(Mutex::new(inner)) })
+    }
+
+    /// The same log for whoever can come to know more secrets.
+    #[must_use]
+    pub fn hiding(&self, secrets: &[Secret]) -> Self {
+        Self { redactor: Arc::new(Redactor::clone(&self.redactor).and(secrets)), ..self.clone() }
     }
 
     /// Where the log is.
@@ -96,7 +102,6 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
 
     use super::*;
-    use crate::process::Secret;
 
     #[test]
     fn keeps_a_redacted_file_and_its_tail() {
@@ -110,6 +115,8 @@ mod tests {
         let text = fs::read_to_string(logs.join("latest-dev.log")).unwrap();
         assert!(text.starts_with("[    0.0s] ==> Provisioning\nline 0 (redacted)\n"), "{text}");
         assert_eq!(log.tail(2), "line 48 (redacted)\nline 49 (redacted)");
+        log.hiding(&[Secret::new("swordfish")]).line("swordfish and hunter22");
+        assert_eq!(log.tail(1), "(redacted) and (redacted)");
         assert_eq!(fs::metadata(log.path()).unwrap().permissions().mode() & 0o777, 0o600);
         assert_eq!(fs::metadata(&logs).unwrap().permissions().mode() & 0o777, 0o700);
 

@@ -15,6 +15,7 @@ pub mod private;
 mod redact;
 mod run;
 pub mod supervise;
+pub mod tail;
 mod turn;
 
 pub use command::{Command, TRUSTED};

@@ -67,7 +67,9 @@ impl Redactor {
         self.and(&proxies::passwords(|name| std::env::var(name).ok()))
     }
 
-    fn and<'a>(self, secrets: impl IntoIterator<Item = &'a Secret>) -> Self {
+    /// The same for more secrets.
+    #[must_use]
+    pub fn and<'a>(self, secrets: impl IntoIterator<Item = &'a Secret>) -> Self {
         let mut redactor = self;
         let mut needles = BTreeSet::new();
         for secret in secrets {

@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use super::command::passed;
 use super::hand_over::{self, HandOver};
 use super::supervise::Ending;
-use super::{BuildLog, Command, Output, Stream};
+use super::{BuildLog, Command, Output, Stream, tail};
 
 /// Starts programs such that none outlives the provider: each runs as the child of our own binary in
 /// `supervise` mode, which holds a pipe to us and ends the whole tree when the pipe closes.
@@ -51,8 +51,7 @@ pub struct Finished {
 impl Finished {
     /// The last lines of its output.
     pub fn tail(&self, count: usize) -> String {
-        let lines: Vec<&str> = self.output.lines().collect();
-        lines[lines.len().saturating_sub(count)..].join("\n")
+        tail::last(self.output.lines(), count)
     }
 }
 

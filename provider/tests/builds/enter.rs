@@ -10,6 +10,12 @@ use sindri::process::enter::{Entry, ROOT_MAP_START, Tree};
 
 use crate::support::image::run;
 
+const PROVIDER: &str = env!("CARGO_BIN_EXE_terraform-provider-sindri");
+
+/// Runs a program whose calls of `pivot_root` are refused.
+const WITHOUT_PIVOT_ROOT: &str =
+    concat!(env!("CARGO_MANIFEST_DIR"), "/tests/builds/support/without_pivot_root.py");
+
 /// Tries everything by which a tree was once left, with nothing but the shell's own words: a link in the stage, process 1's
 /// root, folder and files.
 const BREAK_OUT: &str = r#"
@@ -78,7 +84,7 @@ fn a_tree_is_all_there_is() {
         );
         return;
     }
-    let provider = Path::new(env!("CARGO_BIN_EXE_terraform-provider-sindri"));
+    let provider = Path::new(PROVIDER);
     let dir = tempfile::tempdir().unwrap();
     fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
     let area = dir.path().join("area");
@@ -96,4 +102,47 @@ fn a_tree_is_all_there_is() {
         told.starts_with("7|") && told.lines().all(|line| line.starts_with("7|") || line.starts_with("E: ")),
         "{told}"
     );
+}
+
+/// What `doctor` says of namespaces, and that it leaves nothing.
+fn examined(mut doctor: Command, cache_dir: &Path) -> String {
+    let output = doctor.env("XDG_CACHE_HOME", cache_dir).output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    for folder in [cache_dir, &cache_dir.join("sindri")] {
+        let names = fs::read_dir(folder).into_iter().flatten().map(|entry| entry.unwrap().file_name());
+        let left: Vec<_> = names.filter(|name| name.to_string_lossy().starts_with(".tmp")).collect();
+        assert_eq!(left, [""; 0], "what was tried stays: {text}");
+    }
+    let row = text.lines().skip_while(|line| !line.ends_with(" user namespaces")).take(2);
+    row.map(|line| format!("{}\n", line.trim())).collect()
+}
+
+#[test]
+fn what_a_step_in_a_tree_needs_is_tried_before() {
+    let fine = "ok         user namespaces\nbuilds without a boot are isolated\n";
+    let dir = tempfile::tempdir().unwrap();
+    let cache_dir = dir.path().join("cache");
+    fs::create_dir(&cache_dir).unwrap();
+    let mut doctor = Command::new(PROVIDER);
+    doctor.arg("doctor");
+    assert_eq!(examined(doctor, &cache_dir), fine);
+    if !rustix::process::geteuid().is_root() {
+        println!("note: not run: only root gets so far where system calls are filtered");
+        return;
+    }
+    let mut filtered = Command::new("python3");
+    filtered.args([WITHOUT_PIVOT_ROOT, PROVIDER, "doctor"]);
+    let told = examined(filtered, &cache_dir);
+    assert!(told.starts_with("unusable ") && told.contains("forbids pivot_root"), "{told}");
+
+    fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    let folder = dir.path().join("user");
+    fs::create_dir(&folder).unwrap();
+    let program = user::program(&folder, Path::new(PROVIDER)).unwrap();
+    let cache_dir = folder.join("cache");
+    fs::create_dir(&cache_dir).unwrap();
+    user::give(&folder).unwrap();
+    let mut doctor = Command::new(program);
+    doctor.arg("doctor");
+    assert_eq!(examined(doctor, &cache_dir), fine);
 }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use sindri::backends::qemu::image::{BuildError, Host};
-use sindri::backends::qemu::{Base, Bootstrap, DiskFormat, ImageSource, Network};
+use sindri::backends::qemu::{Base, Bootstrap, DiskFormat, ImageSource, Network, QemuImageSpec};
 use sindri::domain::Action;
 use tokio_util::sync::CancellationToken;
 
@@ -294,6 +294,45 @@ async fn a_mirror_is_logged_in_at_as_apt_does() {
     assert!(seen.iter().any(|line| line.contains("auth.conf")), "nothing was told of a login: {seen:?}");
     assert!(!seen.iter().any(|line| line.contains(LOGIN)), "{seen:?}");
     assert!(!site.log_text().contains(LOGIN), "a login in the log");
+}
+
+/// A step's APT logs in as the bootstrap's does, by what the step's root alone can read and nothing keeps.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_step_installs_from_a_mirror_that_asks_for_a_login() {
+    let (moment, site) = ("20260101T000000Z", Site::new());
+    let (archive, asked) = archive(moment, Some(&format!("user:{LOGIN}")), CancellationToken::new());
+    let etc_apt = site.dir.path().join("apt");
+    run("cp", &["-r", "/etc/apt", etc_apt.to_str().unwrap()]);
+    std::fs::create_dir_all(etc_apt.join("auth.conf.d")).unwrap();
+    let entry = format!("machine http://{archive} login user password {LOGIN}\n");
+    std::fs::write(etc_apt.join("auth.conf.d/test.conf"), entry).unwrap();
+    let only =
+        "-o Dir::Etc::sourcelist=/etc/apt/login.list -o Dir::Etc::sourceparts=- -o Acquire::Languages=none";
+    let qemu = QemuImageSpec { compress: false, ..bookworm() };
+    let mut as_user = inline(&["! cat /run/sindri-apt-login && ! apt-config dump | grep -q of-apt"]);
+    as_user.user = Some("games".into());
+    let spec = image(vec![
+        inline(&[
+            &format!(
+                "echo 'deb http://{archive}/archive/debian/{moment} bookworm main' >/etc/apt/login.list"
+            ),
+            &format!("apt-get {only} update && apt-get {only} install -y --no-install-recommends bc"),
+            "test -z \"$(env | grep of-apt)\"",
+            "echo it is $(cat /run/sindri-apt-login)",
+        ]),
+        as_user,
+        inline(&["rm /etc/apt/login.list"]),
+    ]);
+    let built = site.build_on(&Host { etc_apt, ..host() }, &spec, &qemu).await.unwrap();
+    let asked = asked.lock().unwrap().clone();
+    assert!(asked.iter().any(|path| path.starts_with("debian/pool/main/b/bc/")), "{asked:?}");
+    let log = site.log_text();
+    assert!(log.contains("password (redacted)") && !log.contains(LOGIN), "{log}");
+    let inside = Inside::of(&built);
+    assert!(inside.list("/usr/bin").contains(&"bc".to_owned()));
+    assert_eq!(inside.list("/etc/apt/auth.conf.d"), [""; 0]);
+    assert!(!inside.contains(LOGIN), "a login on the disk");
+    assert_clean(&inside);
 }
 
 /// Leads whoever asks for what lies below the moment's folder to the mirror that this machine's APT uses, up to the first

@@ -62,8 +62,8 @@ impl Local {
 
     /// What is needed here to build images and run machines, each thing with its state.
     pub async fn prerequisites(&self, cancel: &CancellationToken) -> Vec<Prerequisite> {
-        let refused = image::refused(&self.runner, cancel).await;
-        let mut found = host::prerequisites(self.store.root(), refused.map(|error| error.to_string()));
+        let refused = image::refused(&self.host(), cancel).await;
+        let mut found = host::prerequisites(self.store.root(), refused);
         let packer = self.packer.locate(&self.runner, &Limits::cancelled_by(cancel)).await;
         found.push(packer_prerequisite(packer));
         found

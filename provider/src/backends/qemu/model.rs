@@ -75,7 +75,8 @@ pub struct BootstrapModel {
     /// The URL of the package mirror; when not set, this computer's own APT sources are used, the security archive among
     /// them. How mirrors are reached is taken from this computer's APT either way: proxies, certificates, and logins in
     /// `/etc/apt/auth.conf` and `auth.conf.d` or in a proxy's address, where whoever runs this may read them. Logins are for
-    /// the base system and its `packages`: no step, and no image, gets to know them.
+    /// the base system, its `packages`, and APT in steps that run without a boot, whose root can read them: no image gets to
+    /// know them, nor a guest.
     #[attr(optional, validate = mirror)]
     pub mirror: Attr<String>,
     /// The URL of the archive with the suite's security updates, beside `mirror`. Debian's is another one than that of the
@@ -274,8 +275,8 @@ fn mirror(value: &str) -> Result<(), String> {
     url(value)?;
     let host = value.split("//").nth(1).and_then(|rest| rest.split('/').next()).unwrap_or_default();
     if host.contains('@') {
-        return Err("holds a user or a password, which would show in process lists and in the image: leave it out, and let \
-             the mirror know this machine by its address".into());
+        return Err("holds a user or a password, which would show in process lists and in the image: leave it out, and \
+             put it into `/etc/apt/auth.conf.d` of this computer".into());
     }
     Ok(())
 }

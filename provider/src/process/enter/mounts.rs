@@ -13,7 +13,7 @@ use rustix::mount::{
 };
 use rustix::process::{fchdir, pivot_root};
 
-use super::{AREA, Entry, Tree, wrap};
+use super::{AREA, Entry, OVERLAY, ROOT, Tree, wrap};
 
 /// Answers that no service may be started: the tree is no running system.
 const POLICY: &str = "#!/bin/sh\n# Made for the time of an image build.\nexit 101\n";
@@ -91,7 +91,7 @@ pub(super) fn lay(tree: &Tree, entry: &Entry) -> io::Result<Guests> {
 
 /// The tree becomes the root of these namespaces and of us, their process 1; nothing of the host's files stays in them.
 fn become_root(root: &Path) -> io::Result<()> {
-    let failed = |error: rustix::io::Errno| wrap("the tree as the root", error.into());
+    let failed = |error: rustix::io::Errno| wrap(ROOT, error.into());
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let old = rustix::fs::open("/", flags, Mode::empty()).map_err(failed)?;
     std::env::set_current_dir(root)?;
@@ -118,7 +118,7 @@ fn overlay(tree: &Tree, root: &Path) -> io::Result<()> {
     );
     let options = std::ffi::CString::new(options).map_err(io::Error::other)?;
     mount("overlay", root, "overlay", MountFlags::empty(), options.as_c_str())
-        .map_err(|error| wrap("an overlay over the layer", error.into()))
+        .map_err(|error| wrap(OVERLAY, error.into()))
 }
 
 fn devices(lent: &[(&'static str, OwnedFd)]) -> io::Result<()> {

@@ -59,7 +59,7 @@ pub(super) fn refine(
 }
 
 /// Sets what differs only, so that a plan without changes stays without.
-pub(super) fn set(plan: &mut Plan<VmModel>, name: &str, value: Value) {
+fn set(plan: &mut Plan<VmModel>, name: &str, value: Value) {
     if plan.get(name) != Some(&value) {
         plan.set(name, value);
     }

@@ -1,7 +1,8 @@
 //! What a plan says of how one logs in to a machine on this computer.
 
-use tfplugin::{Attr, Plan, Value};
+use tfplugin::{Attr, Plan};
 
+use super::login::plan_private_key;
 use super::model::VmModel;
 use crate::backends::Backends;
 
@@ -19,14 +20,8 @@ pub(super) fn plan_key(prior: &VmModel, planned: &VmModel, plan: &mut Plan<VmMod
         plan.require_replace("ssh");
         return;
     }
-    let Some(ssh) = planned.ssh.known().filter(|ssh| ssh.public_key.is_known()) else { return };
-    let path = match &ssh.private_key_path {
-        Attr::Unknown => Value::Unknown,
-        path => path.known_deref().map_or(Value::Null, Into::into),
-    };
-    if plan.get("ssh_private_key_path") != Some(&path) {
-        plan.set("ssh_private_key_path", path);
-        plan.unknown("ssh_command");
+    if let Some(ssh) = planned.ssh.known() {
+        plan_private_key(ssh, plan);
     }
 }
 

@@ -26,13 +26,6 @@ const LOOKS: u32 = 20;
 const PAUSE: Duration = Duration::from_secs(1);
 
 impl AwsImages {
-    /// How many others hold an image in this moment; none when it is gone.
-    async fn others(&self, region: &Region, id: &str, holder: Option<&Holder>) -> Result<usize, AwsError> {
-        let ami = region.fresh_image(id).await?;
-        let holders = ami.iter().flat_map(read::holders);
-        Ok(holders.filter(|other| Some(other) != holder).count())
-    }
-
     /// An image as it is in this moment, when it is decided whether it stays.
     async fn decided(&self, id: &str, doing: &str) -> Result<(Arc<Region>, Ami), BackendError> {
         for _ in 1..LOOKS {
@@ -161,10 +154,10 @@ impl AwsImages {
         }
         // Read again: of two that let go at once, the last has to see that there is nobody left, and whoever came in
         // between has to be seen.
-        let mut others = self.others(&region, id, holder).await.map_err(failed)?;
+        let mut others = withdraw::others(&region, id, holder).await.map_err(failed)?;
         if others > 0 {
             self.settle_abandoned(&region, cancel).await;
-            others = self.others(&region, id, holder).await.map_err(failed)?;
+            others = withdraw::others(&region, id, holder).await.map_err(failed)?;
         }
         let key = withdraw::key(&ami);
         if others > 0 {
@@ -203,25 +196,20 @@ impl AwsImages {
         let id = ami.image_id().unwrap_or_default();
         let mut left = delete::copies_of(&self.aws, region, ami, copies, cancel).await?;
         // Copies take their time. Who came meanwhile keeps the image, and its next plan makes the copies again.
-        withdraw::withdraw(region, ami, key).await?;
-        let done = match self.others(region, id, holder).await {
-            Ok(0) => delete::one(region, ami, cancel).await.map(|own| {
+        match withdraw::withdraw(region, ami, key, holder).await? {
+            0 => {}
+            others => return Ok(Released::Held { others }),
+        }
+        match delete::one(region, ami, cancel).await {
+            Ok(own) => {
                 left.extend(own);
-                Released::Deleted { left }
-            }),
-            Ok(others) => Ok(Released::Held { others }),
-            Err(error) => Err(error.into()),
-        };
-        if !matches!(done, Ok(Released::Deleted { .. })) {
-            let restored = withdraw::restore(region, id, key).await;
-            match &done {
-                Ok(_) => restored?,
-                Err(_) => restored.unwrap_or_else(|error| {
-                    tracing::warn!(image = id, %error, "the key of an image that stays cannot be put back");
-                }),
+                Ok(Released::Deleted { left })
+            }
+            Err(error) => {
+                withdraw::give_back(region, id, key).await;
+                Err(error)
             }
         }
-        done
     }
 
     /// What there is of an image that may not be deleted.

@@ -22,7 +22,7 @@ pub use spec::{AwsImageSpec, Bastion, Builder, Interface, Login, Source, Volume}
 pub(super) use claims::Claims;
 pub(super) use delete::{DeleteError, copies_of as delete_copies_of};
 pub(super) use read::{holders as holders_of, is_there, snapshots as snapshots_of};
-pub(super) use withdraw::{restore, withdraw};
+pub(super) use withdraw::{others as others_of, withdraw};
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

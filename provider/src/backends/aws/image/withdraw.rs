@@ -6,9 +6,11 @@ use aws_sdk_ec2::types::Image as Ami;
 use chrono::{SecondsFormat, TimeDelta, Utc};
 use uuid::Uuid;
 
+use super::read;
 use crate::backends::aws::region::Region;
 use crate::backends::aws::sweep::over_by;
 use crate::backends::aws::{AwsError, tags};
+use crate::domain::Holder;
 
 /// How long a deletion goes on.
 const DELETING: TimeDelta = TimeDelta::hours(1);
@@ -25,12 +27,38 @@ pub(super) fn is_withdrawn(ami: &Ami) -> bool {
     all.contains_key(tags::DELETING) && !all.contains_key(tags::KEY)
 }
 
-/// Takes the key off. One that is gone has none.
+/// How many others hold an image in this moment; none when it is gone.
+pub(in crate::backends::aws) async fn others(
+    region: &Region,
+    id: &str,
+    holder: Option<&Holder>,
+) -> Result<usize, AwsError> {
+    let ami = region.fresh_image(id).await?;
+    let holders = ami.iter().flat_map(read::holders);
+    Ok(holders.filter(|other| Some(other) != holder).count())
+}
+
+/// Takes the key off an image that nobody else seems to hold, and tells how many others do. While somebody does, or nobody
+/// can tell, the image has its key.
 pub(in crate::backends::aws) async fn withdraw(
     region: &Region,
     ami: &Ami,
     key: &str,
-) -> Result<(), AwsError> {
+    holder: Option<&Holder>,
+) -> Result<usize, AwsError> {
+    let id = ami.image_id().unwrap_or_default();
+    take_off(region, ami, key).await?;
+    let others = others(region, id, holder).await;
+    match others {
+        Ok(0) => {}
+        Ok(_) => restore(region, id, key).await?,
+        Err(_) => give_back(region, id, key).await,
+    }
+    others
+}
+
+/// Takes the key off. One that is gone has none.
+async fn take_off(region: &Region, ami: &Ami, key: &str) -> Result<(), AwsError> {
     let id = ami.image_id().unwrap_or_default();
     let deadline = over_by(Utc::now() + DELETING).to_rfc3339_opts(SecondsFormat::Secs, true);
     let mut marks = vec![(tags::DELETING.to_owned(), key.to_owned()), (tags::DEADLINE.to_owned(), deadline)];
@@ -44,8 +72,15 @@ pub(in crate::backends::aws) async fn withdraw(
     unless_gone(done.await)
 }
 
+/// Puts it back after something else has failed, which is what is to be told.
+pub(super) async fn give_back(region: &Region, id: &str, key: &str) {
+    if let Err(error) = restore(region, id, key).await {
+        tracing::warn!(image = id, %error, "the key of an image that stays cannot be put back");
+    }
+}
+
 /// Puts it back.
-pub(in crate::backends::aws) async fn restore(region: &Region, id: &str, key: &str) -> Result<(), AwsError> {
+pub(super) async fn restore(region: &Region, id: &str, key: &str) -> Result<(), AwsError> {
     let done = async {
         region.tag([id], [(tags::KEY.to_owned(), key.to_owned())]).await?;
         region.untag([id], [tags::DELETING, tags::DEADLINE]).await?;

@@ -4,7 +4,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::recover::OfImage;
 use super::{How, Kind, Remain, SweepError, Swept};
-use crate::backends::aws::image::{DeleteError, delete_copies_of, holders_of, is_there, restore, withdraw};
+use crate::backends::aws::image::{DeleteError, delete_copies_of, is_there, others_of, withdraw};
 use crate::backends::aws::region::Region;
 use crate::backends::aws::{Aws, AwsError, tags};
 use crate::domain::Copies;
@@ -29,13 +29,13 @@ pub(super) async fn give_up(
         build: entry.build.to_string(),
     };
     if how == How::DryRun {
-        let stays = entry.share || is_held(&region, entry, image_id).await?;
+        let stays = entry.share || others_of(&region, image_id, Some(&entry.holder)).await? > 0;
         let swept = if stays { Swept::Unclaimed(image) } else { Swept::Removed(image) };
         return Ok(OfImage { swept: Some(swept), stays, is_all: false });
     }
     untag(&region, image_id, tags::held_by(&entry.holder).0).await?;
     let unclaimed = OfImage { swept: Some(Swept::Unclaimed(image)), stays: true, is_all: false };
-    if entry.share || is_held(&region, entry, image_id).await? {
+    if entry.share || others_of(&region, image_id, Some(&entry.holder)).await? > 0 {
         return Ok(unclaimed);
     }
     let deleted = delete_copies_of(aws, &region, &ami, &Copies::new(), cancel).await;
@@ -45,19 +45,8 @@ pub(super) async fn give_up(
         other => SweepError::Stays { what: format!("a copy of image {image_id}"), why: other.to_string() },
     })?;
     // Copies take their time, and who asks for the same key may have taken it meanwhile.
-    let key = entry.key.as_str();
-    withdraw(&region, &ami, key).await?;
-    if is_held(&region, entry, image_id).await? {
-        restore(&region, image_id, key).await?;
-        return Ok(unclaimed);
-    }
-    Ok(OfImage::default())
-}
-
-/// Whether somebody else holds the image.
-async fn is_held(region: &Region, entry: &Entry, image_id: &str) -> Result<bool, AwsError> {
-    let ami = region.fresh_image(image_id).await?;
-    Ok(ami.iter().flat_map(holders_of).any(|holder| holder != entry.holder))
+    let others = withdraw(&region, &ami, entry.key.as_str(), Some(&entry.holder)).await?;
+    Ok(if others > 0 { unclaimed } else { OfImage::default() })
 }
 
 async fn untag(region: &Region, image_id: &str, key: String) -> Result<(), AwsError> {

@@ -12,11 +12,9 @@ use crate::backends::aws::region::Region;
 use crate::domain::Vm;
 use crate::domain::vm::host_key_alias;
 use crate::domain::vm_spec::{VmSpec, WaitFor};
-use crate::process::Limits;
+use crate::process::{Limits, tail};
 use crate::ssh::{self, KnownHost, Login};
 
-/// How many of the console's last lines an error shows.
-const LINES: usize = 25;
 /// How long the console may take to be fetched when time is over already.
 const CONSOLE: Duration = Duration::from_secs(15);
 
@@ -43,7 +41,7 @@ pub(super) async fn wait(
     match waited {
         Err(VmError::NotUp { address, .. }) => {
             let text = redactor.redact(&console(region, &vm.id).await);
-            let mut console = tail(&text);
+            let mut console = ending(&text);
             if !text.is_empty() {
                 match files.write_console(&text) {
                     Ok(()) => console.push_str(&format!("\nAll of it: {}", files.console().display())),
@@ -106,27 +104,11 @@ async fn console(region: &Region, id: &str) -> String {
 
 /// Nobody answered at this address: with the end of the machine's console.
 pub(in crate::backends::aws) async fn not_up(region: &Region, id: &str, address: String) -> VmError {
-    VmError::NotUp { address, console: tail(&console(region, id).await) }
+    VmError::NotUp { address, console: ending(&console(region, id).await) }
 }
 
-/// The last lines for an error, without control characters.
-fn tail(console: &str) -> String {
-    let lines: Vec<&str> = console.lines().filter(|line| !line.trim().is_empty()).collect();
-    let last = lines[lines.len().saturating_sub(LINES)..].join("\n");
-    let text: String = last.chars().filter(|c| *c == '\n' || !c.is_control()).collect();
+/// The last lines for an error, with an introduction.
+fn ending(console: &str) -> String {
+    let text = tail::of_console(console);
     if text.is_empty() { text } else { format!("\nIts console ends with:\n{text}") }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_end_of_a_console_is_readable() {
-        let console: String = (0..40).map(|n| format!("\x1b[0mline {n}\r\n\r\n")).collect();
-        let tail = tail(&console);
-        assert!(tail.starts_with("\nIts console ends with:\n[0mline 15\n"), "{tail}");
-        assert!(tail.ends_with("line 39") && !tail.contains('\x1b') && !tail.contains('\r'), "{tail}");
-        assert_eq!(super::tail("\r\n"), "");
-    }
 }

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::argv;
+use crate::process::tail;
 
 /// How large the file may grow before its older part is dropped.
 const LARGEST: u64 = 4 * 1024 * 1024;
@@ -14,8 +15,6 @@ const LARGEST: u64 = 4 * 1024 * 1024;
 const KEPT: u64 = 256 * 1024;
 /// How often a running provider looks at the size.
 pub(super) const LOOK: Duration = Duration::from_secs(1);
-/// How many lines an error shows.
-const LINES: usize = 25;
 
 /// Where the console of the guest with this folder is written to.
 pub fn path(dir: &Path) -> PathBuf {
@@ -51,7 +50,7 @@ pub fn tail(dir: &Path) -> String {
         let size = file.metadata()?.len();
         end(&mut file, size)
     });
-    last_lines(&String::from_utf8_lossy(&read.unwrap_or_default()))
+    tail::of_console(&String::from_utf8_lossy(&read.unwrap_or_default()))
 }
 
 fn end(file: &mut File, size: u64) -> io::Result<Vec<u8>> {
@@ -61,50 +60,11 @@ fn end(file: &mut File, size: u64) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-fn last_lines(text: &str) -> String {
-    let clean = strip_escapes(text);
-    let lines: Vec<&str> = clean.lines().map(str::trim_end).filter(|line| !line.is_empty()).collect();
-    lines[lines.len().saturating_sub(LINES)..].join("\n")
-}
-
-/// The text without terminal sequences (ESC [ … letter, ESC and one more) and other control characters.
-fn strip_escapes(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    let mut chars = text.chars();
-    while let Some(c) = chars.next() {
-        match c {
-            '\u{1b}' => {
-                if chars.next() == Some('[') {
-                    chars.by_ref().find(|c| ('@'..='~').contains(c));
-                }
-            }
-            '\n' | '\t' => out.push(c),
-            c if c.is_control() => {}
-            c => out.push(c),
-        }
-    }
-    out
-}
-
 #[cfg(test)]
 mod tests {
     use std::io::Write;
 
     use super::*;
-
-    #[test]
-    fn what_an_error_shows() {
-        for (text, expected) in [
-            ("", ""),
-            ("a\r\n\r\nb", "a\nb"),
-            ("\u{1b}[2J\u{1b}[01;01H\u{1b}[=3hBdsDxe: failed\r\n", "BdsDxe: failed"),
-            ("\u{1b}cLinux\u{7}\u{1b}[", "Linux"),
-        ] {
-            assert_eq!(last_lines(text), expected, "{text:?}");
-        }
-        let long: String = (0..100).map(|n| format!("{n}\n")).collect();
-        assert_eq!(last_lines(&long).lines().next(), Some("75"));
-    }
 
     #[test]
     fn a_chatty_guest_does_not_fill_the_disk() {

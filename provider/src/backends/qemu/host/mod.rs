@@ -14,5 +14,6 @@ mod program;
 pub use accelerator::{Accelerator, AcceleratorChoice, accelerator};
 pub use emulator::{Emulator, HostError};
 pub use firmware::{Firmware, firmware};
+pub use namespaces::Refusal;
 pub use prerequisites::prerequisites;
 pub(in crate::backends::qemu) use program::find as find_program;

@@ -1,9 +1,21 @@
 //! Whether this user can have namespaces with more than one user in them, which builds without a boot need.
 
-/// What is in the way, each with what to do about it. `refused` is what making them ended with: that tells whether
-/// anything is, and the rest why.
-pub(super) fn obstacles(refused: Option<String>) -> Vec<String> {
-    let Some(refused) = refused else { return Vec::new() };
+/// What of a build was tried and refused, with what that ended with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Refusal {
+    /// To make namespaces, and to mount in them.
+    Namespaces(String),
+    /// To lay a tree together in them, and to make it the root.
+    Tree(String),
+}
+
+/// What is in the way, each with what to do about it. `refused` tells whether anything is, and the rest why.
+pub(super) fn obstacles(refused: Option<Refusal>) -> Vec<String> {
+    let refused = match refused {
+        None => return Vec::new(),
+        Some(Refusal::Tree(refused)) => return vec![refused],
+        Some(Refusal::Namespaces(refused)) => refused,
+    };
     if rustix::process::geteuid().is_root() {
         return vec![refused];
     }
@@ -120,5 +132,7 @@ mod tests {
             assert!(found.len() == 2 && found[0].contains(word) && found[1] == "EPERM", "{found:?}");
         }
         assert_eq!(obstacles(None), [""; 0]);
+        // In the namespaces already: nothing of these is in the way.
+        assert_eq!(obstacles(Some(Refusal::Tree("EPERM".into()))), ["EPERM"]);
     }
 }

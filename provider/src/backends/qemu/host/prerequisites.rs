@@ -2,16 +2,16 @@
 
 use std::path::Path;
 
-use super::{accelerator, emulator, firmware, namespaces, program};
+use super::{Refusal, accelerator, emulator, firmware, namespaces, program};
 use crate::backends::qemu::Arch;
 use crate::domain::prerequisite::{Prerequisite, State};
 
 /// Room below which a build is likely to fail, in GiB.
 const ROOM_GB: u64 = 4;
 
-/// Looks at this host. `data_dir` is where images and machines are to be kept; it need not exist yet. `refused` is why
-/// namespaces cannot be made, when they cannot.
-pub fn prerequisites(data_dir: &Path, refused: Option<String>) -> Vec<Prerequisite> {
+/// Looks at this host. `data_dir` is where images and machines are to be kept; it need not exist yet. `refused` is what
+/// of a build was tried and refused.
+pub fn prerequisites(data_dir: &Path, refused: Option<Refusal>) -> Vec<Prerequisite> {
     let mut found: Vec<Prerequisite> = Vec::new();
     for arch in [Arch::X86_64, Arch::Arm64] {
         let native = Arch::host() == Some(arch);
@@ -53,7 +53,7 @@ fn firmware_for(arch: Arch, required: bool) -> Prerequisite {
     Prerequisite { name: name.into(), version: None, state, hint, required }
 }
 
-fn user_namespaces(refused: Option<String>) -> Prerequisite {
+fn user_namespaces(refused: Option<Refusal>) -> Prerequisite {
     let obstacles = namespaces::obstacles(refused);
     let (state, hint) = if obstacles.is_empty() {
         (State::Ok, "builds without a boot are isolated".to_owned())

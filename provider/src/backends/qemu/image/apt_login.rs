@@ -8,13 +8,19 @@ use std::path::{Path, PathBuf};
 use super::area::Area;
 use super::{BuildError, Host};
 use crate::process::enter::{AREA, ENV_PREFIX, Entry};
-use crate::process::{BuildLog, Limits, private};
+use crate::process::{BuildLog, Command, Limits, Secret, private};
 
 /// The file's name, wherever it is for the moment.
 const FILE: &str = "auth.conf";
 
 /// Marks settings that the image's own APT must not have.
 const PASSING: &str = "// for the bootstrap alone";
+
+/// Where a step's APT looks for it: in memory that is there for the time of the step, for its root.
+const LENT: &str = "/run/sindri-apt-login";
+
+/// What leads there, until the tree becomes an image: `pack-tree.sh`. A file of the step's own beside it counts, too.
+const LINK: &str = "/etc/apt/auth.conf.d/sindri-build.conf";
 
 /// Run as the namespace's root, who is somebody else on the host.
 const WRITE: &str = "umask 077 && printf %s \"$SINDRI_APT_LOGIN\" >\"$1\"";
@@ -118,6 +124,39 @@ impl Login {
         fs::remove_file(&path).map_err(BuildError::io("remove", &path))
     }
 
+    /// The passwords, should a step show them.
+    pub(super) fn passwords(&self) -> Vec<Secret> {
+        let words: Vec<&str> = self.entries.split_whitespace().collect();
+        let pairs = words.windows(2).filter(|pair| pair[0] == "password");
+        pairs.map(|pair| Secret::new(pair[1])).collect()
+    }
+
+    /// A script that a tree's root runs, with the login taken out of its environment into the file first.
+    pub(super) fn before(&self, script: &str) -> String {
+        if self.is_empty() {
+            return script.to_owned();
+        }
+        format!(
+            "(umask 077 && printf %s \"$SINDRI_APT_LOGIN\" >{LENT})\nunset SINDRI_APT_LOGIN\n\
+             /bin/ln -sfn {LENT} {LINK} 2>/dev/null || :\n{script}"
+        )
+    }
+
+    /// The command that runs such a script; `settings` is a file with [`Self::settings`], as the tree sees it.
+    pub(super) fn given(&self, command: Command, settings: &str) -> Command {
+        if self.is_empty() {
+            return command;
+        }
+        command
+            .env(format!("{ENV_PREFIX}APT_CONFIG"), settings)
+            .env(format!("{ENV_PREFIX}SINDRI_APT_LOGIN"), &self.entries)
+    }
+
+    /// What a step's APT is told beside its own settings: proxies, without who logs in there.
+    pub(super) fn settings(&self) -> String {
+        self.proxies.iter().map(|proxy| format!("{proxy};\n")).collect()
+    }
+
     /// Writes the file for a program of our own user's, 0600; what has to be said of it. The proxies are the program's own.
     ///
     /// # Errors
@@ -215,6 +254,20 @@ mod tests {
                 "--customize-hook=sed -i '\\|// for the bootstrap alone|d' \"$1/etc/apt/apt.conf.d/99mmdebstrap\"",
             ]
         );
+    }
+
+    #[test]
+    fn a_steps_apt_gets_the_login_and_its_arguments_do_not() {
+        let mut login = Login::default();
+        assert_eq!(login.before("exec it"), "exec it");
+        login.take_proxy("Acquire::http::Proxy \"http://user:canary@proxy:3128\"");
+        login.entries.push_str("machine m\n  login a\n  password second\n");
+        assert_eq!(login.passwords(), ["canary", "second"].map(Secret::new));
+        assert_eq!(login.settings(), "Acquire::http::Proxy \"http://proxy:3128\";\n");
+        let script = login.before("exec it");
+        assert!(script.ends_with("\nexec it") && !script.contains("canary"), "{script}");
+        let command = login.given(Command::new("enter").arg(&script), "/run/sindri/apt.conf");
+        assert!(!format!("{:?}", command.args).contains("canary"));
     }
 
     #[test]

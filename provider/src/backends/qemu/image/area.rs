@@ -19,7 +19,7 @@ use super::{BuildError, Host};
 use crate::process::enter::{self, Entry};
 use crate::process::lock::{self, How};
 use crate::process::private;
-use crate::process::{BuildLog, Command, Finished, Limits, Runner};
+use crate::process::{BuildLog, Command, Finished, Limits};
 
 /// The area of one cache folder.
 #[derive(Debug, Clone)]
@@ -166,34 +166,6 @@ pub(super) fn create_anew(path: &Path, mode: u32) -> Result<File, BuildError> {
 /// When it cannot be written.
 pub(super) fn write_program(path: &Path, text: &str) -> Result<(), BuildError> {
     create_anew(path, 0o755)?.write_all(text.as_bytes()).map_err(BuildError::io("write", path))
-}
-
-/// How long a look whether there are namespaces may take.
-const PATIENCE: Duration = Duration::from_secs(30);
-
-/// Why a build on this host could not enter its namespaces: tried out, for whoever may make some need not be let mount in
-/// them. None when it could.
-pub(in crate::backends::qemu) async fn refused(
-    runner: &Runner,
-    cancel: &CancellationToken,
-) -> Option<BuildError> {
-    let tried = async {
-        let folder = tempfile::tempdir().map_err(BuildError::io("create", &std::env::temp_dir()))?;
-        // For the namespace's root, who is somebody else.
-        fs::set_permissions(folder.path(), Permissions::from_mode(0o755))
-            .map_err(BuildError::io("open up", folder.path()))?;
-        let entry = Entry::new("true");
-        let command = Command::new(runner.supervisor()).arg("enter").arg(entry.to_arg()).cwd(folder.path());
-        let limits = Limits { cancel: cancel.clone(), timeout: Some(PATIENCE) };
-        runner.run(&command, None, &limits).await.map_err(BuildError::tool("make namespaces"))
-    };
-    match tried.await {
-        Ok(finished) if finished.code == 0 => None,
-        Ok(finished) => Some(super::said::refused(&finished.output).unwrap_or_else(|| {
-            BuildError::Invalid(format!("namespaces cannot be made: {}", finished.output.trim()))
-        })),
-        Err(error) => Some(error),
-    }
 }
 
 /// Takes a lock, waiting for its holder. Dropping the file releases it.

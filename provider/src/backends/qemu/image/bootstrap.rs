@@ -203,7 +203,7 @@ mod tests {
         let entry = command(plan);
         let environment = environment(plan, &place());
         let variables = environment.iter().map(|(name, value)| format!("{name}={value}"));
-        variables.chain([entry.program]).chain(entry.args).collect::<Vec<_>>().join("\n")
+        variables.chain(entry.program).chain(entry.args).collect::<Vec<_>>().join("\n")
     }
 
     #[test]
@@ -284,6 +284,14 @@ mod tests {
             (
                 "sindri: namespaces refused: a /proc of its own: EPERM",
                 "cannot make the namespaces in which an image is built: a /proc of its own: EPERM. In a container",
+            ),
+            (
+                "sindri: namespaces refused: the tree as the root: EINVAL",
+                "cannot make the namespaces in which an image is built: the tree as the root: EINVAL. This host forbids pivot_root",
+            ),
+            (
+                "sindri: namespaces refused: an overlay over the layer: EINVAL",
+                "cannot make the namespaces in which an image is built: an overlay over the layer: EINVAL. The cache folder",
             ),
             (
                 "E: something else",

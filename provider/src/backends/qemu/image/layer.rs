@@ -12,6 +12,7 @@ use aws_lc_rs::digest::{SHA256, digest};
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
+use super::apt_login::Login;
 use super::area::{Area, write_program};
 use super::bootstrap::{self, Place, Plan};
 use super::distribution::{Distribution, Platform};
@@ -48,6 +49,8 @@ pub(super) struct Layer {
     pub(super) partitions: Partitions,
     /// What is known of it.
     pub(super) about: About,
+    /// Who logs in at the mirrors in it: what steps need as the bootstrap does.
+    pub(super) login: Login,
     _lock: File,
 }
 
@@ -118,6 +121,7 @@ pub(super) async fn obtain(
                 root: format!("{folder}/root"),
                 partitions: new.partitions,
                 about,
+                login: reach.login,
                 _lock: shared,
             });
         }

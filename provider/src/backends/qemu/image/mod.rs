@@ -24,6 +24,7 @@ mod reach;
 mod release;
 mod said;
 mod tree;
+mod trial;
 mod verify;
 
 use std::fs;
@@ -32,7 +33,6 @@ use std::path::{Path, PathBuf};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-pub(super) use area::refused;
 pub use error::BuildError;
 pub use layer::MAX_AGE;
 pub use packer_engine::NEEDED as PACKER_NEEDED;
@@ -40,6 +40,7 @@ pub(super) use preview::template;
 #[cfg(test)]
 pub(in crate::backends::qemu) use problems::tests;
 pub(crate) use problems::{doubts, problems};
+pub(super) use trial::refused;
 
 use self::area::Area;
 use self::disk::{E2fsprogs, Layout};

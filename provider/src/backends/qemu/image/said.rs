@@ -1,7 +1,7 @@
 //! What programs say, and what it means for whoever wants an image.
 
 use super::BuildError;
-use crate::process::ProcessError;
+use crate::process::{ProcessError, enter};
 
 /// Where a program that is missing is to be had.
 pub(super) fn package(error: &ProcessError) -> String {
@@ -23,7 +23,7 @@ pub(super) fn refused(output: &str) -> Option<BuildError> {
         |needle: &str| output.lines().find(|line| line.contains(needle)).map(|line| line.trim().to_owned());
     let ids = "Give your user a range of ids: `sudo usermod --add-subuids 100000-165535 --add-subgids 100000-165535 \
                $USER`, or run as root";
-    let cases: [(&str, &'static str); 6] = [
+    let cases: [(&str, &'static str); 8] = [
         ("/etc/subuid", ids),
         ("/etc/subgid", ids),
         ("newuidmap", "Install the package uidmap"),
@@ -34,13 +34,23 @@ pub(super) fn refused(output: &str) -> Option<BuildError> {
              user.max_user_namespaces, AppArmor, or an unprivileged container): allow them, or run as root",
         ),
         (
-            crate::process::enter::REFUSED,
+            enter::ROOT,
+            "This host forbids pivot_root (a seccomp profile), or its root is an initramfs, which cannot be left by it: build \
+             elsewhere, or with `boot = true`, whose steps need no tree",
+        ),
+        (
+            enter::OVERLAY,
+            "The cache folder has to lie on a file system that takes an overlay's files, as ext4 and xfs do, and not on an \
+             overlay or a network's: set XDG_CACHE_HOME, in a container to a folder of a volume",
+        ),
+        (
+            enter::REFUSED,
             "In a container, give it the right to make user namespaces and mounts (`--privileged`, or a seccomp and \
              AppArmor profile that allows them), or build on the host",
         ),
     ];
     cases.into_iter().find_map(|(needle, hint)| {
-        let reason = find(needle)?.replace(crate::process::enter::REFUSED, "");
+        let reason = find(needle)?.replace(enter::REFUSED, "");
         Some(BuildError::Namespaces { reason, hint })
     })
 }

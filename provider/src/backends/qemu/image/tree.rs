@@ -10,13 +10,14 @@ use std::path::{Path, PathBuf};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use super::apt_login::Login;
 use super::area::{self, Area};
 use super::layer::Layer;
 use super::{BuildError, Host};
 use crate::backends::qemu::Network;
 use crate::process::enter::{self, ENV_PREFIX, Entry};
 use crate::process::lock::How;
-use crate::process::{BuildLog, Command, Limits, ProcessError};
+use crate::process::{BuildLog, Command, Limits, ProcessError, tail};
 use crate::provision::{self, RUN_SCRIPT, Task, UPLOAD, Work};
 
 const MKE2FS_CONF: &str = include_str!("../../../../../templates/mke2fs.conf");
@@ -29,10 +30,11 @@ const TAIL: usize = 20;
 pub(super) struct Tree<'a> {
     host: &'a Host,
     area: &'a Area,
-    log: &'a BuildLog,
+    log: BuildLog,
     cancel: &'a CancellationToken,
     folder: String,
     layer: String,
+    login: Login,
     network: Network,
     _lock: File,
 }
@@ -67,7 +69,11 @@ impl<'a> Tree<'a> {
         }
         // Steps only read there: what they put in it we would write through, or run.
         area.make_ours(&format!("{folder}/stage"))?;
-        Ok(Self { host, area, log, cancel, folder, layer: layer.root.clone(), network, _lock: lock })
+        let root = layer.root.clone();
+        // Who reaches no mirror needs none.
+        let login = if network == Network::User { layer.login.clone() } else { Login::default() };
+        let log = log.hiding(&login.passwords());
+        Ok(Self { host, area, log, cancel, folder, layer: root, login, network, _lock: lock })
     }
 
     /// Runs one step.
@@ -116,7 +122,7 @@ impl<'a> Tree<'a> {
             command = command.env(format!("{ENV_PREFIX}SINDRI_STEPS_DONE"), "1");
         }
         let limits = Limits::cancelled_by(self.cancel);
-        match self.host.runner.check(&command, Some(self.log), &limits).await {
+        match self.host.runner.check(&command, Some(&self.log), &limits).await {
             Ok(_) => {}
             Err(error) => {
                 let failed = BuildError::tool("make the root file system");
@@ -143,15 +149,20 @@ impl<'a> Tree<'a> {
         let status = format!("{}/status", self.folder);
         let status_file = self.area.host(&status);
         let _ = fs::remove_file(&status_file);
-        let mut entry = self.entry("/bin/sh", ["-euc", script].map(str::to_owned).into(), true);
+        let script = self.login.before(script);
+        if !self.login.is_empty() {
+            self.stage("apt.conf", &self.login.settings())?;
+        }
+        let mut entry = self.entry("/bin/sh", vec!["-euc".to_owned(), script], true);
         entry.status = Some(PathBuf::from(status));
         entry.network = self.network == Network::User;
-        let mut command = with_environment(self.area.command(self.host, &entry), task);
+        let command = self.login.given(self.area.command(self.host, &entry), "/run/sindri/apt.conf");
+        let mut command = with_environment(command, task);
         for (name, value) in task.instructions("/run/sindri", name) {
             command = command.env(format!("{ENV_PREFIX}{name}"), value);
         }
         let limits = Limits { cancel: self.cancel.clone(), timeout: task.timeout };
-        let finished = match self.host.runner.run(&command, Some(self.log), &limits).await {
+        let finished = match self.host.runner.run(&command, Some(&self.log), &limits).await {
             Ok(finished) => finished,
             Err(ProcessError::Timeout { limit, .. }) => {
                 return Err(BuildError::StepTimeout {
@@ -193,7 +204,7 @@ impl<'a> Tree<'a> {
 
     async fn stage_upload(&self, source: &Path) -> Result<String, BuildError> {
         let archive = self.area.host(&format!("{}/stage/upload.tar", self.folder));
-        let name = provision::pack(&self.host.runner, source, &archive, self.log, self.cancel).await?;
+        let name = provision::pack(&self.host.runner, source, &archive, &self.log, self.cancel).await?;
         // The folder above the area keeps others out.
         fs::set_permissions(&archive, Permissions::from_mode(0o644))
             .map_err(BuildError::io("open up", &archive))?;
@@ -286,8 +297,7 @@ fn exit_code(status: &Path) -> Option<i32> {
 }
 
 fn step_error(name: &str, code: i32, output: &str) -> BuildError {
-    let lines: Vec<&str> = output.lines().filter(|line| !noise(line)).collect();
-    let tail = lines[lines.len().saturating_sub(TAIL)..].join("\n");
+    let tail = tail::last(output.lines().filter(|line| !noise(line)), TAIL);
     BuildError::Step { name: name.to_owned(), code, tail }
 }
 

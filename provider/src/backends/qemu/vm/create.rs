@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use chrono::Utc;
 use serde::Deserialize;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -45,8 +46,8 @@ pub(super) async fn create(
             return launched.map(|()| view(&folder, &record, PowerState::Stopped));
         }
         // Whatever came of it, the state has it now; only a killed provider leaves it unknown. A host that is killed before it
-        // stores that leaves a machine that nobody sweeps: it looks like one whose state nobody has read since. `sweep --dry-run`
-        // lists it, and whoever wants one of its ports is told of it.
+        // stores that leaves a machine that no sweep takes by itself: it looks like one whose state nobody has read since.
+        // `sweep --dry-run` lists it, `sweep --vm` removes it, and whoever wants one of its ports is told of it.
         record.known = true;
         folder.write(&record)?;
         launched.map(|()| view(&folder, &record, spec.power_state))
@@ -106,6 +107,7 @@ fn record(
         tags: spec.tags.clone(),
         inputs: request.inputs.clone(),
         known: false,
+        created_at: Some(Utc::now()),
     })
 }
 

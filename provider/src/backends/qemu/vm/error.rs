@@ -151,7 +151,7 @@ impl Holder {
 fn in_use(name: Option<&str>, holder: Option<&Holder>) -> String {
     match (name, holder) {
         (Some(_), Some(Holder { id, name })) => format!(
-            " by the machine {name:?} ({id}) of this computer: choose another `host` port, or destroy that machine. If no state has it, import it as \"qemu/{id}\" first"
+            " by the machine {name:?} ({id}) of this computer: choose another `host` port, or destroy that machine. If no state has it, import it as \"qemu/{id}\" first, or run `terraform-provider-sindri sweep --vm {id}`"
         ),
         (Some(_), None) => "; choose another `host` port or end what listens there".to_owned(),
         (None, _) => {

@@ -5,12 +5,12 @@ mod change;
 mod create;
 mod error;
 mod files;
+mod list;
 mod power;
 mod record;
 mod spec;
 mod status;
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -46,33 +46,6 @@ impl Local {
     pub fn is_port_taken(&self, port: u16) -> bool {
         let forward = Forward { host: Some(port), ..Forward::SSH };
         matches!(check_ports(&[forward]), Err(GuestError::PortInUse { .. }))
-    }
-
-    /// The machines that there are, a line each.
-    pub async fn machines(&self) -> Vec<(PathBuf, String)> {
-        let mut told = Vec::new();
-        for folder in Folder::all(&self.store.vms()) {
-            let line = match folder.read() {
-                Ok(record) => {
-                    let state = match (record.known, status::running(&folder, &record).await) {
-                        (false, _) => "is being made",
-                        (true, Some(_)) => "is running",
-                        (true, None) => "is stopped",
-                    };
-                    let forwards = status::forwards(&record);
-                    let ports = forwards.iter().filter_map(|it| it.host).map(|port| port.to_string());
-                    let ports = ports.collect::<Vec<_>>().join(", ");
-                    format!("machine {:?} ({}) {state}; ports of 127.0.0.1: {ports}", record.name, record.id)
-                }
-                Err(VmError::NotFound { .. }) => {
-                    let dir = folder.dir().display();
-                    format!("{dir} has no record of a machine: it is being restored, or of no use")
-                }
-                Err(error) => format!("machine {} cannot be read: {error}", folder.id()),
-            };
-            told.push((folder.dir().to_owned(), line));
-        }
-        told
     }
 }
 
@@ -215,7 +188,7 @@ mod tests {
         serde_json::from_value(serde_json::json!({
             "id": id, "name": "web", "image_id": "x", "image_format": "qcow2", "arch": "x86_64", "cpus": 1,
             "memory_mb": 1024, "ports": {}, "ssh_port": ssh_port, "username": "sindri", "private_key": null,
-            "admit": null, "tags": {}, "inputs": null, "known": true,
+            "admit": null, "tags": {}, "inputs": null, "known": true, "created_at": "2026-01-31T10:20:30Z",
         }))
         .unwrap()
     }
@@ -237,9 +210,45 @@ mod tests {
 
         other.write(&record(one, 2222)).unwrap();
         let lines: Vec<String> = local.machines().await.into_iter().map(|(_, line)| line).collect();
-        let stopped = format!("machine \"web\" ({one}) is stopped; ports of 127.0.0.1: 2222");
+        let stopped = format!(
+            "machine \"web\" ({one}), stopped, from image x, made on 2026-01-31 at 10:20 UTC, ports of 127.0.0.1: 2222"
+        );
         assert!(lines.contains(&stopped), "{lines:?}");
         assert!(lines.iter().any(|line| line.contains(two) && line.contains("no record")), "{lines:?}");
+    }
+
+    #[tokio::test]
+    async fn a_machine_that_is_named_is_removed_and_no_other() {
+        let dir = tempfile::tempdir().unwrap();
+        let local = local(dir.path());
+        let ids = [1, 2, 3].map(|n| format!("00000000-0000-4000-8000-00000000000{n}"));
+        let folders = ids.each_ref().map(|id| Folder::of(&local.store.vms(), id).unwrap());
+        let there = || folders.each_ref().map(|folder| folder.dir().exists());
+        let mut claims = folders.each_ref().map(|folder| Some(folder.make().unwrap()));
+        for (folder, id) in folders.iter().zip(&ids) {
+            folder.write(&record(id, 2222)).unwrap();
+        }
+        let remove = async |id: &str, dry| {
+            let removed = local.remove_machine(id, dry, &CancellationToken::new()).await;
+            removed.map_err(|error| crate::domain::causes(&error))
+        };
+        let busy = remove(&ids[1], false).await.unwrap_err();
+        assert!(busy.contains("somebody works on it"), "{busy}");
+        claims.iter_mut().for_each(|claim| drop(claim.take()));
+        for wrong in ["", "web", "..", &ids[1][..35], "00000000-0000-4000-8000-000000000009"] {
+            let told = remove(wrong, false).await.unwrap_err();
+            assert_eq!(told, format!("there is no machine {wrong}"));
+        }
+        let would = remove(&ids[1], true).await.unwrap();
+        assert_eq!(there(), [true, true, true], "a dry run removed something");
+        assert!(would.contains(&ids[1]) && would.contains("image x") && would.contains("2222"), "{would}");
+        assert_eq!(remove(&ids[1], false).await, Ok(would));
+        assert_eq!(there(), [true, false, true]);
+        // What cannot be read can be named, too.
+        std::fs::write(folders[2].dir().join("machine.json"), "{").unwrap();
+        let damaged = remove(&ids[2], false).await.unwrap();
+        assert!(damaged.starts_with(&format!("machine {}, which cannot be read: ", ids[2])), "{damaged}");
+        assert_eq!(there(), [true, false, false]);
     }
 
     /// Somebody else works on the machine without end.

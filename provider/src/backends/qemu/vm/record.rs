@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -43,4 +44,7 @@ pub struct Record {
     pub inputs: serde_json::Value,
     /// Whether a state knows of it: a record without is what a killed create left.
     pub known: bool,
+    /// When it was made.
+    #[serde(default)]
+    pub created_at: Option<DateTime<Utc>>,
 }
