@@ -92,17 +92,6 @@ impl<P: Provider> Server<P> {
         self.config.get(|| Schema::of::<P::Config>(0))
     }
 
-    /// Makes all schemas that were not asked for yet.
-    pub(crate) fn make_schemas(&self) {
-        self.config();
-        for entry in self.resources.values() {
-            entry.schema();
-        }
-        for entry in self.data_sources.values() {
-            entry.schema();
-        }
-    }
-
     /// The resource of this type, unless `diags` tells that there is none.
     pub(super) fn resource(&self, name: &str, diags: &mut Diagnostics) -> Option<&Entry<dyn DynResource>> {
         let entry = self.resources.get(name);

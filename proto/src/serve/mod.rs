@@ -131,9 +131,6 @@ async fn run<P: Provider>(
 ) -> Result<(), ServeError> {
     let incoming = incoming::Incoming::new(socket, tls)?;
     let server = Arc::new(Server::new(Arc::clone(provider)));
-    // Whatever the host asks first, it takes a schema; meanwhile it is still connecting.
-    let early = Arc::clone(&server);
-    tokio::spawn(async move { early.make_schemas() });
     let served = answer(&server, incoming, debug).await;
     if tokio::time::timeout(CLEANUP, provider.shutdown()).await.is_err() {
         tracing::warn!("the clean-up at the end took too long and was left");
