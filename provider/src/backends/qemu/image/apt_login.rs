@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use super::area::Area;
 use super::{BuildError, Host};
 use crate::process::enter::{AREA, ENV_PREFIX, Entry};
-use crate::process::{BuildLog, Limits, private};
+use crate::process::{BuildLog, Limits, Secret, private};
 
 /// The file's name, wherever it is for the moment.
 const FILE: &str = "auth.conf";
@@ -24,6 +24,8 @@ const WRITE: &str = "umask 077 && printf %s \"$SINDRI_APT_LOGIN\" >\"$1\"";
 pub(super) struct Login {
     entries: String,
     proxies: Vec<String>,
+    /// The same with who logs in there.
+    whole: Vec<Secret>,
 }
 
 impl fmt::Debug for Login {
@@ -58,6 +60,7 @@ impl Login {
     pub(super) fn take_proxy(&mut self, setting: &str) -> bool {
         let Some((proxy, entry)) = without_user(setting) else { return false };
         self.proxies.push(proxy);
+        self.whole.push(Secret::new(setting));
         self.entries.push_str(&entry);
         true
     }
@@ -65,6 +68,11 @@ impl Login {
     /// The proxies, without who logs in there.
     pub(super) fn proxies(&self) -> &[String] {
         &self.proxies
+    }
+
+    /// The proxies, with who logs in there, for us alone.
+    pub(super) fn whole_proxies(&self) -> &[Secret] {
+        &self.whole
     }
 
     /// Whether there is anybody to log in.
@@ -151,7 +159,7 @@ fn without_user(setting: &str) -> Option<(String, String)> {
 }
 
 /// `%40` is `@`.
-fn decoded(text: &str) -> Option<String> {
+pub(super) fn decoded(text: &str) -> Option<String> {
     let mut bytes = Vec::new();
     let mut rest = text.bytes();
     while let Some(byte) = rest.next() {

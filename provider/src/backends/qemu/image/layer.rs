@@ -6,6 +6,7 @@
 
 use std::fs::{self, File};
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use aws_lc_rs::digest::{SHA256, digest};
@@ -15,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use super::area::{Area, write_program};
 use super::bootstrap::{self, Place, Plan};
 use super::distribution::{Distribution, Platform};
+use super::mirrors::Mirrors;
 use super::reach::Reach;
 use super::release::{self, Release};
 use super::{BuildError, Host};
@@ -48,7 +50,19 @@ pub(super) struct Layer {
     pub(super) partitions: Partitions,
     /// What is known of it.
     pub(super) about: About,
+    /// How mirrors are reached.
+    pub(super) reach: Reach,
     _lock: File,
+}
+
+impl Layer {
+    /// The mirrors that its packages came from.
+    ///
+    /// # Errors
+    /// When steps cannot be led to them.
+    pub(super) fn mirrors(&self, spec: &Bootstrap, log: &BuildLog) -> Result<Arc<Mirrors>, BuildError> {
+        Mirrors::new(&self.reach.mirrors(spec), &self.reach, log)
+    }
 }
 
 /// What is known of a layer, kept beside it as `layer.json`.
@@ -118,6 +132,7 @@ pub(super) async fn obtain(
                 root: format!("{folder}/root"),
                 partitions: new.partitions,
                 about,
+                reach,
                 _lock: shared,
             });
         }
