@@ -12,7 +12,7 @@ use super::reach::Reach;
 use super::{Build, BuildError};
 use crate::domain::Environment;
 use crate::process::Limits;
-use crate::ssh::{Exec, Input, Session};
+use crate::ssh::{Exec, Input, Session, SshError};
 
 /// How long reading the guest's sources may take.
 const PATIENCE: Duration = Duration::from_secs(15 * 60);
@@ -30,8 +30,11 @@ impl Gate {
     /// # Errors
     /// When its SSH server does not want to.
     pub(super) async fn open(session: &Session, mirrors: Arc<Mirrors>) -> Result<Self, BuildError> {
-        let opened = session.listen().await;
-        let (port, incoming) = opened.map_err(ssh_error("let the guest reach package mirrors"))?;
+        let opened = session.listen().await.map_err(|error| match error {
+            SshError::NoForwarding => BuildError::NoWay { reason: error.to_string() },
+            error => ssh_error("let the guest reach package mirrors")(error),
+        });
+        let (port, incoming) = opened?;
         let served = tokio::spawn(Arc::clone(&mirrors).serve_incoming(incoming));
         Ok(Self { mirrors, port, _served: AbortOnDropHandle::new(served) })
     }

@@ -11,7 +11,7 @@ mod way;
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use futures::{Stream, stream};
+use futures::stream;
 use hyper::{Method, Uri};
 use tokio::net::TcpListener;
 
@@ -51,13 +51,13 @@ impl Mirrors {
         let settings = reach.proxies();
         let sites: BTreeSet<Site> = urls.iter().filter_map(|url| Site::of_url(url)).collect();
         if sites.is_empty() {
-            let why = "`network = \"mirror\"` lets the steps reach package mirrors, and APT's sources name none with an http(s) \
-                       address: set `network = \"none\"` or `\"user\"`";
-            return Err(BuildError::Invalid(why.to_owned()));
+            let reason =
+                "APT's sources name no mirror by an address with http(s) and without a login".to_owned();
+            return Err(BuildError::NoWay { reason });
         }
         let by_way = |site: Site| {
             let way = Way::find(&site, &settings, |name| std::env::var(name).ok());
-            way.map(|way| (site, way)).map_err(BuildError::Invalid)
+            way.map(|way| (site, way)).map_err(|reason| BuildError::NoWay { reason })
         };
         let sites = sites.into_iter().map(by_way).collect::<Result<Vec<_>, _>>()?;
         let mirrors = Self { sites, log: log.clone(), told: Mutex::default() };
@@ -76,7 +76,7 @@ impl Mirrors {
                 }
             }
         };
-        self.serve(stream::unfold(listener, next)).await;
+        serve::all(self, stream::unfold(listener, next)).await;
     }
 
     /// Serves whoever comes through a guest's login, until that ends.
@@ -85,14 +85,7 @@ impl Mirrors {
             let stream = incoming.next().await?;
             Some((stream, incoming))
         };
-        self.serve(stream::unfold(incoming, next)).await;
-    }
-
-    async fn serve<S>(self: Arc<Self>, streams: impl Stream<Item = S>)
-    where
-        S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Send + Unpin + 'static,
-    {
-        serve::all(self, streams).await;
+        serve::all(self, stream::unfold(incoming, next)).await;
     }
 
     /// The mirror that a request is for.

@@ -121,6 +121,23 @@ fn a_step_is_told_unless_it_tells_itself() {
     assert_eq!(told(&[], &["HTTPS_PROXY"]), ["HTTP_PROXY", "http_proxy"]);
 }
 
+#[test]
+fn the_hosts_proxies_are_taken_out_of_the_bootstraps_settings() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("99mmdebstrap");
+    let own = "/etc/apt/apt.conf.d/99mmdebstrap";
+    assert!(FORGET_PROXIES.contains(own));
+    let script = FORGET_PROXIES.replace(own, file.to_str().unwrap());
+    let run =
+        || assert!(std::process::Command::new("sh").args(["-euc", &script]).status().unwrap().success());
+    run();
+    let stays = "APT::Install-Recommends \"false\";\nAcquire::https::Verify-Peer \"false\";\n";
+    let goes = "Acquire::http::Proxy \"http://one:3142\";\nAcquire::https::Proxy::m.example \"DIRECT\";\n";
+    std::fs::write(&file, format!("{goes}{stays}")).unwrap();
+    run();
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), stays);
+}
+
 #[tokio::test]
 async fn mirrors_are_reached_one_request_after_the_other_and_nobody_else_is() {
     let (mirror, other) = (Server::start().await, Server::start().await);
@@ -242,6 +259,17 @@ async fn a_mirror_that_is_not_there_is_told() {
 
 /// What is put together from pieces of requests that look like ones for the mirror, and anything at all.
 fn hostile() -> impl Strategy<Value = Vec<u8>> {
+    let whole = [
+        "GET http://MIRROR/x HTTP/1.1\r\n",
+        "GET http://OTHER/x HTTP/1.1\r\n\r\n",
+        "GET http://MIRROR@OTHER/x HTTP/1.1\r\n\r\n",
+        "GET http://OTHER#MIRROR HTTP/1.1\r\n\r\n",
+        "GET http://MIRROR/ http://OTHER/ HTTP/1.1\r\n\r\n",
+        "GET /x HTTP/1.1\r\nHost: OTHER\r\n\r\n",
+        "CONNECT MIRROR HTTP/1.1\r\n",
+        "CONNECT OTHER HTTP/1.1\r\n\r\n",
+        "Host: OTHER\r\n",
+    ];
     let pieces = [
         "GET ",
         "HEAD ",
@@ -282,6 +310,7 @@ fn hostile() -> impl Strategy<Value = Vec<u8>> {
         "0",
     ];
     let piece = prop_oneof![
+        4 => prop::sample::select(whole.to_vec()).prop_map(|piece| piece.as_bytes().to_vec()),
         8 => prop::sample::select(pieces.to_vec()).prop_map(|piece| piece.as_bytes().to_vec()),
         1 => prop::collection::vec(any::<u8>(), 0..20),
     ];

@@ -43,9 +43,7 @@ impl Way {
         }
         let read = Proxy::read(&proxy).map(Self::Through);
         read.ok_or_else(|| {
-            format!(
-                "this computer reaches {site} through a proxy that is no `http://host:port`: `network = \"mirror\"` can use no other"
-            )
+            format!("this computer's APT reaches {site} through a proxy that is no `http://host:port`")
         })
     }
 }
