@@ -24,7 +24,7 @@ struct Mistake {
 
 const NONE: Mistake = Mistake { name: None, qemu: None, more: "", at: "", says: "" };
 
-const MISTAKES: [Mistake; 22] = [
+const MISTAKES: [Mistake; 24] = [
     Mistake { name: Some(r#""""#), at: "name_prefix", says: "empty", ..NONE },
     Mistake { name: Some(r#""a/b""#), at: "name_prefix", says: "'/'", ..NONE },
     Mistake { name: Some(r#""a\nb""#), at: "name_prefix", says: "contains", ..NONE },
@@ -79,6 +79,20 @@ const MISTAKES: [Mistake; 22] = [
         qemu: Some("base = { bootstrap = { suite = \"x\" } }\n    format = \"vdi\""),
         at: "qemu.format",
         says: "qcow2",
+        ..NONE
+    },
+    Mistake {
+        qemu: Some("base = { bootstrap = { suite = \"x\" } }\n    network = \"lan\""),
+        at: "qemu.network",
+        says: "mirror",
+        ..NONE
+    },
+    Mistake {
+        qemu: Some(
+            "base = { bootstrap = { suite = var.suite } }\n    engine = \"packer\"\n    network = \"mirror\"",
+        ),
+        at: "qemu.network",
+        says: "native",
         ..NONE
     },
     Mistake {

@@ -1,5 +1,5 @@
 //! `terraform-provider-sindri enter JSON`: runs a program as the root of a user namespace, with mounts, process
-//! ids, IPC and host name of its own, and if asked inside a file tree or without network.
+//! ids, IPC and host name of its own, and if asked inside a file tree, without network, or with one that ends at us.
 //!
 //! It runs in three hops, each our own binary: [`Hop::Host`] gets into a user namespace (as root by writing the
 //! map, as an ordinary user through `mmdebstrap --unshare-helper`, which distributions allow where their AppArmor
@@ -12,7 +12,9 @@
 //! Knows nothing of images.
 
 mod mounts;
+mod served;
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs::OpenOptions;
 use std::io::{self, Write};
@@ -25,6 +27,7 @@ use rustix::mount::{MountPropagationFlags, mount_bind_recursive, mount_change};
 use rustix::thread::UnshareFlags;
 use serde::{Deserialize, Serialize};
 
+pub use self::served::{Door, PORT};
 use super::command::PROXIES;
 
 /// Where the current folder appears inside.
@@ -59,14 +62,25 @@ pub struct Entry {
     pub tree: Option<Tree>,
     /// Run the program inside the tree, which is then all there is, with `/proc`, `/dev`, `/sys` and an empty `/run`.
     pub chroot: bool,
-    /// Whether the program sees the host's network.
-    pub network: bool,
+    /// What the program sees of networks.
+    pub network: Network,
     /// A new file to write the program's exit code to: not every way in hands it through.
     pub status: Option<PathBuf>,
     /// The program as the namespace sees it; none to see whether the surroundings can be had.
     pub program: Option<String>,
     /// Its arguments.
     pub args: Vec<String>,
+}
+
+/// What a program sees of networks.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Network {
+    /// The host's.
+    Host,
+    /// None.
+    Nothing,
+    /// One of its own, in which somebody outside serves [`PORT`] of its loopback address: who waits at this [`Door`].
+    Served(PathBuf),
 }
 
 /// The hops of the way in.
@@ -107,7 +121,7 @@ impl Entry {
             hop: Hop::Host,
             tree: None,
             chroot: false,
-            network: true,
+            network: Network::Host,
             status: None,
             program: None,
             args: Vec::new(),
@@ -198,7 +212,7 @@ fn map_root() -> io::Result<()> {
 
 fn leave_host(entry: &Entry) -> io::Result<i32> {
     let mut flags = UnshareFlags::NEWNS | UnshareFlags::NEWPID | UnshareFlags::NEWIPC | UnshareFlags::NEWUTS;
-    if !entry.network {
+    if entry.network != Network::Host {
         flags |= UnshareFlags::NEWNET;
     }
     unshare(flags).map_err(|error| wrap("mount, process, IPC and host name namespaces", error))?;
@@ -209,6 +223,9 @@ fn leave_host(entry: &Entry) -> io::Result<i32> {
     mount_change("/", private).map_err(|error| wrap("private mounts", error.into()))?;
     mount_bind_recursive(".", AREA).map_err(|error| wrap("the build's folder at /mnt", error.into()))?;
     std::env::set_current_dir(AREA)?;
+    if let Network::Served(door) = &entry.network {
+        served::hand_out(door).map_err(|error| wrap("a listener in a network of its own", error))?;
+    }
     let mut first = Command::new("/proc/self/exe");
     first.arg("enter").arg(entry.hop(Hop::First).to_arg());
     super::supervise::die_with_parent(&mut first);
@@ -224,7 +241,7 @@ fn as_first(entry: &Entry) -> io::Result<i32> {
     let guard = entry.tree.as_ref().map(|tree| mounts::lay(tree, entry)).transpose()?;
     let Some(name) = &entry.program else { return Ok(0) };
     let mut program = Command::new(name);
-    program.args(&entry.args).env_clear().envs(environment(entry.chroot)).stdin(Stdio::null());
+    program.args(&entry.args).env_clear().envs(environment(entry, std::env::vars_os())).stdin(Stdio::null());
     let status = wait(&program.spawn().map_err(|error| wrap(name, error))?)?;
     drop(guard);
     if let Some(mut file) = status_file {
@@ -248,25 +265,31 @@ fn wait(program: &Child) -> io::Result<ExitStatus> {
     }
 }
 
-/// What the program sees: the caller's prefixed variables over plain defaults.
-fn environment(chroot: bool) -> Vec<(OsString, OsString)> {
+/// What the program sees: the caller's prefixed variables over plain defaults and, where they are of use, the host's proxies.
+fn environment(
+    entry: &Entry,
+    ours: impl Iterator<Item = (OsString, OsString)>,
+) -> BTreeMap<OsString, OsString> {
     let path = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
-    let mut all: Vec<(OsString, OsString)> = vec![
+    let mut all: BTreeMap<OsString, OsString> = BTreeMap::from([
         ("PATH".into(), path.into()),
-        ("HOME".into(), if chroot { "/root" } else { "/" }.into()),
+        ("HOME".into(), if entry.chroot { "/root" } else { "/" }.into()),
         ("LC_ALL".into(), "C.UTF-8".into()),
-    ];
-    if chroot {
-        all.push(("DEBIAN_FRONTEND".into(), "noninteractive".into()));
-        all.push(("SYSTEMD_OFFLINE".into(), "1".into()));
+    ]);
+    if entry.chroot {
+        all.insert("DEBIAN_FRONTEND".into(), "noninteractive".into());
+        all.insert("SYSTEMD_OFFLINE".into(), "1".into());
     }
-    all.extend(std::env::vars_os().filter_map(|(name, value)| {
-        let text = name.to_str()?;
-        if PROXIES.contains(&text) {
-            return Some((name, value));
+    let mut told = Vec::new();
+    for (name, value) in ours {
+        let Some(text) = name.to_str() else { continue };
+        if let Some(name) = text.strip_prefix(ENV_PREFIX) {
+            told.push((name.into(), value));
+        } else if PROXIES.contains(&text) && entry.network == Network::Host {
+            all.insert(name, value);
         }
-        Some((text.strip_prefix(ENV_PREFIX)?.into(), value))
-    }));
+    }
+    all.extend(told);
     all
 }
 
@@ -285,4 +308,33 @@ fn unshare(flags: UnshareFlags) -> io::Result<()> {
     // SAFETY: the descriptor table is never unshared here (no `FILES`), so no borrowed descriptor changes meaning;
     // the process has one thread.
     unsafe { rustix::thread::unshare_unsafe(flags) }.map_err(io::Error::from)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_step_is_told_wins_and_proxies_are_for_the_hosts_network() {
+        let proxy = |network, told: Option<&str>| {
+            let mut ours = vec![("http_proxy", "http://user:canary@host"), ("OTHER", "x")];
+            ours.extend(told.map(|told| ("SINDRI_STEP_http_proxy", told)));
+            // In whichever order they come.
+            let seen = [ours.clone(), ours.into_iter().rev().collect()].map(|ours| {
+                let entry = Entry { network: Network::clone(&network), ..Entry::new("x") };
+                let ours = ours.into_iter().map(|(name, value)| (name.into(), value.into()));
+                let mut seen = environment(&entry, ours);
+                assert!(!seen.contains_key(std::ffi::OsStr::new("OTHER")));
+                seen.remove(std::ffi::OsStr::new("http_proxy")).map(|it| it.into_string().unwrap_or_default())
+            });
+            assert_eq!(seen[0], seen[1]);
+            seen[0].clone()
+        };
+        let host = Some("http://user:canary@host".to_owned());
+        assert_eq!(proxy(Network::Host, None), host);
+        assert_eq!(proxy(Network::Host, Some("own")), Some("own".to_owned()));
+        assert_eq!(proxy(Network::Nothing, None), None);
+        assert_eq!(proxy(Network::Served("door".into()), None), None);
+        assert_eq!(proxy(Network::Served("door".into()), Some("own")), Some("own".to_owned()));
+    }
 }

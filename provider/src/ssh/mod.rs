@@ -5,6 +5,7 @@
 
 mod banner;
 mod command;
+mod forward;
 mod key;
 mod known_host;
 mod script;
@@ -17,6 +18,7 @@ use std::time::Duration;
 
 pub use banner::wait_for_banner;
 pub use command::LoginCommand;
+pub use forward::Incoming;
 pub use key::{generate, load, public_key};
 pub use known_host::KnownHost;
 pub use script::{line as shell_line, quote};
@@ -62,6 +64,11 @@ pub enum SshError {
         /// The time that it had.
         limit: Duration,
     },
+    /// The server does not lead connections to us.
+    #[error(
+        "the guest's SSH server does not forward ports to us: its sshd_config has `AllowTcpForwarding no` or `DisableForwarding yes`"
+    )]
+    NoForwarding,
     /// The operation was cancelled.
     #[error("the command was given up because the operation was cancelled")]
     Cancelled,

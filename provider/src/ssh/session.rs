@@ -6,13 +6,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use russh::client::{self, Handle};
+use russh::client::{self, ChannelOpenHandle, Handle};
 use russh::keys::{Algorithm, EcdsaCurve, PrivateKey, PrivateKeyWithHashAlg, PublicKeyOrCertificate};
-use russh::{ChannelMsg, ChannelWriteHalf, Preferred, Sig};
+use russh::{Channel, ChannelMsg, ChannelWriteHalf, Preferred, Sig};
 use tokio::io::AsyncRead;
 use tokio::net::TcpStream;
 
-use super::{KnownHost, SshError, script};
+use super::{Incoming, KnownHost, SshError, forward, script};
 use crate::domain::Environment;
 use crate::process::{BuildLog, Finished, Limits, Output, Stream};
 
@@ -52,6 +52,7 @@ pub enum Input<'a> {
 /// An open connection. Dropping it closes it.
 pub struct Session {
     handle: Handle<Client>,
+    forwarded: forward::Place,
 }
 
 impl std::fmt::Debug for Session {
@@ -82,7 +83,9 @@ impl Session {
     /// When the server is another one than before, or does not let us in.
     pub async fn open(stream: TcpStream, login: &Login) -> Result<Self, SshError> {
         let stranger = Arc::new(AtomicBool::new(false));
-        let client = Client { known: login.known_host.clone(), stranger: Arc::clone(&stranger) };
+        let forwarded = forward::Place::default();
+        let known = login.known_host.clone();
+        let client = Client { known, stranger: Arc::clone(&stranger), forwarded: Arc::clone(&forwarded) };
         let address = stream.peer_addr().map(|address| address.to_string()).unwrap_or_default();
         let mut hang_up = HangUp::on_drop(&stream);
         let failed = |source| {
@@ -98,7 +101,7 @@ impl Session {
         match answer.map_err(|source| SshError::Connect { address, source: Box::new(source) })?.success() {
             true => {
                 hang_up.0 = None;
-                Ok(Self { handle })
+                Ok(Self { handle, forwarded })
             }
             false => Err(SshError::Denied { username: login.username.clone() }),
         }
@@ -155,6 +158,23 @@ impl Session {
         } else {
             Err(SshError::Copy { destination: destination.to_owned(), reason })
         }
+    }
+
+    /// Has the server listen on a port of its loopback address that it chooses, and returns the port and the connections that
+    /// are made there, as long as this one is open.
+    ///
+    /// # Errors
+    /// When the server does not let us (`AllowTcpForwarding no`), or the connection breaks.
+    pub async fn listen(&self) -> Result<(u16, Incoming), SshError> {
+        // Before the first can come.
+        let incoming = forward::expect(&self.forwarded);
+        let asked = self.handle.tcpip_forward("127.0.0.1", 0).await;
+        let port = asked.map_err(|error| match error {
+            russh::Error::RequestDenied => SshError::NoForwarding,
+            error => error.into(),
+        })?;
+        let port = u16::try_from(port).map_err(|_| SshError::NoForwarding)?;
+        Ok((port, incoming))
     }
 
     async fn run(&self, line: &str, input: Input<'_>, log: Option<&BuildLog>) -> Result<Finished, SshError> {
@@ -271,6 +291,7 @@ impl Drop for HangUp {
 struct Client {
     known: KnownHost,
     stranger: Arc<AtomicBool>,
+    forwarded: forward::Place,
 }
 
 impl client::Handler for Client {
@@ -281,5 +302,25 @@ impl client::Handler for Client {
         let ours = self.known.accept(key)?;
         self.stranger.store(!ours, Ordering::Release);
         Ok(ours)
+    }
+
+    async fn server_channel_open_forwarded_tcpip(
+        &mut self,
+        channel: Channel<client::Msg>,
+        _connected_address: &str,
+        _connected_port: u32,
+        _originator_address: &str,
+        _originator_port: u32,
+        reply: ChannelOpenHandle,
+        _session: &mut client::Session,
+    ) -> Result<(), Self::Error> {
+        match forward::admit(&self.forwarded) {
+            Ok(seat) => {
+                reply.accept().await;
+                seat.send(channel.into_stream());
+            }
+            Err(reason) => reply.reject(reason).await,
+        }
+        Ok(())
     }
 }

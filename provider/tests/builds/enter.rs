@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use acceptance_tests::user;
-use sindri::process::enter::{Entry, ROOT_MAP_START, Tree};
+use sindri::process::enter::{Door, ENV_PREFIX, Entry, Network, PORT, ROOT_MAP_START, Tree};
+use tokio::io::AsyncWriteExt;
 
 use crate::support::image::run;
 
@@ -36,12 +37,22 @@ const BREAK_OUT: &str = r#"
     exit 7
 "#;
 
+/// Asks who serves the network's one port, twice at a time, and tries to get past it.
+const REACH_OUT: &str = r#"
+    exec 3<>"/dev/tcp/127.0.0.1/$SERVED" 4<>"/dev/tcp/127.0.0.1/$SERVED" && cat <&4 && cat <&3
+    ( exec 5<>"/dev/tcp/127.0.0.1/$OTHER" ) 2>/dev/null && echo "reaches the host"
+    ( exec 5<>/dev/tcp/192.0.2.1/80 ) 2>/dev/null && echo "has a way out"
+    test ! -e /etc/resolv.conf || echo "asks for names"
+    test -z "${http_proxy:-}" || echo "knows the host's proxy"
+    exit 7
+"#;
+
 /// A tree that holds a shell and `cat` with what they load, and whose owner is `owner`.
 fn layer(folder: &Path, owner: u32) {
     for name in ["proc", "sys", "dev", "run", "mnt", "usr/sbin", "etc", "bin"] {
         fs::create_dir_all(folder.join(name)).unwrap();
     }
-    for program in ["sh", "cat"] {
+    for program in ["sh", "cat", "bash"] {
         let found = fs::canonicalize(Path::new("/bin").join(program)).unwrap();
         fs::copy(&found, folder.join("bin").join(program)).unwrap();
         let loaded = run("ldd", &[found.to_str().unwrap()]);
@@ -55,6 +66,50 @@ fn layer(folder: &Path, owner: u32) {
     run("chown", &["-R", &owner, folder.to_str().unwrap()]);
 }
 
+/// A script run in the tree in `work`.
+fn entry(shell: &str, script: &str) -> Entry {
+    let mut entry = Entry::new(shell).args(["-c", script]);
+    entry.chroot = true;
+    entry.status = Some("work/status".into());
+    let [upper, scratch, root, stage] =
+        ["upper", "scratch", "root", "stage"].map(|it| PathBuf::from("work").join(it));
+    entry.tree = Some(Tree { layer: "layer".into(), upper, scratch, root, stage: Some(stage) });
+    entry
+}
+
+/// What a program in the tree that [`said`] has left says of its network, which is served by us.
+async fn said_of_network(area: &Path, program: &Path) -> String {
+    let other = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let door = Door::open(&area.join("work"), "door").unwrap();
+    let _ = fs::remove_file(area.join("work/status"));
+    let entry = Entry { network: Network::Served("work/door".into()), ..entry("/bin/bash", REACH_OUT) };
+    let mut command = tokio::process::Command::new(program);
+    command.arg("enter").arg(entry.to_arg()).current_dir(area);
+    command.env(format!("{ENV_PREFIX}SERVED"), PORT.to_string());
+    command.env(format!("{ENV_PREFIX}OTHER"), other.local_addr().unwrap().port().to_string());
+    // Which the tree does not know.
+    command.env(format!("{ENV_PREFIX}LC_ALL"), "C");
+    command.env("http_proxy", "http://user:canary@127.0.0.1:9");
+    let served = async {
+        let listener = door.listener().await.unwrap();
+        let (mut first, _) = listener.accept().await.unwrap();
+        let (mut second, _) = listener.accept().await.unwrap();
+        second.write_all(b"two ").await.unwrap();
+        first.write_all(b"one ").await.unwrap();
+        drop((first, second));
+        std::future::pending::<()>().await;
+    };
+    let output = tokio::select! {
+        output = command.output() => output.unwrap(),
+        () = served => unreachable!(),
+    };
+    other.set_nonblocking(true).unwrap();
+    assert!(other.accept().is_err(), "somebody came to the host's port");
+    let status = fs::read_to_string(area.join("work/status")).unwrap_or_default();
+    let error = String::from_utf8_lossy(&output.stderr).into_owned();
+    format!("{status}|{}{error}", String::from_utf8_lossy(&output.stdout))
+}
+
 /// What a program in a tree says of its prison, entered by `program`, whose namespace's root is `owner` on the host.
 fn said(area: &Path, program: &Path, owner: u32) -> String {
     layer(&area.join("layer"), owner);
@@ -63,12 +118,7 @@ fn said(area: &Path, program: &Path, owner: u32) -> String {
         fs::set_permissions(area.join(name), fs::Permissions::from_mode(mode)).unwrap();
     }
     fs::write(area.join("work/stage/script"), "staged").unwrap();
-    let mut entry = Entry::new("/bin/sh").args(["-c", BREAK_OUT]);
-    entry.chroot = true;
-    entry.status = Some("work/status".into());
-    let [upper, scratch, root, stage] =
-        ["upper", "scratch", "root", "stage"].map(|it| PathBuf::from("work").join(it));
-    entry.tree = Some(Tree { layer: "layer".into(), upper, scratch, root, stage: Some(stage) });
+    let entry = entry("/bin/sh", BREAK_OUT);
     let output = Command::new(program).arg("enter").arg(entry.to_arg()).current_dir(area).output().unwrap();
     let status = fs::read_to_string(area.join("work/status")).unwrap_or_default();
     assert!(area.join("work/upper/made").exists(), "the tree's changes are lost");
@@ -76,8 +126,8 @@ fn said(area: &Path, program: &Path, owner: u32) -> String {
     format!("{status}|{}{error}", String::from_utf8_lossy(&output.stdout))
 }
 
-#[test]
-fn a_tree_is_all_there_is() {
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tree_is_all_there_is_and_a_network_may_end_at_us() {
     if !rustix::process::geteuid().is_root() {
         println!(
             "note: not run: only root can make a tree for others; what steps reach is in image_tree, too"
@@ -90,6 +140,7 @@ fn a_tree_is_all_there_is() {
     let area = dir.path().join("area");
     fs::create_dir(&area).unwrap();
     assert_eq!(said(&area, provider, ROOT_MAP_START), "7|");
+    assert_eq!(said_of_network(&area, provider).await, "7|two one ");
 
     let folder = dir.path().join("user");
     fs::create_dir(&folder).unwrap();
@@ -97,11 +148,12 @@ fn a_tree_is_all_there_is() {
     let area = folder.join("area");
     fs::create_dir(&area).unwrap();
     let told = said(&area, &program, user::SUBORDINATE_START);
+    let of_network = said_of_network(&area, &program).await;
     // mmdebstrap adds words of its own to a program that failed.
-    assert!(
-        told.starts_with("7|") && told.lines().all(|line| line.starts_with("7|") || line.starts_with("E: ")),
-        "{told}"
-    );
+    for (told, expected) in [(told, "7|"), (of_network, "7|two one ")] {
+        let mut lines = told.strip_prefix(expected).unwrap_or("is another").lines();
+        assert!(lines.all(|line| line.is_empty() || line.starts_with("E: ")), "{told}");
+    }
 }
 
 /// What `doctor` says of namespaces, and that it leaves nothing.

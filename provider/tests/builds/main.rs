@@ -13,6 +13,7 @@ mod enter;
 mod guest_boot;
 mod guest_lifecycle;
 mod image_guest;
+mod image_network;
 mod image_tree;
 mod packer;
 mod support;

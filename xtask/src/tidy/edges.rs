@@ -121,7 +121,7 @@ const RULES: [Rule; 11] = [
     },
     Rule {
         inside: "provider/src",
-        forbidden: &["prost", "prost_types", "tonic", "tonic_prost", "hyper_util", "tower"],
+        forbidden: &["prost", "prost_types", "tonic", "tonic_prost", "tower"],
         except: never,
         why: "the provider sees no gRPC",
     },

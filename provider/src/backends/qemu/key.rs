@@ -35,7 +35,7 @@ impl QemuImageSpec {
             "disk_size_gb": self.disk_size_gb,
             "format": self.format.name(),
             "compress": self.compress,
-            "network": match self.network { super::Network::User => "user", super::Network::None => "none" },
+            "network": self.network.name(),
             "boot": self.boot,
         }))
     }

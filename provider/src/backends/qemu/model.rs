@@ -34,7 +34,12 @@ pub struct QemuImageModel {
     /// Whether the disk is compressed; not possible with `"raw"`, where it is ignored.
     #[attr(optional, default = true)]
     pub compress: Attr<bool>,
-    /// What the steps can reach: `"user"`, all that this computer can reach, or `"none"`.
+    /// What the steps can reach: `"user"`, all that this computer can reach; `"mirror"`, the package mirrors of the build and
+    /// nothing else; or `"none"`. The mirrors are the hosts, with their ports, of the `bootstrap`'s `mirror` and
+    /// `security_mirror`, or of this computer's APT sources for it; with a base `image`, those that its own APT sources name
+    /// before the first step. Steps reach them through `http_proxy` and `https_proxy` in their environment: what drops
+    /// that, as `sudo` does, reaches nothing. What is refused is in the build's log. It holds for `verify`, too, and needs
+    /// `engine = "native"`.
     #[attr(optional, default = "user", validate = network)]
     pub network: Attr<String>,
     /// Whether the steps run in a booted guest. When not set, they run in the file tree, before there is a disk,
@@ -74,9 +79,9 @@ pub struct BootstrapModel {
     pub suite: Attr<String>,
     /// The URL of the package mirror; when not set, this computer's own APT sources are used, the security archive among
     /// them. How mirrors are reached is taken from this computer's APT either way: proxies, certificates, and logins in
-    /// `/etc/apt/auth.conf` and `auth.conf.d` or in a proxy's address, where whoever runs this may read them. Logins are for
-    /// the base system, its `packages`, and APT in steps that run without a boot, whose root can read them: no image gets to
-    /// know them, nor a guest.
+    /// `/etc/apt/auth.conf` and `auth.conf.d` or in a proxy's address, where whoever runs this may read them. Of the logins,
+    /// those of mirrors that the image's packages come from are for the base system, its `packages`, and APT in steps that run
+    /// without a boot, whose root can read them: no image gets to know them, nor a guest.
     #[attr(optional, validate = mirror)]
     pub mirror: Attr<String>,
     /// The URL of the archive with the suite's security updates, beside `mirror`. Debian's is another one than that of the
@@ -141,7 +146,7 @@ impl QemuImageModel {
                 _ => DiskFormat::Qcow2,
             },
             compress: self.compress.unwrap_or(true),
-            network: if self.network.known_deref() == Some("none") { Network::None } else { Network::User },
+            network: self.network.known_deref().and_then(Network::parse).unwrap_or(Network::User),
             boot: self.boot.unwrap_or(!in_tree),
             engine,
         })
@@ -248,7 +253,7 @@ fn engine(value: &str) -> Result<(), String> {
 }
 
 fn network(value: &str) -> Result<(), String> {
-    one_of(value, &["user", "none"])
+    one_of(value, &["user", "mirror", "none"])
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "validators take references")]

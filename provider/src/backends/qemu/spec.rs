@@ -94,8 +94,26 @@ pub enum DiskFormat {
 pub enum Network {
     /// All that the host can reach.
     User,
+    /// The package mirrors of the build.
+    Mirror,
     /// Nothing.
     None,
+}
+
+impl Network {
+    /// The one of this name.
+    pub fn parse(name: &str) -> Option<Self> {
+        [Self::User, Self::Mirror, Self::None].into_iter().find(|network| network.name() == name)
+    }
+
+    /// Its name in lower case.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::User => "user",
+            Self::Mirror => "mirror",
+            Self::None => "none",
+        }
+    }
 }
 
 impl DiskFormat {

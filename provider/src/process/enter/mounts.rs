@@ -13,7 +13,7 @@ use rustix::mount::{
 };
 use rustix::process::{fchdir, pivot_root};
 
-use super::{AREA, Entry, OVERLAY, ROOT, Tree, wrap};
+use super::{AREA, Entry, Network, OVERLAY, ROOT, Tree, wrap};
 
 /// Answers that no service may be started: the tree is no running system.
 const POLICY: &str = "#!/bin/sh\n# Made for the time of an image build.\nexit 101\n";
@@ -58,7 +58,10 @@ impl Lent {
             system: detached(Path::new("/sys"))?,
             devices: DEVICES.iter().map(device).collect::<io::Result<_>>()?,
             stage: stage.transpose()?,
-            resolver: entry.network.then(|| fs::read("/etc/resolv.conf").ok()).flatten(),
+            resolver: match entry.network {
+                Network::Host => fs::read("/etc/resolv.conf").ok(),
+                Network::Nothing | Network::Served(_) => None,
+            },
         })
     }
 }

@@ -135,7 +135,8 @@ fn disk(command: Command, index: usize, disk: &Disk) -> Command {
 
 fn netdev(network: Network, forwards: &[Forward]) -> String {
     let mut options = "user,id=net0,ipv6=off".to_owned();
-    if network == Network::None {
+    // Steps in a guest reach mirrors through our login there.
+    if network != Network::User {
         options.push_str(",restrict=on");
     }
     for forward in forwards {
@@ -239,6 +240,17 @@ mod tests {
         let mut emulator = emulator(Arch::X86_64, Accelerator::Kvm);
         emulator.run_as = Some(["-runas".into(), "nobody".into()]);
         insta::assert_snapshot!("as_root", render(&spec, &emulator));
+    }
+
+    #[test]
+    fn only_a_users_network_leads_out() {
+        for (network, expected) in [
+            (Network::User, "user,id=net0,ipv6=off"),
+            (Network::Mirror, "user,id=net0,ipv6=off,restrict=on"),
+            (Network::None, "user,id=net0,ipv6=off,restrict=on"),
+        ] {
+            assert_eq!(netdev(network, &[]), expected);
+        }
     }
 
     #[test]

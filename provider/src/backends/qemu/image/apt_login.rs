@@ -25,11 +25,23 @@ const LINK: &str = "/etc/apt/auth.conf.d/sindri-build.conf";
 /// Run as the namespace's root, who is somebody else on the host.
 const WRITE: &str = "umask 077 && printf %s \"$SINDRI_APT_LOGIN\" >\"$1\"";
 
-/// Who logs in where, and the proxies that ask for it.
+/// Who logs in where.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub(super) struct Login {
-    entries: String,
-    proxies: Vec<String>,
+    /// At mirrors, an entry each.
+    mirrors: Vec<String>,
+    proxies: Vec<Proxy>,
+}
+
+/// A proxy that asks for a login.
+#[derive(Clone, PartialEq, Eq)]
+struct Proxy {
+    /// Without who logs in there.
+    setting: String,
+    /// Who does.
+    entry: String,
+    /// Both, as it is set on this computer.
+    whole: Secret,
 }
 
 impl fmt::Debug for Login {
@@ -49,7 +61,7 @@ impl Login {
         let mut login = Self::default();
         for file in files.iter().filter(|file| file.exists()) {
             match fs::read_to_string(file) {
-                Ok(text) => login.entries.push_str(&format!("{}\n", text.trim_end())),
+                Ok(text) => login.mirrors.extend(entries(&text)),
                 Err(error) => log.line(&format!(
                     "{} is not used: {error}. A mirror that asks for a login will not answer",
                     file.display()
@@ -62,20 +74,42 @@ impl Login {
     /// Takes over a proxy with a user and a password in its address, as `Acquire::http::Proxy "http://a:b@proxy"`; false when
     /// they cannot be told otherwise.
     pub(super) fn take_proxy(&mut self, setting: &str) -> bool {
-        let Some((proxy, entry)) = without_user(setting) else { return false };
-        self.proxies.push(proxy);
-        self.entries.push_str(&entry);
+        let Some((without, entry)) = without_user(setting) else { return false };
+        self.proxies.push(Proxy { setting: without, entry, whole: Secret::new(setting) });
         true
     }
 
-    /// The proxies, without who logs in there.
-    pub(super) fn proxies(&self) -> &[String] {
-        &self.proxies
+    /// Keeps of the mirrors those that a build uses: its packages and steps have no business with others.
+    pub(super) fn keep(&mut self, mirrors: &[String]) {
+        let hosts: Vec<String> = mirrors.iter().map(|url| host(url)).collect();
+        self.mirrors
+            .retain(|entry| entry.split(' ').nth(1).is_some_and(|machine| hosts.contains(&host(machine))));
+    }
+
+    /// At mirrors alone, for steps that reach them in another way than by this computer's proxies.
+    pub(super) fn at_mirrors(&self) -> Self {
+        Self { mirrors: self.mirrors.clone(), proxies: Vec::new() }
+    }
+
+    /// The proxies' settings, without who logs in there.
+    pub(super) fn proxies(&self) -> Vec<&str> {
+        self.proxies.iter().map(|proxy| proxy.setting.as_str()).collect()
+    }
+
+    /// The proxies, with who logs in there, for us alone.
+    pub(super) fn whole_proxies(&self) -> impl Iterator<Item = &Secret> {
+        self.proxies.iter().map(|proxy| &proxy.whole)
     }
 
     /// Whether there is anybody to log in.
     pub(super) fn is_empty(&self) -> bool {
-        self.entries.trim().is_empty()
+        self.mirrors.is_empty() && self.proxies.is_empty()
+    }
+
+    /// The file for APT.
+    fn text(&self) -> String {
+        let proxies = self.proxies.iter().map(|proxy| &proxy.entry);
+        self.mirrors.iter().chain(proxies).map(|entry| format!("{entry}\n")).collect()
     }
 
     /// What mmdebstrap is told beside everything else; the file is in `folder`, as the namespace sees it.
@@ -84,7 +118,7 @@ impl Login {
             return Vec::new();
         }
         let file = format!("Dir::Etc::netrc \"{folder}/{FILE}\"");
-        let settings = self.proxies.iter().chain([&file]);
+        let settings = self.proxies().into_iter().chain([file.as_str()]);
         let mut arguments: Vec<String> =
             settings.map(|setting| format!("--aptopt={setting}; {PASSING};")).collect();
         arguments
@@ -107,7 +141,7 @@ impl Login {
             return Ok(());
         }
         let entry = Entry::new("sh").args(["-c", WRITE, "sh"]).args([format!("{AREA}/{folder}/{FILE}")]);
-        let command = area.command(host, &entry).env(format!("{ENV_PREFIX}SINDRI_APT_LOGIN"), &self.entries);
+        let command = area.command(host, &entry).env(format!("{ENV_PREFIX}SINDRI_APT_LOGIN"), self.text());
         let written = host.runner.check(&command, None, limits).await;
         written.map(drop).map_err(BuildError::tool("hand APT's logins to the bootstrap"))
     }
@@ -126,7 +160,8 @@ impl Login {
 
     /// The passwords, should a step show them.
     pub(super) fn passwords(&self) -> Vec<Secret> {
-        let words: Vec<&str> = self.entries.split_whitespace().collect();
+        let text = self.text();
+        let words: Vec<&str> = text.split_whitespace().collect();
         let pairs = words.windows(2).filter(|pair| pair[0] == "password");
         pairs.map(|pair| Secret::new(pair[1])).collect()
     }
@@ -149,12 +184,12 @@ impl Login {
         }
         command
             .env(format!("{ENV_PREFIX}APT_CONFIG"), settings)
-            .env(format!("{ENV_PREFIX}SINDRI_APT_LOGIN"), &self.entries)
+            .env(format!("{ENV_PREFIX}SINDRI_APT_LOGIN"), self.text())
     }
 
     /// What a step's APT is told beside its own settings: proxies, without who logs in there.
     pub(super) fn settings(&self) -> String {
-        self.proxies.iter().map(|proxy| format!("{proxy};\n")).collect()
+        self.proxies.iter().map(|proxy| format!("{};\n", proxy.setting)).collect()
     }
 
     /// Writes the file for a program of our own user's, 0600; what has to be said of it. The proxies are the program's own.
@@ -166,9 +201,32 @@ impl Login {
             return Ok(None);
         }
         let path = folder.join(FILE);
-        private::write(&path, self.entries.as_bytes()).map_err(BuildError::io("write", &path))?;
+        private::write(&path, self.text().as_bytes()).map_err(BuildError::io("write", &path))?;
         Ok(Some(format!("Dir::Etc::netrc={}", path.display())))
     }
+}
+
+/// The entries of a file, each in one line: `machine HOST login USER password PASSWORD`.
+fn entries(text: &str) -> Vec<String> {
+    let mut entries: Vec<Vec<&str>> = Vec::new();
+    let lines = text.lines().filter(|line| !line.trim_start().starts_with('#'));
+    for word in lines.flat_map(str::split_whitespace) {
+        match entries.last_mut() {
+            _ if word == "machine" => entries.push(vec![word]),
+            Some(entry) => entry.push(word),
+            None => {}
+        }
+    }
+    entries.iter().map(|entry| entry.join(" ")).collect()
+}
+
+/// The host of `http://host:80/path`, of which it may be all that is there.
+fn host(address: &str) -> String {
+    let rest = address.split_once("://").map_or(address, |(_, rest)| rest);
+    let authority = rest.split('/').next().unwrap_or_default();
+    let port =
+        authority.rfind(':').filter(|at| authority[at + 1..].bytes().all(|byte| byte.is_ascii_digit()));
+    authority[..port.unwrap_or(authority.len())].to_ascii_lowercase()
 }
 
 /// A proxy's setting without the user, and the entry that logs in there. None where there is no user, and where a file could
@@ -185,12 +243,12 @@ fn without_user(setting: &str) -> Option<(String, String)> {
     if !["http", "https"].contains(&scheme) || proxy.is_empty() || !is_word(&user) || !is_word(&password) {
         return None;
     }
-    let entry = format!("machine {scheme}://{proxy} login {user} password {password}\n");
+    let entry = format!("machine {scheme}://{proxy} login {user} password {password}");
     Some((format!("{name} \"{scheme}://{proxy}{path}\""), entry))
 }
 
 /// `%40` is `@`.
-fn decoded(text: &str) -> Option<String> {
+pub(super) fn decoded(text: &str) -> Option<String> {
     let mut bytes = Vec::new();
     let mut rest = text.bytes();
     while let Some(byte) = rest.next() {
@@ -213,9 +271,9 @@ mod tests {
     fn a_proxys_user_goes_into_a_file() {
         let proxy = |address: &str| without_user(&format!("Acquire::http::Proxy \"{address}\""));
         for (address, without, entry) in [
-            ("http://a:b@proxy:3128", "http://proxy:3128", "machine http://proxy:3128 login a password b\n"),
-            ("https://a:b%40c@p/", "https://p/", "machine https://p login a password b@c\n"),
-            ("http://a:b:c@[::1]:1/", "http://[::1]:1/", "machine http://[::1]:1 login a password b:c\n"),
+            ("http://a:b@proxy:3128", "http://proxy:3128", "machine http://proxy:3128 login a password b"),
+            ("https://a:b%40c@p/", "https://p/", "machine https://p login a password b@c"),
+            ("http://a:b:c@[::1]:1/", "http://[::1]:1/", "machine http://[::1]:1 login a password b:c"),
         ] {
             let expected = (format!("Acquire::http::Proxy \"{without}\""), entry.to_owned());
             assert_eq!(proxy(address), Some(expected), "{address}");
@@ -261,8 +319,9 @@ mod tests {
         let mut login = Login::default();
         assert_eq!(login.before("exec it"), "exec it");
         login.take_proxy("Acquire::http::Proxy \"http://user:canary@proxy:3128\"");
-        login.entries.push_str("machine m\n  login a\n  password second\n");
-        assert_eq!(login.passwords(), ["canary", "second"].map(Secret::new));
+        login.mirrors.extend(entries("machine m\n  login a\n  password second\n"));
+        assert_eq!(login.passwords(), ["second", "canary"].map(Secret::new));
+        assert_eq!(login.at_mirrors().passwords(), [Secret::new("second")]);
         assert_eq!(login.settings(), "Acquire::http::Proxy \"http://proxy:3128\";\n");
         let script = login.before("exec it");
         assert!(script.ends_with("\nexec it") && !script.contains("canary"), "{script}");
@@ -280,19 +339,40 @@ mod tests {
         for (name, text) in [
             ("auth.conf", "machine one login a password b"),
             ("auth.conf.d/b.conf", "machine three login a password b\n\n"),
-            ("auth.conf.d/a.conf", "# of a\nmachine two login a password b\n"),
-            ("auth.conf.d/c.conf~", "machine four login a password b\n"),
+            ("auth.conf.d/a.conf", "# of a\nmachine two login a password b"),
+            ("auth.conf.d/c.conf~", "machine four login a password b"),
         ] {
             fs::write(dir.path().join(name), text).unwrap();
         }
-        let login = Login::of_host(dir.path(), &log);
-        let machines: Vec<_> = login.entries.lines().filter_map(|line| line.split(' ').nth(1)).collect();
-        assert_eq!(machines, ["one", "of", "two", "three"]);
+        let mut login = Login::of_host(dir.path(), &log);
+        let entry = |name: &str| format!("machine {name} login a password b\n");
+        assert_eq!(login.text(), ["one", "two", "three"].map(entry).concat());
+        login.keep(&[
+            "http://TWO:3142/debian".to_owned(),
+            "https://three".to_owned(),
+            "http://on".to_owned(),
+        ]);
+        assert_eq!(login.text(), ["two", "three"].map(entry).concat());
         let folder = dir.path().join("f");
         fs::create_dir(&folder).unwrap();
         let option = login.option(&folder).unwrap().unwrap();
         let file = option.strip_prefix("Dir::Etc::netrc=").unwrap();
         assert_eq!(fs::metadata(file).unwrap().permissions().mode() & 0o777, 0o600);
-        assert_eq!(fs::read_to_string(file).unwrap(), login.entries);
+        assert_eq!(fs::read_to_string(file).unwrap(), login.text());
+    }
+
+    #[test]
+    fn hosts_of_mirrors_and_of_entries() {
+        for (address, expected) in [
+            ("m.example", "m.example"),
+            ("M.example:80/debian", "m.example"),
+            ("https://m.example/a:1", "m.example"),
+            ("tor+http://m.example:1", "m.example"),
+            ("http://[::1]:3142/", "[::1]"),
+            ("[::1]", "[::1]"),
+            ("", ""),
+        ] {
+            assert_eq!(host(address), expected, "{address}");
+        }
     }
 }

@@ -35,18 +35,17 @@ pub(super) fn read(etc_apt: &Path) -> Vec<Source> {
     let mut parts: Vec<PathBuf> = parts.into_iter().flatten().flatten().map(|entry| entry.path()).collect();
     parts.sort();
     files.extend(parts);
-    files
-        .iter()
-        .filter_map(|file| {
-            let text = std::fs::read_to_string(file).ok()?;
-            match file.extension()?.to_str()? {
-                "list" => Some(one_line(&text)),
-                "sources" => Some(deb822(&text)),
-                _ => None,
-            }
-        })
-        .flatten()
-        .collect()
+    let texts = files.iter().filter_map(|file| Some((file, std::fs::read_to_string(file).ok()?)));
+    texts.flat_map(|(file, text)| parse(file, &text)).collect()
+}
+
+/// What a file of this name says; nothing where APT does not read it.
+pub(super) fn parse(file: &Path, text: &str) -> Vec<Source> {
+    match file.extension().and_then(|end| end.to_str()) {
+        Some("list") => one_line(text),
+        Some("sources") => deb822(text),
+        _ => Vec::new(),
+    }
 }
 
 /// The mirrors that the sources name for `distribution`, applied to `suite`: the archive itself, its updates and
@@ -59,7 +58,8 @@ pub(super) fn lines_for(
     let mut lines: Vec<Line> = Vec::new();
     let mut keyrings = Vec::new();
     for source in sources {
-        let Some(uri) = source.uris.iter().flat_map(|uri| addresses(uri)).find(|uri| usable(uri)) else {
+        let mut uris = source.uris.iter().flat_map(|uri| addresses(uri, read_list));
+        let Some(uri) = uris.find(|uri| usable(uri)) else {
             continue;
         };
         for host_suite in &source.suites {
@@ -98,16 +98,21 @@ pub(super) fn lines_for(
 
 /// What a source's address stands for: itself, or the mirrors in the file that it names (apt-transport-mirror(1);
 /// Debian's cloud images have it so).
-fn addresses(uri: &str) -> Vec<String> {
+pub(super) fn addresses(uri: &str, read: impl Fn(&Path) -> Option<String>) -> Vec<String> {
     let Some(list) = uri.strip_prefix("mirror+file:") else { return vec![uri.to_owned()] };
-    let text = std::fs::read_to_string(format!("/{}", list.trim_start_matches('/'))).unwrap_or_default();
+    let text = read(Path::new(&format!("/{}", list.trim_start_matches('/')))).unwrap_or_default();
     let first = |line: &str| line.split_whitespace().next().map(str::to_owned);
     text.lines().filter(|line| !line.starts_with('#')).filter_map(first).collect()
 }
 
+/// A list of mirrors on this computer.
+fn read_list(file: &Path) -> Option<String> {
+    std::fs::read_to_string(file).ok()
+}
+
 /// An address that the image can have, too. One with a password in it would show that in process lists, logs and the
 /// image.
-fn usable(uri: &str) -> bool {
+pub(super) fn usable(uri: &str) -> bool {
     let host = uri.strip_prefix("http://").or_else(|| uri.strip_prefix("https://"));
     host.is_some_and(|rest| !rest.split('/').next().unwrap_or_default().contains('@'))
 }
@@ -244,7 +249,7 @@ mod tests {
             ("https://me:secret@m/debian".to_owned(), None),
             ("https://m/de@bian".to_owned(), Some("https://m/de@bian")),
         ] {
-            let found = addresses(&uri).into_iter().find(|uri| usable(uri));
+            let found = addresses(&uri, read_list).into_iter().find(|uri| usable(uri));
             assert_eq!(found.as_deref(), expected, "{uri}");
         }
     }

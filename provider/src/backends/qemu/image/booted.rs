@@ -2,16 +2,19 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use uuid::Uuid;
 
+use super::gate::{self, Gate};
+use super::mirrors::Mirrors;
 use super::{Build, BuildError};
 use crate::backends::qemu::guest::{
     Boot, Disk, DiskAccess, Forward, Guest, GuestError, GuestSpec, Lifetime, Seed,
 };
 use crate::backends::qemu::host::Emulator;
-use crate::backends::qemu::{Base, DiskFormat, QemuImageSpec};
+use crate::backends::qemu::{Base, DiskFormat, Network, QemuImageSpec};
 use crate::domain::{Environment, OnError};
 use crate::process::private;
 use crate::process::{Finished, Limits, ProcessError, Secret};
@@ -34,6 +37,7 @@ pub(super) struct Booted<'a> {
     /// None after a restart that failed.
     session: Option<Session>,
     login: Login,
+    gate: Option<Gate>,
     /// The public key by which we got in.
     pub(super) public_key: String,
 }
@@ -48,6 +52,8 @@ pub(super) struct Start<'a> {
     pub(super) format: DiskFormat,
     /// What a seeded guest's first boot does.
     pub(super) first_boot: FirstBoot,
+    /// What it reaches, where that is not all or nothing, as far as it is known.
+    pub(super) mirrors: Option<Arc<Mirrors>>,
 }
 
 /// How much of its first boot cloud-init does.
@@ -152,10 +158,15 @@ impl<'a> Booted<'a> {
             Ok(session) => (Some(session), None),
             Err(error) => (None, Some(guest_error("reach the guest")(error))),
         };
-        let booted = Self { build, dir, guest, session, login, public_key };
-        match error {
-            None => Ok(booted),
-            Some(error) => Err(booted.give_up(error).await),
+        let mut booted = Self { build, dir, guest, session, login, gate: None, public_key };
+        let ready = match error {
+            None if build.qemu.network == Network::Mirror => booted.open_gate(start.mirrors).await,
+            None => Ok(()),
+            Some(error) => Err(error),
+        };
+        match ready {
+            Ok(()) => Ok(booted),
+            Err(error) => Err(booted.give_up(error).await),
         }
     }
 
@@ -179,11 +190,17 @@ impl<'a> Booted<'a> {
         limit: Option<Duration>,
     ) -> Result<Finished, BuildError> {
         let limits = Limits { cancel: self.build.cancel.clone(), timeout: limit };
+        let environment = &self.told(environment.clone());
         let exec = Exec { command, environment, input: Input::Empty };
         self.session()?
             .exec(&exec, Some(self.build.log), &limits)
             .await
             .map_err(ssh_error("run a command in the guest"))
+    }
+
+    /// What the guest reaches, where that is not all or nothing.
+    pub(super) fn mirrors(&self) -> Option<Arc<Mirrors>> {
+        self.gate.as_ref().map(|gate| Arc::clone(gate.mirrors()))
     }
 
     /// Waits until the guest has switched itself off, at most this long. Returns whether it has.
@@ -230,7 +247,29 @@ impl<'a> Booted<'a> {
         let session = self.session.take().ok_or_else(no_session)?;
         let again = self.guest.reboot(session, &self.login, &limits).await;
         self.session = Some(again.map_err(guest_error(format!("restart the guest in step {}", task.name)))?);
+        match self.mirrors() {
+            Some(mirrors) => self.open_gate(Some(mirrors)).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Lets the guest reach mirrors: these, or those that its own sources name.
+    async fn open_gate(&mut self, mirrors: Option<Arc<Mirrors>>) -> Result<(), BuildError> {
+        let session = self.session()?;
+        let mirrors = match mirrors {
+            Some(mirrors) => mirrors,
+            None => gate::mirrors_of(self.build, session).await?,
+        };
+        self.gate = Some(Gate::open(session, mirrors).await?);
         Ok(())
+    }
+
+    /// With what a program in the guest has to know of the gate.
+    fn told(&self, mut environment: Environment) -> Environment {
+        if let Some(gate) = &self.gate {
+            gate.tell(&mut environment);
+        }
+        environment
     }
 
     fn session(&self) -> Result<&Session, BuildError> {
@@ -254,7 +293,7 @@ impl<'a> Booted<'a> {
             }
             Work::Reboot => return Ok(()),
         };
-        let environment = task.surroundings(STAGE, &name);
+        let environment = self.told(task.surroundings(STAGE, &name));
         let command = format!("chmod 755 {STAGE}\n{script}");
         let exec = Exec { command: &command, environment: &environment, input: Input::Empty };
         let session = self.session()?;
@@ -331,7 +370,7 @@ fn limits(build: &Build<'_>, timeout: Duration) -> Limits {
     Limits { cancel: build.cancel.clone(), timeout: Some(timeout) }
 }
 
-fn ssh_error(operation: impl Into<String>) -> impl FnOnce(SshError) -> BuildError {
+pub(super) fn ssh_error(operation: impl Into<String>) -> impl FnOnce(SshError) -> BuildError {
     move |error| guest_error(operation)(GuestError::Ssh(error))
 }
 

@@ -77,6 +77,12 @@ pub enum BuildError {
         /// Its name.
         distribution: &'static str,
     },
+    /// Steps cannot be led to mirrors alone.
+    #[error("`network = \"mirror\"` cannot be had here: {reason}")]
+    NoWay {
+        /// Why.
+        reason: String,
+    },
     /// The distribution's signing keys are not on this host.
     #[error("the signing keys of {distribution} are missing: install the package {package}")]
     NoKeyring {
@@ -286,6 +292,7 @@ impl BuildError {
             Self::Download { .. } | Self::Refused { .. } => Some("qemu.base.image".to_owned()),
             Self::Checksum { .. } => Some("qemu.base.sha256".to_owned()),
             Self::OldPacker { .. } => Some("qemu.engine".to_owned()),
+            Self::NoWay { .. } => Some("qemu.network".to_owned()),
             Self::Kept { source, .. } => source.attribute(qemu, spec),
             _ => None,
         }
@@ -383,6 +390,7 @@ mod tests {
                 BuildError::Checksum { what: text(), expected: text(), found: text() },
                 Some("qemu.base.sha256"),
             ),
+            (BuildError::NoWay { reason: text() }, Some("qemu.network")),
             (BuildError::Refused { reason: "" }, Some("qemu.base.image")),
             (BuildError::Kept { source: Box::new(failed("3 (x)")), login: text() }, Some("provision.2")),
             (BuildError::Cancelled, None),

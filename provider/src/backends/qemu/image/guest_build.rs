@@ -2,9 +2,11 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::booted::{Booted, FirstBoot, Start, TAIL, is_seeded};
+use super::mirrors::{self, Mirrors};
 use super::{Build, BuildError};
 use crate::backends::qemu::DiskFormat;
 use crate::backends::qemu::guest::GuestError;
@@ -21,22 +23,31 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(15 * 60);
 pub(super) const OFF: Duration = Duration::from_secs(120);
 
 /// Runs the image's steps in a guest with the raw disk `disk`, whose folder is the guest's too. Afterwards the disk
-/// holds no trace of the builder.
+/// holds no trace of the builder. Returns the mirrors that they reached, if nothing else.
 ///
 /// # Errors
 /// What stops a step or the guest; [`BuildError::Kept`] when the guest was left running.
-pub(super) async fn provision(build: &Build<'_>, dir: PathBuf, disk: &Path) -> Result<(), BuildError> {
+pub(super) async fn provision(
+    build: &Build<'_>,
+    dir: PathBuf,
+    disk: &Path,
+    mirrors: Option<Arc<Mirrors>>,
+) -> Result<Option<Arc<Mirrors>>, BuildError> {
     build.log.step("Booting the guest");
-    let start = Start { dir, disk, format: DiskFormat::Raw, first_boot: FirstBoot::Brief };
+    let start = Start { dir, disk, format: DiskFormat::Raw, first_boot: FirstBoot::Brief, mirrors };
     let mut guest = Booted::start(build, start).await?;
     let outcome = run(build, &mut guest).await;
-    guest.end(outcome).await
+    let mirrors = guest.mirrors();
+    guest.end(outcome).await.map(|()| mirrors)
 }
 
 async fn run(build: &Build<'_>, guest: &mut Booted<'_>) -> Result<(), BuildError> {
     if is_seeded(build.qemu) {
         build.log.step("Waiting for cloud-init");
         guest.exec(AWAIT, &Environment::default(), Some(PATIENCE)).await?;
+    }
+    if guest.mirrors().is_some() {
+        own_script(guest, "prepare the guest", mirrors::FORGET_PROXIES, &Environment::default()).await?;
     }
     for task in provision::tasks(build.spec) {
         guest.run(&task).await?;

@@ -6,16 +6,17 @@
 
 use std::fs::{self, File};
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use aws_lc_rs::digest::{SHA256, digest};
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
-use super::apt_login::Login;
 use super::area::{Area, write_program};
 use super::bootstrap::{self, Place, Plan};
 use super::distribution::{Distribution, Platform};
+use super::mirrors::Mirrors;
 use super::reach::Reach;
 use super::release::{self, Release};
 use super::{BuildError, Host};
@@ -49,9 +50,19 @@ pub(super) struct Layer {
     pub(super) partitions: Partitions,
     /// What is known of it.
     pub(super) about: About,
-    /// Who logs in at the mirrors in it: what steps need as the bootstrap does.
-    pub(super) login: Login,
+    /// How mirrors are reached.
+    pub(super) reach: Reach,
     _lock: File,
+}
+
+impl Layer {
+    /// The mirrors that its packages came from.
+    ///
+    /// # Errors
+    /// When steps cannot be led to them.
+    pub(super) fn mirrors(&self, spec: &Bootstrap, log: &BuildLog) -> Result<Arc<Mirrors>, BuildError> {
+        Mirrors::new(&self.reach.mirrors(spec), &self.reach, log)
+    }
 }
 
 /// What is known of a layer, kept beside it as `layer.json`.
@@ -107,7 +118,7 @@ pub(super) async fn obtain(
     cancel: &CancellationToken,
 ) -> Result<Layer, BuildError> {
     let request = request(spec, arch);
-    let reach = Reach::of_host(host, log, cancel).await?;
+    let reach = Reach::of_host(host, log, cancel).await?.towards(spec);
     let id = reach.id(&request, spec);
     let new = New { spec, arch, id: &id, partitions: Partitions::of(&request), reach: &reach };
     let (folder, lock) = (format!("layers/{id}"), format!("layers/{id}.lock"));
@@ -121,7 +132,7 @@ pub(super) async fn obtain(
                 root: format!("{folder}/root"),
                 partitions: new.partitions,
                 about,
-                login: reach.login,
+                reach,
                 _lock: shared,
             });
         }

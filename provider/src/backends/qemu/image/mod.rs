@@ -15,8 +15,10 @@ mod distribution;
 mod download;
 mod error;
 mod ext4;
+mod gate;
 mod guest_build;
 mod layer;
+mod mirrors;
 mod packer_engine;
 mod preview;
 mod problems;
@@ -29,6 +31,7 @@ mod verify;
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -46,10 +49,11 @@ use self::area::Area;
 use self::disk::{E2fsprogs, Layout};
 use self::distribution::Platform;
 use self::layer::{Layer, derived_uuid};
-use self::tree::Tree;
+use self::mirrors::Mirrors;
+use self::tree::{Reached, Tree};
 use super::guest;
 use super::host::AcceleratorChoice;
-use super::{Base, Bootstrap, DiskFormat, Engine, ImageSource, QemuImageSpec};
+use super::{Base, Bootstrap, DiskFormat, Engine, ImageSource, Network, QemuImageSpec};
 use crate::domain::ImageSpec;
 use crate::packer;
 use crate::process::{BuildLog, Command, Limits, Runner, leftover};
@@ -168,13 +172,20 @@ struct Made {
     raw: PathBuf,
     size: u64,
     resolved_base: String,
+    /// What its steps reached, where that is not all or nothing.
+    mirrors: Option<Arc<Mirrors>>,
 }
 
 async fn from_bootstrap(build: &Build<'_>, area: &Area, bootstrap: &Bootstrap) -> Result<Made, BuildError> {
     let Build { host, qemu, log, cancel, .. } = build;
     let layer = layer::obtain(host, area, bootstrap, qemu.arch, log, cancel).await?;
+    let reached = match qemu.network {
+        Network::User => Reached::All,
+        Network::Mirror => Reached::Mirrors(layer.mirrors(bootstrap, log)?),
+        Network::None => Reached::Nothing,
+    };
     booted::make_dir(&build.guest_dir())?;
-    let tree = Tree::create(host, area, &layer, build.id, qemu.network, log, cancel)?;
+    let tree = Tree::create(host, area, &layer, build.id, reached.clone(), log, cancel)?;
     let raw = build.guest_dir().join("disk.raw");
     let made = async {
         let (packed, size) = from_tree(build, &layer, &tree).await?;
@@ -188,15 +199,17 @@ async fn from_bootstrap(build: &Build<'_>, area: &Area, bootstrap: &Bootstrap) -
     let resolved_base = layer.about.resolved_base.clone();
     // Everything is on the disk: who makes the layer anew need not wait for the guest.
     drop(layer);
+    let mut mirrors = reached.mirrors();
     if qemu.boot {
-        provision_booted(build, &raw).await?;
+        mirrors = provision_booted(build, &raw, mirrors).await?;
     }
-    Ok(Made { raw, size, resolved_base })
+    Ok(Made { raw, size, resolved_base, mirrors })
 }
 
 /// Runs the steps, unless they wait for a guest, and makes the disk.
 async fn from_tree(build: &Build<'_>, layer: &Layer, tree: &Tree<'_>) -> Result<(PathBuf, u64), BuildError> {
     if !build.qemu.boot {
+        tree.prepare().await?;
         for task in provision::tasks(build.spec) {
             tree.run(&task).await?;
         }
@@ -223,20 +236,26 @@ async fn from_image(
     booted::make_dir(&build.guest_dir())?;
     let size = u64::from(qemu.disk_size_gb) << 30;
     let base = base_image::bring(host, source, sha256, &raw, size, log, cancel).await?;
+    let mut mirrors = None;
     if qemu.boot {
-        provision_booted(build, &raw).await?;
+        mirrors = provision_booted(build, &raw, None).await?;
     } else if !build.spec.steps.is_empty() {
         let why = "the steps of a base image need `boot = true`";
         return Err(BuildError::Invalid(why.to_owned()));
     }
-    Ok(Made { raw, size: base.size, resolved_base: base.resolved })
+    Ok(Made { raw, size: base.size, resolved_base: base.resolved, mirrors })
 }
 
-/// Runs the steps in a guest with the raw disk, by whichever engine is asked for.
-async fn provision_booted(build: &Build<'_>, raw: &Path) -> Result<(), BuildError> {
+/// Runs the steps in a guest with the raw disk, by whichever engine is asked for. Returns the mirrors that they reached, if
+/// nothing else.
+async fn provision_booted(
+    build: &Build<'_>,
+    raw: &Path,
+    mirrors: Option<Arc<Mirrors>>,
+) -> Result<Option<Arc<Mirrors>>, BuildError> {
     match build.qemu.engine {
-        Engine::Native => guest_build::provision(build, build.guest_dir(), raw).await,
-        Engine::Packer => packer_engine::provision(build, &build.guest_dir(), raw).await,
+        Engine::Native => guest_build::provision(build, build.guest_dir(), raw, mirrors).await,
+        Engine::Packer => packer_engine::provision(build, &build.guest_dir(), raw).await.map(|()| None),
     }
 }
 
@@ -250,7 +269,7 @@ async fn finish(build: &Build<'_>, made: Made) -> Result<BuiltImage, BuildError>
     log.step("Computing the checksum");
     let sha256 = convert::sha256(&disk, cancel).await?;
     let size_bytes = fs::metadata(&disk).map_err(BuildError::io("read", &disk))?.len();
-    verify::verify(build, &disk).await?;
+    verify::verify(build, &disk, made.mirrors).await?;
     log.step("The image is done");
     Ok(BuiltImage {
         disk,

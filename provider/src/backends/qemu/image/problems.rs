@@ -1,7 +1,7 @@
 //! What is impossible about an image, as far as it can be said before anything is done.
 
 use super::distribution::Distribution;
-use crate::backends::qemu::{Arch, Base, Bootstrap, Engine, QemuImageSpec};
+use crate::backends::qemu::{Arch, Base, Bootstrap, Engine, Network, QemuImageSpec};
 use crate::domain::{Action, ImageSpec, OnError};
 
 /// More than any file system of a guest can hold, in GiB.
@@ -70,6 +70,10 @@ fn packer(qemu: &QemuImageSpec, spec: &ImageSpec) -> Vec<(String, String)> {
             "Packer runs steps in a booted guest only: leave `boot` out, or set `engine = \"native\"`.";
         problems.push(("qemu.boot".to_owned(), text.to_owned()));
     }
+    if qemu.network == Network::Mirror {
+        let text = "Under Packer a guest reaches all or nothing: set `network = \"none\"` or `\"user\"`, or `engine = \"native\"`.";
+        problems.push(("qemu.network".to_owned(), text.to_owned()));
+    }
     if spec.on_error == OnError::Keep {
         let text =
             "Packer ends its guest when a step fails: `on_error = \"keep\"` needs `engine = \"native\"`.";
@@ -93,7 +97,7 @@ fn suite(bootstrap: &Bootstrap) -> Option<String> {
 #[cfg(test)]
 pub(in crate::backends::qemu) mod tests {
     use super::*;
-    use crate::backends::qemu::{DiskFormat, ImageSource, Network};
+    use crate::backends::qemu::{DiskFormat, ImageSource};
     use crate::domain::{Check, Environment, Security, Step};
 
     pub(in crate::backends::qemu) fn qemu(base: Base, boot: bool) -> QemuImageSpec {
@@ -189,12 +193,14 @@ pub(in crate::backends::qemu) mod tests {
     #[test]
     fn what_packer_cannot_do_says_so() {
         let image = Base::Image { source: ImageSource::Path("/base.qcow2".into()), sha256: None };
-        for (boot, on_error, expected) in [
-            (true, OnError::Cleanup, &[][..]),
-            (false, OnError::Cleanup, &["qemu.boot"]),
-            (false, OnError::Keep, &["qemu.boot", "on_error"]),
+        for (boot, network, on_error, expected) in [
+            (true, Network::User, OnError::Cleanup, &[][..]),
+            (true, Network::None, OnError::Cleanup, &[]),
+            (true, Network::Mirror, OnError::Cleanup, &["qemu.network"]),
+            (false, Network::User, OnError::Cleanup, &["qemu.boot"]),
+            (false, Network::User, OnError::Keep, &["qemu.boot", "on_error"]),
         ] {
-            let qemu = QemuImageSpec { engine: Engine::Packer, ..qemu(image.clone(), boot) };
+            let qemu = QemuImageSpec { engine: Engine::Packer, network, ..qemu(image.clone(), boot) };
             let problems = problems(&qemu, &ImageSpec { on_error, ..spec(&[]) });
             let named: Vec<_> = problems.iter().map(|(attribute, _)| attribute.as_str()).collect();
             assert_eq!(named, expected);

@@ -8,9 +8,10 @@ use super::distribution::Distribution;
 use super::layer::hash;
 use super::{BuildError, Host, apt_options};
 use crate::backends::qemu::Bootstrap;
-use crate::process::BuildLog;
+use crate::process::{BuildLog, Secret};
 
 /// A tree has it inside, for its steps: with another proxy it is another layer.
+#[derive(Debug)]
 pub(super) struct Reach {
     /// Who logs in where.
     pub(super) login: Login,
@@ -35,13 +36,36 @@ impl Reach {
         Ok(Self { login, options, sources: apt_sources::read(&host.etc_apt) })
     }
 
+    /// The same with the logins of a request's mirrors, and no others.
+    pub(super) fn towards(mut self, spec: &Bootstrap) -> Self {
+        let mirrors = self.mirrors(spec);
+        self.login.keep(&mirrors);
+        self
+    }
+
     /// The layer's name. Users and passwords are not in it, not even as a hash.
     pub(super) fn id(&self, request: &str, spec: &Bootstrap) -> String {
+        hash(&(request, &self.options, self.login.proxies(), self.own_lines(spec)))
+    }
+
+    /// The addresses that a request's packages come from.
+    pub(super) fn mirrors(&self, spec: &Bootstrap) -> Vec<String> {
+        let named = spec.mirror.iter().chain(&spec.security_mirror).cloned();
+        named.chain(self.own_lines(spec).into_iter().map(|line| line.uri)).collect()
+    }
+
+    /// The settings that are about proxies, users and passwords included.
+    pub(super) fn proxies(&self) -> Vec<Secret> {
+        let plain = self.options.iter().filter(|option| option.contains("::Proxy"));
+        plain.map(Secret::new).chain(self.login.whole_proxies().cloned()).collect()
+    }
+
+    /// What is taken from the host's own sources; nothing where the request names a mirror.
+    fn own_lines(&self, spec: &Bootstrap) -> Vec<Line> {
         let own = Distribution::of_suite(&spec.suite).filter(|_| spec.mirror.is_none());
-        let lines: Vec<Line> = own.map_or_else(Vec::new, |distribution| {
+        own.map_or_else(Vec::new, |distribution| {
             apt_sources::lines_for(&self.sources, distribution, &spec.suite).0
-        });
-        hash(&(request, &self.options, self.login.proxies(), lines))
+        })
     }
 }
 

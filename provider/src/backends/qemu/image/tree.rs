@@ -6,6 +6,7 @@ use std::fs::{self, File, Permissions};
 use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -13,15 +14,19 @@ use uuid::Uuid;
 use super::apt_login::Login;
 use super::area::{self, Area};
 use super::layer::Layer;
+use super::mirrors::{self, Mirrors};
 use super::{BuildError, Host};
-use crate::backends::qemu::Network;
-use crate::process::enter::{self, ENV_PREFIX, Entry};
+use crate::domain::Environment;
+use crate::process::enter::{self, Door, ENV_PREFIX, Entry};
 use crate::process::lock::How;
 use crate::process::{BuildLog, Command, Limits, ProcessError, tail};
 use crate::provision::{self, RUN_SCRIPT, Task, UPLOAD, Work};
 
 const MKE2FS_CONF: &str = include_str!("../../../../../templates/mke2fs.conf");
 const PACK: &str = include_str!("../../../../../templates/scripts/pack-tree.sh");
+
+/// A step's [`Door`], in the build's folder.
+const DOOR: &str = "door";
 
 /// How many of a failed step's last lines are shown.
 const TAIL: usize = 20;
@@ -35,8 +40,29 @@ pub(super) struct Tree<'a> {
     folder: String,
     layer: String,
     login: Login,
-    network: Network,
+    reached: Reached,
     _lock: File,
+}
+
+/// What steps reach.
+#[derive(Debug, Clone)]
+pub(super) enum Reached {
+    /// What this computer does.
+    All,
+    /// Package mirrors.
+    Mirrors(Arc<Mirrors>),
+    /// Nothing.
+    Nothing,
+}
+
+impl Reached {
+    /// The mirrors, where it is they.
+    pub(super) fn mirrors(self) -> Option<Arc<Mirrors>> {
+        match self {
+            Self::Mirrors(mirrors) => Some(mirrors),
+            Self::All | Self::Nothing => None,
+        }
+    }
 }
 
 /// Where the pieces of a packed tree are.
@@ -58,7 +84,7 @@ impl<'a> Tree<'a> {
         area: &'a Area,
         layer: &Layer,
         id: Uuid,
-        network: Network,
+        reached: Reached,
         log: &'a BuildLog,
         cancel: &'a CancellationToken,
     ) -> Result<Self, BuildError> {
@@ -70,10 +96,13 @@ impl<'a> Tree<'a> {
         // Steps only read there: what they put in it we would write through, or run.
         area.make_ours(&format!("{folder}/stage"))?;
         let root = layer.root.clone();
-        // Who reaches no mirror needs none.
-        let login = if network == Network::User { layer.login.clone() } else { Login::default() };
+        let login = match reached {
+            Reached::All => layer.reach.login.clone(),
+            Reached::Mirrors(_) => layer.reach.login.at_mirrors(),
+            Reached::Nothing => Login::default(),
+        };
         let log = log.hiding(&login.passwords());
-        Ok(Self { host, area, log, cancel, folder, layer: root, login, network, _lock: lock })
+        Ok(Self { host, area, log, cancel, folder, layer: root, login, reached, _lock: lock })
     }
 
     /// Runs one step.
@@ -94,6 +123,19 @@ impl<'a> Tree<'a> {
             }
         };
         self.in_tree(task, script, &name).await
+    }
+
+    /// What has to be done before the first step.
+    ///
+    /// # Errors
+    /// When it cannot be.
+    pub(super) async fn prepare(&self) -> Result<(), BuildError> {
+        let Reached::Mirrors(_) = self.reached else { return Ok(()) };
+        let entry = self.entry("/bin/sh", ["-euc", mirrors::FORGET_PROXIES].map(str::to_owned).into(), true);
+        let command = self.area.command(self.host, &entry);
+        let done =
+            self.host.runner.check(&command, Some(&self.log), &Limits::cancelled_by(self.cancel)).await;
+        done.map(drop).map_err(BuildError::tool("prepare the tree for its steps"))
     }
 
     /// Makes the root file system in a new disk of `size` bytes; `mke2fs` are its options, the size among them. `done` is
@@ -155,14 +197,27 @@ impl<'a> Tree<'a> {
         }
         let mut entry = self.entry("/bin/sh", vec!["-euc".to_owned(), script], true);
         entry.status = Some(PathBuf::from(status));
-        entry.network = self.network == Network::User;
+        let door = self.door()?;
+        let mut environment = task.environment.clone();
+        entry.network = match &self.reached {
+            Reached::All => enter::Network::Host,
+            Reached::Nothing => enter::Network::Nothing,
+            Reached::Mirrors(_) => {
+                mirrors::tell(&mut environment, enter::PORT);
+                enter::Network::Served(PathBuf::from(format!("{}/{DOOR}", self.folder)))
+            }
+        };
         let command = self.login.given(self.area.command(self.host, &entry), "/run/sindri/apt.conf");
-        let mut command = with_environment(command, task);
+        let mut command = with_environment(command, &environment);
         for (name, value) in task.instructions("/run/sindri", name) {
             command = command.env(format!("{ENV_PREFIX}{name}"), value);
         }
         let limits = Limits { cancel: self.cancel.clone(), timeout: task.timeout };
-        let finished = match self.host.runner.run(&command, Some(&self.log), &limits).await {
+        let finished = tokio::select! {
+            finished = self.host.runner.run(&command, Some(&self.log), &limits) => finished,
+            never = self.serve(door) => match never {},
+        };
+        let finished = match finished {
             Ok(finished) => finished,
             Err(ProcessError::Timeout { limit, .. }) => {
                 return Err(BuildError::StepTimeout {
@@ -179,6 +234,25 @@ impl<'a> Tree<'a> {
             return Err(refused.unwrap_or_else(|| step_error(&task.name, finished.code, &finished.output)));
         };
         if code == 0 { Ok(()) } else { Err(step_error(&task.name, code, &finished.output)) }
+    }
+
+    /// Where a step's listener will come from, if it reaches mirrors.
+    fn door(&self) -> Result<Option<(Door, Arc<Mirrors>)>, BuildError> {
+        let Reached::Mirrors(mirrors) = &self.reached else { return Ok(None) };
+        let folder = self.area.host(&self.folder);
+        let door = Door::open(&folder, DOOR).map_err(BuildError::io("make a socket in", &folder))?;
+        Ok(Some((door, Arc::clone(mirrors))))
+    }
+
+    /// Serves a step's listener until the step is over.
+    async fn serve(&self, door: Option<(Door, Arc<Mirrors>)>) -> std::convert::Infallible {
+        if let Some((door, mirrors)) = door {
+            match door.listener().await {
+                Ok(listener) => mirrors.serve_at(listener).await,
+                Err(error) => self.log.line(&format!("The step reaches no mirror: {error}")),
+            }
+        }
+        std::future::pending().await
     }
 
     fn entry(&self, program: &str, args: Vec<String>, chroot: bool) -> Entry {
@@ -279,11 +353,11 @@ fn lock_name(id: Uuid) -> String {
     format!("work/{id}.lock")
 }
 
-fn with_environment(mut command: Command, task: &Task) -> Command {
-    for (name, value) in &task.environment.plain {
+fn with_environment(mut command: Command, environment: &Environment) -> Command {
+    for (name, value) in &environment.plain {
         command = command.env(format!("{ENV_PREFIX}{name}"), value);
     }
-    for (name, value) in &task.environment.secret {
+    for (name, value) in &environment.secret {
         command = command.env(format!("{ENV_PREFIX}{name}"), value.expose());
     }
     command

@@ -2,9 +2,11 @@
 
 use std::fs;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::booted::{self, Booted, FirstBoot, Start};
+use super::mirrors::Mirrors;
 use super::{Build, BuildError};
 use crate::backends::qemu::DiskFormat;
 use crate::domain::Environment;
@@ -14,11 +16,15 @@ use crate::provision;
 /// How long one check, and the end of the boot, may take.
 const PATIENCE: Duration = Duration::from_secs(15 * 60);
 
-/// Boots `disk` and runs the image's checks in it, if there are any.
+/// Boots `disk` and runs the image's checks in it, if there are any. They reach what its steps did.
 ///
 /// # Errors
 /// [`BuildError::Check`] for the first that fails; whatever keeps the guest from booting.
-pub(super) async fn verify(build: &Build<'_>, disk: &Path) -> Result<(), BuildError> {
+pub(super) async fn verify(
+    build: &Build<'_>,
+    disk: &Path,
+    mirrors: Option<Arc<Mirrors>>,
+) -> Result<(), BuildError> {
     if build.spec.checks.is_empty() {
         return Ok(());
     }
@@ -31,7 +37,7 @@ pub(super) async fn verify(build: &Build<'_>, disk: &Path) -> Result<(), BuildEr
         build.host.runner.check(&overlay_command(disk, build.qemu.format, &overlay), None, &limits).await;
     made.map_err(BuildError::tool("make an overlay"))?;
     let (format, first_boot) = (DiskFormat::Qcow2, FirstBoot::Whole);
-    let start = Start { dir: dir.clone(), disk: &overlay, format, first_boot };
+    let start = Start { dir: dir.clone(), disk: &overlay, format, first_boot, mirrors };
     let guest = Booted::start(build, start).await?;
     let outcome = run(build, &guest).await;
     guest.end(outcome).await?;

@@ -54,6 +54,7 @@ pub(super) async fn provision(build: &Build<'_>, dir: &Path, disk: &Path) -> Res
         disk: &Path::new(OUTPUT).join(DISK),
         format: DiskFormat::Raw,
         first_boot: FirstBoot::Brief,
+        mirrors: None,
     };
     let prepared = booted::prepare(build, &start)?;
     let Build { host, log, cancel, .. } = build;
