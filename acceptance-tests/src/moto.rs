@@ -35,6 +35,8 @@ pub enum Fault<'a> {
     Drop,
     /// The request has no effect, and the connection is reset.
     Reset,
+    /// A listing by a place that has heard of nothing yet.
+    Unseen,
     /// The request waits, and is answered then.
     Late {
         /// For how long.
@@ -145,6 +147,7 @@ impl Moto {
             }
             Fault::Drop => json!({ "kind": "drop" }),
             Fault::Reset => json!({ "kind": "reset" }),
+            Fault::Unseen => json!({ "kind": "unseen" }),
             Fault::Late { seconds } => json!({ "kind": "late", "seconds": seconds }),
         };
         order["action"] = action.into();

@@ -115,6 +115,8 @@ fn an_interrupted_launch_leaves_nothing() -> Result<()> {
     let host = Host::new()?;
     let (moto, workspace, image) = scenario(&host, Cli::Tofu, "aws-vm-settings")?;
     let (running, _silent) = amid_a_launch(&moto, &workspace, &image)?;
+    // Who looks for the machine may come to a place that has not heard of it.
+    moto.fault("DescribeInstances", 2, Fault::Unseen)?;
     running.interrupt()?;
     let outcome = running.wait(PATIENCE)?;
     ensure!(!outcome.success, "an interrupted apply passed for a success");

@@ -518,6 +518,7 @@ fn what_has_not_got_around_in_ec2_is_waited_for() -> Result<()> {
     workspace.variables(&with(&image, json!({})))?;
     let unknown = |code| Fault::Error { status: 400, code, message: "does not exist" };
     moto.fault("AuthorizeSecurityGroupIngress", 1, unknown("InvalidGroup.NotFound"))?;
+    moto.fault("RunInstances", 1, unknown("InvalidAMIID.NotFound"))?;
     moto.fault("RunInstances", 1, unknown("InvalidKeyPair.NotFound"))?;
     moto.fault("RunInstances", 1, unknown("InvalidGroup.NotFound"))?;
     let profile =
@@ -531,7 +532,7 @@ fn what_has_not_got_around_in_ec2_is_waited_for() -> Result<()> {
     moto.fault("DeleteTags", 1, unknown("InvalidInstanceID.NotFound"))?;
     workspace.apply()?;
     workspace.converged()?;
-    assert_eq!((count(&moto, "instances")?, moto.requests()?["RunInstances"]), (1, 4));
+    assert_eq!((count(&moto, "instances")?, moto.requests()?["RunInstances"]), (1, 5));
     let told = moto.ec2("DescribeInstances", &[])?;
     ensure!(!told.contains("sindri_deadline"), "{told}");
 
@@ -541,6 +542,18 @@ fn what_has_not_got_around_in_ec2_is_waited_for() -> Result<()> {
     workspace.apply_with(&[])?.fails()?;
     assert_eq!(moto.requests()?["AssociateIamInstanceProfile"], 3);
     workspace.destroy()?;
+    nothing_left(&host, &moto)
+}
+
+#[test]
+fn a_machine_that_is_not_seen_is_ended_all_the_same() -> Result<()> {
+    let host = Host::new()?;
+    let (moto, workspace, image) = scenario(&host, Cli::Tofu, "aws-vm-settings")?;
+    workspace.variables(&with(&image, json!({})))?;
+    workspace.apply()?;
+    // A place in EC2 that has not heard of it.
+    moto.fault("DescribeInstances", 1, Fault::Unseen)?;
+    workspace.run(&["destroy", "-json", "-auto-approve", "-refresh=false"])?.succeeds()?;
     nothing_left(&host, &moto)
 }
 

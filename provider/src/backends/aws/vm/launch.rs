@@ -127,12 +127,12 @@ impl Launch<'_> {
     }
 }
 
-/// Whether what a launch needs, and was made a moment ago, has not got around yet: the key pair, the group when it is
-/// `own`, an instance profile that IAM has just told EC2 of.
+/// Whether what a launch needs, and was made or seen a moment ago, has not got around yet: the image, the key pair, the group
+/// when it is `own`, an instance profile that IAM has just told EC2 of.
 pub(in crate::backends::aws) fn is_early(error: &AwsError, own_group: bool) -> bool {
     let AwsError::Refused { code, message, .. } = error else { return false };
     match code.as_str() {
-        "InvalidKeyPair.NotFound" => true,
+        "InvalidAMIID.NotFound" | "InvalidAMIID.Unavailable" | "InvalidKeyPair.NotFound" => true,
         surroundings::UNKNOWN_GROUP => own_group,
         "InvalidParameterValue" => message.to_ascii_lowercase().contains("invalid iam instance profile"),
         _ => false,
