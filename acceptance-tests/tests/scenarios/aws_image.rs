@@ -817,7 +817,7 @@ fn a_build_asks_ec2_for_little() -> Result<()> {
         moto.forget_requests()?;
         workspace.apply()?;
         let requests = moto.requests()?;
-        ensure!(requests.values().sum::<u64>() <= 18, "{requests:?}");
+        ensure!(requests.values().sum::<u64>() <= 19, "{requests:?}");
         assert_eq!(workspace.text(IMAGE, "image_id")?, made);
         workspace.converged()?;
         workspace.destroy()?;

@@ -13,7 +13,7 @@ use crate::backends::aws::AwsError;
 use crate::backends::aws::image::problems::{no_session_manager, unverifiable};
 use crate::backends::aws::image::{AwsImageSpec, Builder, Interface};
 use crate::backends::aws::region::Region;
-use crate::backends::aws::vm::surroundings;
+use crate::backends::aws::vm::{VmError, surroundings};
 use crate::process::search_path;
 use crate::ssh;
 
@@ -176,28 +176,29 @@ impl Access {
         Ok(key.split(' ').nth(1).unwrap_or_default().to_owned())
     }
 
-    /// Removes what was made. What stays has the build's tag.
-    pub(super) async fn remove(&self, region: &Region) {
-        tokio::join!(self.remove_group(region), self.remove_pair(region));
+    /// Removes what was made. Whether nothing of it stays: what does has the build's tag, and the journal must still have it.
+    pub(super) async fn remove(&self, region: &Region) -> bool {
+        let (group, pair) = tokio::join!(self.remove_group(region), self.remove_pair(region));
+        let group = group.inspect_err(|error| {
+            tracing::warn!(group = self.own_group, %error, "a build's security group is not removed");
+        });
+        let pair = pair.inspect_err(|error| {
+            tracing::warn!(key = self.key_name, %error, "a build's key pair is not removed");
+        });
+        group.is_ok() && pair.is_ok()
     }
 
-    async fn remove_group(&self, region: &Region) {
-        let never = CancellationToken::new();
-        if let Some(group) = &self.own_group
-            && let Err(error) = surroundings::remove_group(region, group, &never).await
-        {
-            tracing::warn!(group, %error, "a build's security group is not removed");
-        }
+    async fn remove_group(&self, region: &Region) -> Result<(), VmError> {
+        let Some(group) = &self.own_group else { return Ok(()) };
+        surroundings::remove_group(region, group, &CancellationToken::new()).await
     }
 
-    async fn remove_pair(&self, region: &Region) {
+    async fn remove_pair(&self, region: &Region) -> Result<(), AwsError> {
         if !self.own_pair {
-            return;
+            return Ok(());
         }
         let deleted = region.ec2.delete_key_pair().key_name(&self.key_name).send().await;
-        if let Err(error) = deleted.map_err(|error| AwsError::of("DeleteKeyPair", error)) {
-            tracing::warn!(key = self.key_name, %error, "a build's key pair is not removed");
-        }
+        deleted.map(drop).map_err(|error| AwsError::of("DeleteKeyPair", error))
     }
 }
 
