@@ -34,7 +34,8 @@ pub(super) async fn change(
     let groups = settings::check_networks(region, launch.as_deref(), spec).await?;
     retag(region, &instance, request).await?;
     for group in groups {
-        surroundings::admit(region, &group, &spec.allowed_cidrs, own_port(&request.spec.ssh)).await?;
+        let cidrs = spec.allowed_cidrs.as_deref();
+        surroundings::admit(region, &group, cidrs, own_port(&request.spec.ssh)).await?;
     }
     settings::change(region, &instance, spec, cancel).await?;
     let settled = settled(region, &instance, cancel).await?;

@@ -179,7 +179,7 @@ impl Create<'_> {
             let group = group
                 .map_err(|error| VmError::launching(error, &self.request.image_id, &self.region.name))?;
             self.made.push(group.clone());
-            let cidrs = &self.spec.allowed_cidrs;
+            let cidrs = self.spec.allowed_cidrs.as_deref().unwrap_or_default();
             surroundings::admit_first(self.region, &group, cidrs, own_port(access), cancel).await?;
             groups.push(group);
         }

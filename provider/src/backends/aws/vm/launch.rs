@@ -214,7 +214,7 @@ mod tests {
             instance_type: "t3.large".into(),
             subnet_id: Some("subnet-1".into()),
             security_group_ids: Vec::new(),
-            allowed_cidrs: Vec::new(),
+            allowed_cidrs: None,
             associate_public_address: None,
             spot: false,
             root_volume: RootVolume::default(),

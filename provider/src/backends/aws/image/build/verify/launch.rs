@@ -59,7 +59,7 @@ async fn spec(work: &Work<'_>) -> Result<AwsVmSpec, AwsError> {
         instance_type: builder.instance_type.clone(),
         subnet_id,
         security_group_ids: Vec::new(),
-        allowed_cidrs: Vec::new(),
+        allowed_cidrs: None,
         associate_public_address: builder.associate_public_address,
         spot: false,
         root_volume: RootVolume::default(),
