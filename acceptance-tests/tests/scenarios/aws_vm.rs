@@ -557,6 +557,51 @@ fn a_machine_that_is_not_seen_is_ended_all_the_same() -> Result<()> {
     nothing_left(&host, &moto)
 }
 
+/// What only turns out while it is applied may need a new machine: the plan says so, and the host does not take it back.
+#[test]
+fn what_may_turn_out_to_need_a_new_machine_is_planned_as_one() -> Result<()> {
+    each_cli(|cli| {
+        let host = Host::new()?;
+        let (moto, workspace, image) = scenario(&host, cli, "aws-vm-settings")?;
+        let write = |turn: &str, ssh: &str, aws: &str| {
+            let text = r#"terraform {
+  required_providers {
+    sindri = { source = "sindri/sindri" }
+  }
+}
+resource "terraform_data" "turn" {
+  triggers_replace = "TURN"
+}
+resource "sindri_vm" "it" {
+  count    = 1
+  name     = "it"
+  image_id = "IMAGE"
+  wait_for = "none"
+  ssh      = terraform_data.turn.id == "" ? null : SSH
+  aws      = AWS
+}
+"#;
+            let text = text.replace("TURN", turn).replace("IMAGE", &image);
+            workspace.write("main.tf", &text.replace("SSH", ssh).replace("AWS", aws))
+        };
+        let (before, key) = ("{ port = 22 }", format!("{{ public_key = {PUBLIC_KEY:?} }}"));
+        let later =
+            |size: &str| format!("terraform_data.turn.id == \"\" ? null : {{ instance_type = {size:?} }}");
+        let (small, large) = (later("t3.micro"), later("t3.small"));
+        write("1", before, &small)?;
+        workspace.apply()?;
+        for (turn, ssh, aws) in [("2", key.as_str(), "{ instance_type = \"t3.micro\" }"), ("3", &key, &large)]
+        {
+            write(turn, ssh, aws)?;
+            assert_eq!(workspace.plan()?.action(VM), "replace", "{ssh} {aws}");
+            workspace.apply()?;
+            workspace.converged()?;
+        }
+        workspace.destroy()?;
+        nothing_left(&host, &moto)
+    })
+}
+
 #[test]
 fn a_refused_size_leaves_the_machine_as_it_was() -> Result<()> {
     let host = Host::new()?;
