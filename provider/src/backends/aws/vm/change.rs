@@ -136,7 +136,8 @@ pub(super) async fn stop(region: &Region, id: &str, cancel: &CancellationToken) 
 
 async fn start(region: &Region, id: &str, cancel: &CancellationToken) -> Result<Instance, VmError> {
     let asked = region.ec2.start_instances().instance_ids(id).send().await;
-    asked.map_err(|error| AwsError::of("StartInstances", error))?;
+    let asked = asked.map_err(|error| AwsError::of("StartInstances", error));
+    asked.map_err(|error| VmError::launching(error, "", &region.name))?;
     until(region, id, &InstanceStateName::Running, cancel).await
 }
 

@@ -207,19 +207,49 @@ async fn own_group(work: &Work<'_>, networks: &[String]) -> Result<String, Build
     let Builder { vpc_id, subnet_id, login, .. } = &work.spec.builder;
     let vpc = match (vpc_id, subnet_id) {
         (Some(vpc), _) => Some(vpc.clone()),
-        (None, Some(subnet)) => surroundings::vpc_of(work.region, subnet).await?,
+        (None, Some(subnet)) => surroundings::vpc_of(work.region, subnet).await.map_err(misplaced)?,
         (None, None) => None,
     };
-    let group = surroundings::make_group(work.region, &work.id.to_string(), vpc, &work.tags).await?;
+    let made = surroundings::make_group(work.region, &work.id.to_string(), vpc, &work.tags).await;
+    let group = made.map_err(misplaced)?;
     // Behind a forward, the builder's own port is the usual one.
     let port = login.port.filter(|_| login.host.is_none()).unwrap_or(22);
     surroundings::admit_first(work.region, &group, networks, port, work.cancel).await?;
     Ok(group)
 }
 
+/// What AWS says of the place of the builder, on the attribute that names it.
+fn misplaced(error: AwsError) -> BuildError {
+    let attribute = match error.code().unwrap_or_default() {
+        code if code.starts_with("InvalidVpc") => "aws.vpc_id",
+        code if code.starts_with("InvalidSubnet") => "aws.subnet_id",
+        "VPCIdNotSpecified" | "DefaultVpcDoesNotExist" => "aws.subnet_id",
+        _ => return error.into(),
+    };
+    BuildError::refused(attribute, error.to_string())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_place_that_is_not_there_is_told_on_its_attribute() {
+        for (code, expected) in [
+            ("InvalidVpcID.NotFound", Some("aws.vpc_id")),
+            ("InvalidSubnetID.NotFound", Some("aws.subnet_id")),
+            ("VPCIdNotSpecified", Some("aws.subnet_id")),
+            ("SecurityGroupLimitExceeded", None),
+        ] {
+            let (code, message, request_id) = (code.to_owned(), "no".to_owned(), "r-1".to_owned());
+            let error = misplaced(AwsError::Refused { operation: "x", code, message, request_id });
+            let told = match &error {
+                BuildError::Refused { attribute, problem } if problem.contains("r-1") => Some(*attribute),
+                _ => None,
+            };
+            assert_eq!(told, expected, "{error}");
+        }
+    }
 
     #[test]
     fn one_address_is_a_network() {
