@@ -336,6 +336,24 @@ fn a_build_asks_ec2_for_little() {
     });
 }
 
+#[test]
+fn an_image_that_is_not_everywhere_in_ec2_is_completed() {
+    under_moto("an_image_that_is_not_everywhere_in_ec2_is_completed", async || {
+        let account = Account::new().await;
+        for (number, (action, after)) in
+            [("ModifyImageAttribute", 0), ("CreateTags", 0), ("CreateTags", 1)].into_iter().enumerate()
+        {
+            let made = account.ec2.register_image().name(format!("made-{number}"));
+            let made = made.root_device_name("/dev/sda1").send().await.unwrap().image_id.unwrap();
+            let unknown = json!({ "action": action, "after": after, "times": 2, "status": 400, "code": "InvalidAMIID.NotFound" });
+            account.fault(&unknown.to_string()).await;
+            let packer = liar(&account, &format!("{REGION}:{made}"));
+            let image = account.build(packer, account.spec(), &account.request(Vec::new())).await.unwrap();
+            assert_eq!(image.id, made, "{action} {after}");
+        }
+    });
+}
+
 /// The image is there all the same.
 #[test]
 fn what_stays_of_the_way_in_is_in_the_journal() {

@@ -120,7 +120,7 @@ pub(in crate::backends::aws) async fn until_gone(
 
 /// Asks until what was made a moment ago is known everywhere in EC2: `is_early` tells the answers of a place that has not
 /// heard of it.
-pub(super) async fn once_known<T, F: Future<Output = Result<T, AwsError>>>(
+pub(in crate::backends::aws) async fn once_known<T, F: Future<Output = Result<T, AwsError>>>(
     cancel: &CancellationToken,
     is_early: impl Fn(&AwsError) -> bool,
     ask: impl Fn() -> F,
