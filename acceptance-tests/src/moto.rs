@@ -222,6 +222,15 @@ impl Moto {
         self.control("POST", "instances", &order.to_string()).map(drop)
     }
 
+    /// Instances that start from now on are pending for a second, and stop then.
+    ///
+    /// # Errors
+    /// When the emulator does not answer.
+    pub fn starts_fail(&self) -> Result<()> {
+        let order = json!({ "pending": 1, "instead": "stopped" });
+        self.control("POST", "instances", &order.to_string()).map(drop)
+    }
+
     /// What there is beside this has run out of time, without anybody's waiting for it.
     ///
     /// # Errors

@@ -205,6 +205,8 @@ fn reading_neither_waits_nor_removes_anything() -> Result<()> {
     let id = workspace.text(VM, "id")?;
     moto.instances_take(Duration::from_secs(3))?;
     moto.ec2("TerminateInstances", &[("InstanceId.1", &id)])?;
+    let told = workspace.run(&["plan", "-json"])?.succeeds()?.warnings();
+    ensure!(told.iter().any(|one| one.mentions("User initiated shutdown")), "{told:?}");
     moto.forget_requests()?;
     let plan = workspace.plan()?;
     assert_eq!(plan.action(VM), "replace", "{plan}");

@@ -622,6 +622,14 @@ fn a_refused_size_leaves_the_machine_as_it_was() -> Result<()> {
     workspace.apply()?;
     assert_eq!(workspace.text(VM, "status")?, "running");
     workspace.converged()?;
+
+    // Nor is a start that EC2 takes back waited for.
+    workspace.variables(&with(&image, json!({ "power_state": "stopped" })))?;
+    workspace.apply()?;
+    moto.starts_fail()?;
+    workspace.variables(&with(&image, json!({})))?;
+    let errors = workspace.apply_with(&[])?.fails()?;
+    ensure!(errors.iter().any(|error| error.mentions("AWS does not keep instance i-")), "{errors:?}");
     workspace.destroy()?;
     nothing_left(&host, &moto)
 }

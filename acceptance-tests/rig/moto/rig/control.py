@@ -15,7 +15,7 @@
                             for so many seconds; with 0, they are available at once again
     POST   /_rig/pages      {"most": 2}: listings of images, instances and snapshots come in pages of so many at most
     POST   /_rig/instances  {"pending": 1, "stopping": 2, "shutting-down": 3}: how long instances are in these states
-                            that get there from now on, in seconds
+                            that get there from now on, in seconds; with "instead": "stopped" none gets to run
 """
 
 import collections
