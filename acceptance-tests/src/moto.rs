@@ -35,6 +35,8 @@ pub enum Fault<'a> {
     Drop,
     /// The request has no effect, and the connection is reset.
     Reset,
+    /// A listing by a place that has heard of nothing yet.
+    Unseen,
     /// The request waits, and is answered then.
     Late {
         /// For how long.
@@ -145,6 +147,7 @@ impl Moto {
             }
             Fault::Drop => json!({ "kind": "drop" }),
             Fault::Reset => json!({ "kind": "reset" }),
+            Fault::Unseen => json!({ "kind": "unseen" }),
             Fault::Late { seconds } => json!({ "kind": "late", "seconds": seconds }),
         };
         order["action"] = action.into();
@@ -216,6 +219,15 @@ impl Moto {
     pub fn instances_take(&self, time: Duration) -> Result<()> {
         let time = time.as_secs_f64();
         let order = json!({ "pending": time, "stopping": time, "shutting-down": time });
+        self.control("POST", "instances", &order.to_string()).map(drop)
+    }
+
+    /// Instances that start from now on are pending for a second, and stop then.
+    ///
+    /// # Errors
+    /// When the emulator does not answer.
+    pub fn starts_fail(&self) -> Result<()> {
+        let order = json!({ "pending": 1, "instead": "stopped" });
         self.control("POST", "instances", &order.to_string()).map(drop)
     }
 

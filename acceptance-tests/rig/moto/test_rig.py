@@ -294,6 +294,17 @@ class Rig(unittest.TestCase):
         self.launch(image, token="lost")
         self.assertEqual(len(self.rig("GET", "inventory")["instances"]), before + 3)
 
+    def test_a_listing_may_have_nothing_in_it_yet(self):
+        image = self.register("unseen")
+        listings = {
+            "DescribeInstances": (lambda: self.ec2.describe_instances().get("Reservations"), self.launch(image)),
+            "DescribeImages": (lambda: self.ec2.describe_images(Owners=["self"]).get("Images"), image),
+        }
+        for action, (listed, there) in listings.items():
+            self.rig("POST", "faults", {"action": action, "kind": "unseen"})
+            self.assertIsNone(listed())
+            self.assertIn(there, str(listed()))
+
     def test_the_inventory_tells_what_is_left(self):
         def counts():
             return {kind: len(ids) for kind, ids in self.rig("GET", "inventory").items()}

@@ -115,6 +115,8 @@ fn an_interrupted_launch_leaves_nothing() -> Result<()> {
     let host = Host::new()?;
     let (moto, workspace, image) = scenario(&host, Cli::Tofu, "aws-vm-settings")?;
     let (running, _silent) = amid_a_launch(&moto, &workspace, &image)?;
+    // Who looks for the machine may come to a place that has not heard of it.
+    moto.fault("DescribeInstances", 2, Fault::Unseen)?;
     running.interrupt()?;
     let outcome = running.wait(PATIENCE)?;
     ensure!(!outcome.success, "an interrupted apply passed for a success");
@@ -203,6 +205,8 @@ fn reading_neither_waits_nor_removes_anything() -> Result<()> {
     let id = workspace.text(VM, "id")?;
     moto.instances_take(Duration::from_secs(3))?;
     moto.ec2("TerminateInstances", &[("InstanceId.1", &id)])?;
+    let told = workspace.run(&["plan", "-json"])?.succeeds()?.warnings();
+    ensure!(told.iter().any(|one| one.mentions("User initiated shutdown")), "{told:?}");
     moto.forget_requests()?;
     let plan = workspace.plan()?;
     assert_eq!(plan.action(VM), "replace", "{plan}");

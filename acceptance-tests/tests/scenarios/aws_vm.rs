@@ -542,6 +542,7 @@ fn what_has_not_got_around_in_ec2_is_waited_for() -> Result<()> {
     workspace.variables(&with(&image, json!({})))?;
     let unknown = |code| Fault::Error { status: 400, code, message: "does not exist" };
     moto.fault("AuthorizeSecurityGroupIngress", 1, unknown("InvalidGroup.NotFound"))?;
+    moto.fault("RunInstances", 1, unknown("InvalidAMIID.NotFound"))?;
     moto.fault("RunInstances", 1, unknown("InvalidKeyPair.NotFound"))?;
     moto.fault("RunInstances", 1, unknown("InvalidGroup.NotFound"))?;
     let profile =
@@ -555,7 +556,7 @@ fn what_has_not_got_around_in_ec2_is_waited_for() -> Result<()> {
     moto.fault("DeleteTags", 1, unknown("InvalidInstanceID.NotFound"))?;
     workspace.apply()?;
     workspace.converged()?;
-    assert_eq!((count(&moto, "instances")?, moto.requests()?["RunInstances"]), (1, 4));
+    assert_eq!((count(&moto, "instances")?, moto.requests()?["RunInstances"]), (1, 5));
     let told = moto.ec2("DescribeInstances", &[])?;
     ensure!(!told.contains("sindri_deadline"), "{told}");
 
@@ -566,6 +567,63 @@ fn what_has_not_got_around_in_ec2_is_waited_for() -> Result<()> {
     assert_eq!(moto.requests()?["AssociateIamInstanceProfile"], 3);
     workspace.destroy()?;
     nothing_left(&host, &moto)
+}
+
+#[test]
+fn a_machine_that_is_not_seen_is_ended_all_the_same() -> Result<()> {
+    let host = Host::new()?;
+    let (moto, workspace, image) = scenario(&host, Cli::Tofu, "aws-vm-settings")?;
+    workspace.variables(&with(&image, json!({})))?;
+    workspace.apply()?;
+    // A place in EC2 that has not heard of it.
+    moto.fault("DescribeInstances", 1, Fault::Unseen)?;
+    workspace.run(&["destroy", "-json", "-auto-approve", "-refresh=false"])?.succeeds()?;
+    nothing_left(&host, &moto)
+}
+
+/// What only turns out while it is applied may need a new machine: the plan says so, and the host does not take it back.
+#[test]
+fn what_may_turn_out_to_need_a_new_machine_is_planned_as_one() -> Result<()> {
+    each_cli(|cli| {
+        let host = Host::new()?;
+        let (moto, workspace, image) = scenario(&host, cli, "aws-vm-settings")?;
+        let write = |turn: &str, ssh: &str, aws: &str| {
+            let text = r#"terraform {
+  required_providers {
+    sindri = { source = "sindri/sindri" }
+  }
+}
+resource "terraform_data" "turn" {
+  triggers_replace = "TURN"
+}
+resource "sindri_vm" "it" {
+  count    = 1
+  name     = "it"
+  image_id = "IMAGE"
+  wait_for = "none"
+  ssh      = terraform_data.turn.id == "" ? null : SSH
+  aws      = AWS
+}
+"#;
+            let text = text.replace("TURN", turn).replace("IMAGE", &image);
+            workspace.write("main.tf", &text.replace("SSH", ssh).replace("AWS", aws))
+        };
+        let (before, key) = ("{ port = 22 }", format!("{{ public_key = {PUBLIC_KEY:?} }}"));
+        let later =
+            |size: &str| format!("terraform_data.turn.id == \"\" ? null : {{ instance_type = {size:?} }}");
+        let (small, large) = (later("t3.micro"), later("t3.small"));
+        write("1", before, &small)?;
+        workspace.apply()?;
+        for (turn, ssh, aws) in [("2", key.as_str(), "{ instance_type = \"t3.micro\" }"), ("3", &key, &large)]
+        {
+            write(turn, ssh, aws)?;
+            assert_eq!(workspace.plan()?.action(VM), "replace", "{ssh} {aws}");
+            workspace.apply()?;
+            workspace.converged()?;
+        }
+        workspace.destroy()?;
+        nothing_left(&host, &moto)
+    })
 }
 
 #[test]
@@ -588,6 +646,14 @@ fn a_refused_size_leaves_the_machine_as_it_was() -> Result<()> {
     workspace.apply()?;
     assert_eq!(workspace.text(VM, "status")?, "running");
     workspace.converged()?;
+
+    // Nor is a start that EC2 takes back waited for.
+    workspace.variables(&with(&image, json!({ "power_state": "stopped" })))?;
+    workspace.apply()?;
+    moto.starts_fail()?;
+    workspace.variables(&with(&image, json!({})))?;
+    let errors = workspace.apply_with(&[])?.fails()?;
+    ensure!(errors.iter().any(|error| error.mentions("AWS does not keep instance i-")), "{errors:?}");
     workspace.destroy()?;
     nothing_left(&host, &moto)
 }

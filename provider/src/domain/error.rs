@@ -25,6 +25,8 @@ pub enum BackendError {
         kind: &'static str,
         /// The id that was asked for.
         id: String,
+        /// Why, where its cloud still tells.
+        reason: Option<String>,
     },
     /// The object is kept where this process cannot see it.
     #[error("{id} is kept in store {there}, and this is store {here}")]

@@ -14,7 +14,7 @@ use aws_sdk_ec2::primitives::Blob;
 use chrono::Utc;
 use serde_json::{Value, json};
 use sindri::backends::aws::image::{AwsImageSpec, Builder, Interface, Login, Source, Tools, Volume};
-use sindri::backends::aws::sweep::How;
+use sindri::backends::aws::sweep::{How, Kind, Swept};
 use sindri::backends::aws::{Aws, AwsSettings};
 use sindri::backends::qemu::guest::{Boot, Disk, DiskAccess, Forward, Guest, GuestSpec, Lifetime};
 use sindri::backends::qemu::host::{AcceleratorChoice, Emulator};
@@ -325,12 +325,53 @@ fn a_build_asks_ec2_for_little() {
             ("DeleteTags", 1),
             // By the key; the source; the image before its tags and after.
             ("DescribeImages", 4),
+            // Whether Packer left its builder.
+            ("DescribeInstances", 1),
             ("DescribeTags", 1),
             ("GetCallerIdentity", 1),
             ("ImportKeyPair", 1),
             ("ModifyImageAttribute", 1),
         ];
         assert_eq!(asked, BTreeMap::from(expected));
+    });
+}
+
+#[test]
+fn an_image_that_is_not_everywhere_in_ec2_is_completed() {
+    under_moto("an_image_that_is_not_everywhere_in_ec2_is_completed", async || {
+        let account = Account::new().await;
+        for (number, (action, after)) in
+            [("ModifyImageAttribute", 0), ("CreateTags", 0), ("CreateTags", 1)].into_iter().enumerate()
+        {
+            let made = account.ec2.register_image().name(format!("made-{number}"));
+            let made = made.root_device_name("/dev/sda1").send().await.unwrap().image_id.unwrap();
+            let unknown = json!({ "action": action, "after": after, "times": 2, "status": 400, "code": "InvalidAMIID.NotFound" });
+            account.fault(&unknown.to_string()).await;
+            let packer = liar(&account, &format!("{REGION}:{made}"));
+            let image = account.build(packer, account.spec(), &account.request(Vec::new())).await.unwrap();
+            assert_eq!(image.id, made, "{action} {after}");
+        }
+    });
+}
+
+/// The image is there all the same.
+#[test]
+fn what_stays_of_the_way_in_is_in_the_journal() {
+    under_moto("what_stays_of_the_way_in_is_in_the_journal", async || {
+        let account = Account::new().await;
+        let made = account.ec2.register_image().name("made").root_device_name("/dev/sda1").send().await;
+        let told = format!("{REGION}:{}", made.unwrap().image_id.unwrap());
+        let mut spec = account.spec();
+        (spec.builder.login.keypair_name, spec.builder.login.private_key_path) = (None, None);
+        let request = BuildRequest { share: true, ..account.request(Vec::new()) };
+        account.fault(r#"{"action": "DeleteKeyPair", "status": 403, "code": "UnauthorizedOperation"}"#).await;
+        account.build(liar(&account, &told), spec, &request).await.unwrap();
+        assert_eq!(account.more().await.get("key_pairs"), Some(&1));
+        let aws = Aws::new(AwsSettings::default(), account.dir.path().into());
+        let swept = aws.recover(Some(REGION), How::Really, &CancellationToken::new()).await.unwrap();
+        assert!(matches!(swept.as_slice(), [Swept::Removed(it)] if it.kind == Kind::KeyPair), "{swept:?}");
+        assert_eq!(account.more().await.get("key_pairs"), None);
+        assert_eq!(fs::read_dir(account.dir.path().join("journal")).unwrap().count(), 0);
     });
 }
 
@@ -444,7 +485,12 @@ fn images_are_built_by_real_packers() {
         request.spec.checks =
             vec![Check { name: "the file".into(), command: "grep -q up /opt/new/file".into() }];
         request.key = key(&request.spec);
+        // It may not end its builder, and is content.
+        account
+            .fault(r#"{"action": "TerminateInstances", "status": 403, "code": "UnauthorizedOperation"}"#)
+            .await;
         let image = account.build(oldest(), spec.clone(), &request).await.unwrap();
+        assert!(account.log().contains("which Packer left"), "{}", account.log());
         assert_eq!(machine.run("cat /srv/env").await, format!("{HOSTILE}|{HOSTILE}"));
         let seen = machine.run("cat /srv/who; stat -c '%a %U' /opt/new/file; ls / /var/tmp /tmp").await;
         assert!(seen.starts_with("root\n600 root\n"), "{seen}");

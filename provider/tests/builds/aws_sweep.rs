@@ -101,7 +101,6 @@ async fn entry(aws: &Aws, phase: Phase) -> Entry {
         holder: Holder::random(),
         tags: BTreeMap::from([("sindri_base".to_owned(), "ami-0".to_owned())]),
         access: aws.access().await.unwrap(),
-        // Long ago: nothing of it is under way any more.
         started_at: DateTime::from_timestamp((Utc::now() - TimeDelta::hours(1)).timestamp(), 0).unwrap(),
         deadline: Utc::now() + TimeDelta::hours(1),
         phase,
@@ -372,11 +371,16 @@ fn an_entry_that_cannot_be_settled_stays() {
 
 /// From now on AWS does not allow this.
 async fn deny(action: &str) {
-    let url = format!("{}/_rig/faults", std::env::var("AWS_ENDPOINT_URL").unwrap());
-    let fault = format!(
+    let order = format!(
         r#"{{"action": "{action}", "times": 1000000, "status": 403, "code": "UnauthorizedOperation", "message": "no"}}"#
     );
-    assert!(reqwest::Client::new().post(url).body(fault).send().await.unwrap().status().is_success());
+    fault(&order).await;
+}
+
+async fn fault(fault: &str) {
+    let url = format!("{}/_rig/faults", std::env::var("AWS_ENDPOINT_URL").unwrap());
+    let ordered = reqwest::Client::new().post(url).body(fault.to_owned()).send().await.unwrap();
+    assert!(ordered.status().is_success());
 }
 
 #[test]
@@ -538,6 +542,28 @@ fn there_is_no_waiting_where_there_is_no_time() {
         // It was asked to go all the same, and goes when there is time.
         let swept = aws.sweep_overdue(Some(HOME), How::Really, &cancel).await.unwrap();
         assert!(!swept.iter().any(|it| matches!(it, Swept::Left { .. })), "{swept:?}");
+        assert_eq!(inventory().await, before);
+    });
+}
+
+/// It began long ago, and something of it may still come up.
+#[test]
+fn what_a_long_build_made_a_moment_ago_is_looked_for() {
+    under_moto("what_a_long_build_made_a_moment_ago_is_looked_for", async || {
+        let (dir, client, cancel) = (tempfile::tempdir().unwrap(), ec2().await, CancellationToken::new());
+        let (aws, base) = (aws(dir.path()), base(&client).await);
+        let before = inventory().await;
+        let begun = entry(&aws, Phase::Building).await;
+        let build = begun.build.to_string();
+        let run = client.run_instances().image_id(base).instance_type("t3.micro".into());
+        let run = run.min_count(1).max_count(1);
+        let ours = tags(ResourceType::Instance, &[("sindri_build", &build)]);
+        run.tag_specifications(ours).send().await.unwrap();
+        drop(aws.journal().begin(begun).unwrap());
+        // Looks in places that have not heard of it.
+        fault(r#"{"action": "DescribeInstances", "kind": "unseen", "times": 2}"#).await;
+        let swept = aws.recover(Some(HOME), How::Really, &cancel).await.unwrap();
+        assert!(matches!(swept.as_slice(), [Swept::Removed(_)]), "{swept:?}");
         assert_eq!(inventory().await, before);
     });
 }

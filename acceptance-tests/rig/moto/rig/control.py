@@ -5,6 +5,7 @@
                             kind "drop" has the effect and breaks the connection instead of answering;
                             kind "reset" has no effect, and the connection is reset (RST) instead of an answer;
                             kind "late" sleeps for "seconds" first, and is answered then;
+                            kind "unseen" is a listing by a place that has heard of nothing yet: it is empty;
                             "after": 2 lets so many requests pass first; "region": "eu-west-1" is about those of a region only
     DELETE /_rig/faults     nothing goes wrong any more
     GET    /_rig/requests   {"RunInstances": 3, …}; DELETE begins anew
@@ -14,7 +15,7 @@
                             for so many seconds; with 0, they are available at once again
     POST   /_rig/pages      {"most": 2}: listings of images, instances and snapshots come in pages of so many at most
     POST   /_rig/instances  {"pending": 1, "stopping": 2, "shutting-down": 3}: how long instances are in these states
-                            that get there from now on, in seconds
+                            that get there from now on, in seconds; with "instead": "stopped" none gets to run
 """
 
 import collections
@@ -43,6 +44,10 @@ STS_ERROR = (
 )
 
 
+# A listing in which there is nothing.
+NOTHING = '<{action}Response xmlns="http://ec2.amazonaws.com/doc/2016-11-15/"/>'
+
+
 class Control:
     """A WSGI application around moto's."""
 
@@ -64,6 +69,8 @@ class Control:
         if fault["kind"] == "late":
             time.sleep(fault["seconds"])
             return self.application(environ, start_response)
+        if fault["kind"] == "unseen":
+            return reply(start_response, "200 OK", "text/xml", NOTHING.format(action=action))
         if fault["kind"] == "drop":
             # The effect first, then no word of it.
             list(self.application(environ, lambda *_: lambda _: None))

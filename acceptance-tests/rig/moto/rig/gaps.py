@@ -24,7 +24,7 @@ CONSOLES = {}
 IMAGES = {"pending": 0, "then": "available", "reason": ""}
 
 # How long instances take from one state to the next, in seconds, from now on.
-INSTANCES = {"pending": 0, "stopping": 0, "shutting-down": 0}
+INSTANCES = {"pending": 0, "stopping": 0, "shutting-down": 0, "instead": "running"}
 
 # How many objects a page of a listing has at most.
 PAGES = {"most": 1000}
@@ -73,13 +73,13 @@ class SlowState:
 
     @property
     def name(self):
-        return self.wanted if time.monotonic() >= self.since else ON_THE_WAY_TO[self.wanted]
+        return self.wanted if time.monotonic() >= self.since else self.way
 
     @name.setter
     def name(self, wanted):
-        way = ON_THE_WAY_TO.get(wanted)
-        self.since = time.monotonic() + INSTANCES.get(way, 0)
-        self.wanted = wanted
+        self.way = ON_THE_WAY_TO.get(wanted)
+        self.since = time.monotonic() + INSTANCES.get(self.way, 0)
+        self.wanted = INSTANCES["instead"] if wanted == "running" else wanted
 
     @property
     def code(self):

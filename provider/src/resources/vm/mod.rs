@@ -205,9 +205,10 @@ impl Resource for VmResource {
                 private.account = account::current(&backends, &cloud, &time).await;
                 Ok(Some(State { model, private: Some(private.write()) }))
             }
-            Err(Failure { error: BackendError::Ended { .. }, .. }) => {
+            Err(Failure { error: BackendError::Ended { reason, .. }, .. }) => {
+                let why = reason.map(|reason| format!(" ({reason})")).unwrap_or_default();
                 let text = format!(
-                    "Somebody ended machine {id}. What was made for it, a key pair or a security group, is still there: the plan replaces the machine, and removes that with it."
+                    "Machine {id} was ended{why}. What was made for it, a key pair or a security group, is still there: the plan replaces the machine, and removes that with it."
                 );
                 diags.push(Diagnostic::warning("Machine is gone", text));
                 model.end();

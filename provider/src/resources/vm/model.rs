@@ -190,7 +190,7 @@ impl VmModel {
     }
 
     /// `CLOUD = { … }` of each cloud: what a new one adds to, here and in the next function.
-    fn slots(&self) -> Vec<&dyn VmSlot> {
+    pub(super) fn slots(&self) -> Vec<&dyn VmSlot> {
         vec![&self.qemu, &self.aws]
     }
 

@@ -44,8 +44,13 @@ pub(super) fn refine(
     if !private.imported {
         plan.require_replace("name");
     }
-    // Which backend it is may still be unknown.
-    let Attr::Known(section) = planned.section() else { return Ok(()) };
+    let Attr::Known(section) = planned.section() else {
+        // Which backend it is may still be unknown, or all that it is asked for: that may make a machine anew.
+        for slot in planned.slots().iter().filter(|slot| slot.section().is_unknown()) {
+            plan.require_replace(slot.cloud());
+        }
+        return Ok(());
+    };
     match request.prior {
         None => plan_new(backends, &planned, section, plan),
         Some(prior) => {
@@ -124,7 +129,10 @@ fn plan_change(
     if cloud == LOCAL {
         plan_key(prior, planned, plan);
     } else {
-        let key = |model: &VmModel| model.ssh.known().map_or(Attr::Null, |ssh| ssh.public_key.clone());
+        let key = |model: &VmModel| match &model.ssh {
+            Attr::Unknown => Attr::Unknown,
+            ssh => ssh.known().map_or(Attr::Null, |ssh| ssh.public_key.clone()),
+        };
         if key(prior) != key(planned) && !(private.imported && key(prior).is_null()) {
             plan.require_replace("ssh");
         }

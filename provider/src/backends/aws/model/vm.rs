@@ -140,7 +140,7 @@ impl AwsVmModel {
             instance_type: self.instance_type.known_deref().unwrap_or(INSTANCE_TYPE).to_owned(),
             subnet_id: self.subnet_id.clone().into_known(),
             security_group_ids: self.security_group_ids.clone().unwrap_or_default(),
-            allowed_cidrs: self.allowed_cidrs.clone().unwrap_or_default(),
+            allowed_cidrs: self.allowed_cidrs.clone().into_known(),
             associate_public_address: self.associate_public_address.known().copied(),
             spot: self.spot.unwrap_or(false),
             root_volume: self.root_volume.known().map(RootVolumeModel::spec).unwrap_or_default(),

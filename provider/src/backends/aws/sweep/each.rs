@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, Utc};
 use futures::future::join_all;
 use tokio_util::sync::CancellationToken;
 
@@ -13,8 +13,6 @@ use crate::backends::aws::CLOUD;
 use crate::backends::aws::region::Region;
 use crate::journal::{Begun, Record};
 
-/// After so long nothing of a killed build is under way any more.
-const SETTLED: TimeDelta = TimeDelta::minutes(10);
 /// What a request that is under way gets when the time is over.
 const LAST_REQUEST: Duration = Duration::from_secs(5);
 
@@ -73,9 +71,10 @@ pub(super) async fn clear_each(
     all(join_all(clearing).await)
 }
 
-/// How many looks in a row must find nothing.
-pub(super) fn restless_since(started_at: DateTime<Utc>) -> u32 {
-    if Utc::now() - started_at > SETTLED { 2 } else { RESTLESS }
+/// How many looks in a row must find nothing: until the deadline, a build may have been killed, or have failed, a moment ago,
+/// however long ago it began.
+pub(super) fn quiet_looks(deadline: DateTime<Utc>) -> u32 {
+    if deadline < Utc::now() { 2 } else { RESTLESS }
 }
 
 pub(super) async fn clear(

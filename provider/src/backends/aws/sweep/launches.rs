@@ -4,7 +4,7 @@
 use chrono::Utc;
 use tokio_util::sync::CancellationToken;
 
-use super::each::{Abandoned, clear, clear_each, late, restless_since, settle_each, within};
+use super::each::{Abandoned, clear, clear_each, late, quiet_looks, settle_each, within};
 use super::look::{self, Wanted};
 use super::overdue::overdue_launches;
 use super::remove::Outcome;
@@ -46,7 +46,7 @@ impl Aws {
         let other = self.reached_by(&entry.access, id.clone(), &entry.region, record.path()).await?;
         let region = other.as_ref().unwrap_or(self).region(Some(&entry.region)).await?;
         let wanted = Wanted { build: id, ..Wanted::default() };
-        let cleared = clear(&region, wanted, restless_since(entry.started_at), how, cancel).await?;
+        let cleared = clear(&region, wanted, quiet_looks(entry.deadline), how, cancel).await?;
         if cleared.stays.is_none() && how != How::DryRun {
             self.files(&entry.launch.to_string()).remove();
             record.end()?;

@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::claim::give_up;
-use super::each::{Abandoned, clear, clear_each, late, restless_since, settle_each, within};
+use super::each::{Abandoned, clear, clear_each, late, quiet_looks, settle_each, within};
 use super::look::Wanted;
 use super::overdue::overdue;
 use super::remove::Outcome;
@@ -69,7 +69,7 @@ impl Aws {
             if !image.is_all {
                 let region = aws.region(Some(&entry.region)).await?;
                 let wanted = wanted(&entry, image.stays);
-                let cleared = clear(&region, wanted, restless_since(entry.started_at), how, cancel).await?;
+                let cleared = clear(&region, wanted, quiet_looks(entry.deadline), how, cancel).await?;
                 swept.extend(cleared.done);
                 if cleared.stays.is_some() {
                     return Ok(Outcome { done: swept, stays: cleared.stays });

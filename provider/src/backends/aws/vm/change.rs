@@ -34,7 +34,8 @@ pub(super) async fn change(
     let groups = settings::check_networks(region, launch.as_deref(), spec).await?;
     retag(region, &instance, request).await?;
     for group in groups {
-        surroundings::admit(region, &group, &spec.allowed_cidrs, own_port(&request.spec.ssh)).await?;
+        let cidrs = spec.allowed_cidrs.as_deref();
+        surroundings::admit(region, &group, cidrs, own_port(&request.spec.ssh)).await?;
     }
     settings::change(region, &instance, spec, cancel).await?;
     let settled = settled(region, &instance, cancel).await?;
@@ -135,7 +136,8 @@ pub(super) async fn stop(region: &Region, id: &str, cancel: &CancellationToken) 
 
 async fn start(region: &Region, id: &str, cancel: &CancellationToken) -> Result<Instance, VmError> {
     let asked = region.ec2.start_instances().instance_ids(id).send().await;
-    asked.map_err(|error| AwsError::of("StartInstances", error))?;
+    let asked = asked.map_err(|error| AwsError::of("StartInstances", error));
+    asked.map_err(|error| VmError::launching(error, "", &region.name))?;
     until(region, id, &InstanceStateName::Running, cancel).await
 }
 

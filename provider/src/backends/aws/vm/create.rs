@@ -35,6 +35,8 @@ struct Create<'a> {
     tags: BTreeMap<String, String>,
     /// What was made for the machine.
     made: Vec<String>,
+    /// The machine's id, once there is one.
+    id: Option<String>,
     /// The machine, once it runs.
     running: Option<Instance>,
 }
@@ -60,7 +62,8 @@ pub(super) async fn create(
     let launch = launch.to_string();
     let id = format!("{LAUNCH}{launch}");
     let (files, tags) = (aws.files(&launch), all_tags(&launch, request));
-    let mut create = Create { region, spec, request, files, launch, tags, made: Vec::new(), running: None };
+    let (made, running) = (Vec::new(), None);
+    let mut create = Create { region, spec, request, files, launch, tags, made, id: None, running };
     exists(&create.with_login(unfinished(region, &id)));
     let created = match within_reach(cancel, LAST_WORDS, Box::pin(create.run(&image, exists, cancel))).await {
         // Whoever asked may not be there any more to hear of it, and wants nothing to be left.
@@ -72,7 +75,12 @@ pub(super) async fn create(
         match &created {
             Ok(_) => Ok(()),
             // A user who interrupts wants nothing to be left.
-            Err(_) if request.stop.is_cancelled() => destroy::destroy(aws, region, &id, &never).await,
+            Err(_) if request.stop.is_cancelled() => match create.id.as_deref() {
+                Some(instance) => {
+                    destroy::end(aws, region, Some(instance), Some(&create.launch), &never).await
+                }
+                None => destroy::destroy(aws, region, &id, &never).await,
+            },
             // One whose time is over wants to see why: what there is stays in state.
             Err(_) => create.is_kept(&never).await,
         }
@@ -133,7 +141,12 @@ pub(super) fn check_login(spec: &VmSpec, made: Option<&Files>) -> Result<(), VmE
 /// The image to launch from, which tells its volumes.
 async fn image(region: &Region, id: &str) -> Result<Image, VmError> {
     let missing = || VmError::Refused { attribute: "image_id", problem: region.no_image(id) };
-    region.image(id).await?.ok_or_else(missing)
+    // What this process takes for gone may have come up since.
+    let found = match region.image(id).await? {
+        None => region.fresh_image(id).await?,
+        found => found,
+    };
+    found.ok_or_else(missing)
 }
 
 /// The user's tags, the machine's name, the launch's, and when the launch will have ended.
@@ -166,12 +179,13 @@ impl Create<'_> {
             let group = group
                 .map_err(|error| VmError::launching(error, &self.request.image_id, &self.region.name))?;
             self.made.push(group.clone());
-            let cidrs = &self.spec.allowed_cidrs;
+            let cidrs = self.spec.allowed_cidrs.as_deref().unwrap_or_default();
             surroundings::admit_first(self.region, &group, cidrs, own_port(access), cancel).await?;
             groups.push(group);
         }
         let instance = self.instance(image, &groups, cancel).await?;
         let id = instance.instance_id().unwrap_or_default().to_owned();
+        self.id = Some(id.clone());
         exists(&self.with_login(view(self.region, &instance)));
         if let Err(error) = surroundings::belong_to(self.region, self.made.clone(), &id).await {
             // The launch's own tag finds them as long as the instance is known: no reason to give up a machine that runs.

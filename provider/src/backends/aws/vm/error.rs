@@ -30,8 +30,8 @@ pub enum VmError {
         /// Where it was looked for.
         region: String,
     },
-    /// AWS ended it while we waited.
-    #[error("AWS ended instance {id} at once: {reason}")]
+    /// AWS ended or stopped it while we waited for its start.
+    #[error("AWS does not keep instance {id} running: {reason}")]
     Ended {
         /// Its id.
         id: String,

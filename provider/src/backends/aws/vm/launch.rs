@@ -127,12 +127,12 @@ impl Launch<'_> {
     }
 }
 
-/// Whether what a launch needs, and was made a moment ago, has not got around yet: the key pair, the group when it is
-/// `own`, an instance profile that IAM has just told EC2 of.
+/// Whether what a launch needs, and was made or seen a moment ago, has not got around yet: the image, the key pair, the group
+/// when it is `own`, an instance profile that IAM has just told EC2 of.
 pub(in crate::backends::aws) fn is_early(error: &AwsError, own_group: bool) -> bool {
     let AwsError::Refused { code, message, .. } = error else { return false };
     match code.as_str() {
-        "InvalidKeyPair.NotFound" => true,
+        "InvalidAMIID.NotFound" | "InvalidAMIID.Unavailable" | "InvalidKeyPair.NotFound" => true,
         surroundings::UNKNOWN_GROUP => own_group,
         "InvalidParameterValue" => message.to_ascii_lowercase().contains("invalid iam instance profile"),
         _ => false,
@@ -214,7 +214,7 @@ mod tests {
             instance_type: "t3.large".into(),
             subnet_id: Some("subnet-1".into()),
             security_group_ids: Vec::new(),
-            allowed_cidrs: Vec::new(),
+            allowed_cidrs: None,
             associate_public_address: None,
             spot: false,
             root_volume: RootVolume::default(),

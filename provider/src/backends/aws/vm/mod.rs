@@ -124,7 +124,11 @@ impl VmBackend for AwsVms {
                 let left = surroundings::left_of(&region, &id, gone.as_ref()).await.map_err(failed)?;
                 // Reading neither waits for its end nor removes anything.
                 if left {
-                    Err(BackendError::Ended { kind: "machine", id })
+                    Err(BackendError::Ended {
+                        kind: "machine",
+                        id,
+                        reason: gone.as_ref().and_then(status::reason),
+                    })
                 } else {
                     Err(BackendError::NotFound { kind: "machine", id })
                 }

@@ -26,7 +26,7 @@ pub(super) async fn check_networks(
         Some(launch) => surroundings::groups(region, launch).await?,
         None => Vec::new(),
     };
-    if groups.is_empty() && !spec.allowed_cidrs.is_empty() {
+    if groups.is_empty() && spec.allowed_cidrs.as_ref().is_some_and(|cidrs| !cidrs.is_empty()) {
         let problem = "the machine has no security group that Sindri made, which would let these networks in: somebody else launched it, or removed the group. Leave `allowed_cidrs` out, and set `security_group_ids` to its groups";
         return Err(VmError::Refused { attribute: "aws.allowed_cidrs", problem: problem.to_owned() });
     }

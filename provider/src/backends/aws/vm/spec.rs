@@ -11,8 +11,8 @@ pub struct AwsVmSpec {
     pub subnet_id: Option<String>,
     /// Security groups of the user's.
     pub security_group_ids: Vec<String>,
-    /// Networks that may reach SSH, through a security group made for the machine.
-    pub allowed_cidrs: Vec<String>,
+    /// Networks that may reach SSH, through a security group made for the machine. When not set, what others let in is theirs.
+    pub allowed_cidrs: Option<Vec<String>>,
     /// Whether it gets a public address; the subnet's own setting when not set.
     pub associate_public_address: Option<bool>,
     /// Whether it runs on spare capacity and may be taken away.

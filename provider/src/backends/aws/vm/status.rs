@@ -62,6 +62,11 @@ pub(super) fn state(instance: &Instance) -> Option<&InstanceStateName> {
     instance.state().and_then(|state| state.name())
 }
 
+/// Why it is in its state, in AWS's words.
+pub(super) fn reason(instance: &Instance) -> Option<String> {
+    instance.state_reason().and_then(|reason| reason.message()).map(str::to_owned)
+}
+
 /// The tag that tells which launch made an instance.
 pub(super) fn launch_of(instance: &Instance) -> Option<String> {
     tags::map(instance.tags()).remove(tags::VM)
@@ -76,30 +81,34 @@ pub(super) fn with_volumes(instance: &Instance) -> Vec<String> {
     instance.instance_id().map(str::to_owned).into_iter().chain(volumes).collect()
 }
 
-/// Waits until an instance is in a state; returns it.
+/// Waits until an instance is in a state; returns it. One that is on its way to another is not waited for.
 pub(in crate::backends::aws) async fn until(
     region: &Region,
     id: &str,
     wanted: &InstanceStateName,
     cancel: &CancellationToken,
 ) -> Result<Instance, VmError> {
-    let (mut pause, mut unknown) = (LOOK, 0);
+    let (mut pause, mut unknown, mut starts) = (LOOK, 0, false);
     loop {
         match region.fresh_instance(id).await? {
             Some(instance) if state(&instance) == Some(wanted) => return Ok(instance),
-            Some(instance) if is_gone(&instance) => {
-                let reason = instance.state_reason().and_then(|reason| reason.message());
-                let reason = reason.unwrap_or("it gives no reason").to_owned();
+            Some(instance) if is_gone(&instance) || (starts && stops(&instance)) => {
+                let reason = reason(&instance).unwrap_or_else(|| "it gives no reason".to_owned());
                 return Err(VmError::Ended { id: id.to_owned(), reason });
             }
             None if unknown >= UNKNOWN_LOOKS => {
                 return Err(VmError::NotFound { id: id.to_owned(), region: region.name.clone() });
             }
             None => unknown += 1,
-            Some(_) => {}
+            Some(instance) => starts |= state(&instance) == Some(&InstanceStateName::Pending),
         }
         pause = wait(pause, cancel).await?;
     }
+}
+
+/// Whether it stops, or has. EC2 takes back a start that fails: of a volume, for instance, whose key it may not use any more.
+fn stops(instance: &Instance) -> bool {
+    matches!(state(instance), Some(InstanceStateName::Stopping | InstanceStateName::Stopped))
 }
 
 /// Waits until an instance has ended.
@@ -120,7 +129,7 @@ pub(in crate::backends::aws) async fn until_gone(
 
 /// Asks until what was made a moment ago is known everywhere in EC2: `is_early` tells the answers of a place that has not
 /// heard of it.
-pub(super) async fn once_known<T, F: Future<Output = Result<T, AwsError>>>(
+pub(in crate::backends::aws) async fn once_known<T, F: Future<Output = Result<T, AwsError>>>(
     cancel: &CancellationToken,
     is_early: impl Fn(&AwsError) -> bool,
     ask: impl Fn() -> F,

@@ -131,8 +131,13 @@ pub(in crate::backends::aws) async fn admit_first(
     once_known(cancel, is_early, || authorize(region, group, &fresh, port)).await
 }
 
-/// Lets exactly these networks reach a port. Rules that others made for other ports stay.
-pub(super) async fn admit(region: &Region, group: &str, cidrs: &[String], port: u16) -> Result<(), AwsError> {
+/// Lets exactly these networks reach a port. Rules that others made stay for other ports, and for this one when none are named.
+pub(super) async fn admit(
+    region: &Region,
+    group: &str,
+    cidrs: Option<&[String]>,
+    port: u16,
+) -> Result<(), AwsError> {
     let described = region.ec2.describe_security_groups().group_ids(group).send().await;
     let described = described.map_err(|error| AwsError::of("DescribeSecurityGroups", error))?;
     let before = described.security_groups().first().map(|group| group.ip_permissions()).unwrap_or_default();
@@ -222,13 +227,18 @@ fn rules(permission: &IpPermission) -> Vec<Rule> {
     four.chain(six).collect()
 }
 
-/// Networks still to admit, and rules to revoke: those of the port, and our own of an earlier one.
-fn difference<'a>(rules: &'a [Rule], cidrs: &'a [String], port: u16) -> (Vec<&'a String>, Vec<&'a Rule>) {
+/// Networks still to admit, and rules to revoke: those of the port, where it is said who may reach it, and our own that nobody
+/// asks for any more.
+fn difference<'a>(
+    rules: &'a [Rule],
+    cidrs: Option<&'a [String]>,
+    port: u16,
+) -> (Vec<&'a String>, Vec<&'a Rule>) {
     let there = |cidr: &String| rules.iter().any(|rule| rule.is_for(port) && rule.cidr == *cidr);
-    let fresh = cidrs.iter().filter(|cidr| !there(cidr)).collect();
-    let is_stale = |rule: &&Rule| match rule.is_for(port) {
-        true => !cidrs.contains(&rule.cidr),
-        false => rule.description.as_deref() == Some(OURS),
+    let fresh = cidrs.unwrap_or_default().iter().filter(|cidr| !there(cidr)).collect();
+    let is_stale = |rule: &&Rule| match cidrs {
+        Some(cidrs) if rule.is_for(port) => !cidrs.contains(&rule.cidr),
+        _ => rule.description.as_deref() == Some(OURS),
     };
     (fresh, rules.iter().filter(is_stale).collect())
 }
@@ -352,10 +362,11 @@ async fn key_pairs(
 mod tests {
     use super::*;
 
-    fn told(before: &[IpPermission], cidrs: &[&str], port: u16) -> (Vec<String>, Vec<String>) {
-        let cidrs: Vec<String> = cidrs.iter().map(|cidr| (*cidr).to_owned()).collect();
+    fn told(before: &[IpPermission], cidrs: Option<&[&str]>, port: u16) -> (Vec<String>, Vec<String>) {
+        let cidrs: Option<Vec<String>> =
+            cidrs.map(|cidrs| cidrs.iter().map(|cidr| (*cidr).to_owned()).collect());
         let rules: Vec<Rule> = before.iter().flat_map(rules).collect();
-        let (fresh, stale) = difference(&rules, &cidrs, port);
+        let (fresh, stale) = difference(&rules, cidrs.as_deref(), port);
         let text = |rule: &Rule| format!("{} {:?}", rule.cidr, rule.permission.from_port().unwrap_or(-1));
         (fresh.into_iter().cloned().collect(), stale.into_iter().map(text).collect())
     }
@@ -382,14 +393,21 @@ mod tests {
             .build();
         let before = [permission(&[&four, &six], 22), of_others, everything];
         let none = Vec::<String>::new;
-        assert_eq!(told(&before, &[&four, &six], 22), (none(), none()));
+        assert_eq!(told(&before, Some(&[&four, &six]), 22), (none(), none()));
         assert_eq!(
-            told(&before, &[&six, "0.0.0.0/0"], 22),
+            told(&before, Some(&[&six, "0.0.0.0/0"]), 22),
             (vec!["0.0.0.0/0".into()], vec![format!("{four} 22")])
         );
         // The port moves, and our rules with it.
-        let moved = told(&before, &[&four], 2222);
+        let moved = told(&before, Some(&[&four]), 2222);
         assert_eq!(moved, (vec![four.clone()], vec![format!("{four} 22"), format!("{six} 22")]));
-        assert_eq!(told(&[], &[&four], 22), (vec![four], none()));
+        assert_eq!(told(&[], Some(&[&four]), 22), (vec![four.clone()], none()));
+        // What somebody else let in is theirs as long as nobody says who may.
+        let ssh = IpPermission::builder().ip_protocol("tcp").from_port(22).to_port(22);
+        let theirs = ssh.ip_ranges(IpRange::builder().cidr_ip("198.51.100.7/32").build()).build();
+        let before = [permission(&[&four], 22), theirs];
+        assert_eq!(told(&before, None, 22), (none(), vec![format!("{four} 22")]));
+        let both = vec![format!("{four} 22"), "198.51.100.7/32 22".to_owned()];
+        assert_eq!(told(&before, Some(&[]), 22), (none(), both));
     }
 }

@@ -13,7 +13,7 @@ use crate::backends::aws::AwsError;
 use crate::backends::aws::image::problems::{no_session_manager, unverifiable};
 use crate::backends::aws::image::{AwsImageSpec, Builder, Interface};
 use crate::backends::aws::region::Region;
-use crate::backends::aws::vm::surroundings;
+use crate::backends::aws::vm::{VmError, surroundings};
 use crate::process::search_path;
 use crate::ssh;
 
@@ -176,28 +176,29 @@ impl Access {
         Ok(key.split(' ').nth(1).unwrap_or_default().to_owned())
     }
 
-    /// Removes what was made. What stays has the build's tag.
-    pub(super) async fn remove(&self, region: &Region) {
-        tokio::join!(self.remove_group(region), self.remove_pair(region));
+    /// Removes what was made. Whether nothing of it stays: what does has the build's tag, and the journal must still have it.
+    pub(super) async fn remove(&self, region: &Region) -> bool {
+        let (group, pair) = tokio::join!(self.remove_group(region), self.remove_pair(region));
+        let group = group.inspect_err(|error| {
+            tracing::warn!(group = self.own_group, %error, "a build's security group is not removed");
+        });
+        let pair = pair.inspect_err(|error| {
+            tracing::warn!(key = self.key_name, %error, "a build's key pair is not removed");
+        });
+        group.is_ok() && pair.is_ok()
     }
 
-    async fn remove_group(&self, region: &Region) {
-        let never = CancellationToken::new();
-        if let Some(group) = &self.own_group
-            && let Err(error) = surroundings::remove_group(region, group, &never).await
-        {
-            tracing::warn!(group, %error, "a build's security group is not removed");
-        }
+    async fn remove_group(&self, region: &Region) -> Result<(), VmError> {
+        let Some(group) = &self.own_group else { return Ok(()) };
+        surroundings::remove_group(region, group, &CancellationToken::new()).await
     }
 
-    async fn remove_pair(&self, region: &Region) {
+    async fn remove_pair(&self, region: &Region) -> Result<(), AwsError> {
         if !self.own_pair {
-            return;
+            return Ok(());
         }
         let deleted = region.ec2.delete_key_pair().key_name(&self.key_name).send().await;
-        if let Err(error) = deleted.map_err(|error| AwsError::of("DeleteKeyPair", error)) {
-            tracing::warn!(key = self.key_name, %error, "a build's key pair is not removed");
-        }
+        deleted.map(drop).map_err(|error| AwsError::of("DeleteKeyPair", error))
     }
 }
 
@@ -206,19 +207,49 @@ async fn own_group(work: &Work<'_>, networks: &[String]) -> Result<String, Build
     let Builder { vpc_id, subnet_id, login, .. } = &work.spec.builder;
     let vpc = match (vpc_id, subnet_id) {
         (Some(vpc), _) => Some(vpc.clone()),
-        (None, Some(subnet)) => surroundings::vpc_of(work.region, subnet).await?,
+        (None, Some(subnet)) => surroundings::vpc_of(work.region, subnet).await.map_err(misplaced)?,
         (None, None) => None,
     };
-    let group = surroundings::make_group(work.region, &work.id.to_string(), vpc, &work.tags).await?;
+    let made = surroundings::make_group(work.region, &work.id.to_string(), vpc, &work.tags).await;
+    let group = made.map_err(misplaced)?;
     // Behind a forward, the builder's own port is the usual one.
     let port = login.port.filter(|_| login.host.is_none()).unwrap_or(22);
     surroundings::admit_first(work.region, &group, networks, port, work.cancel).await?;
     Ok(group)
 }
 
+/// What AWS says of the place of the builder, on the attribute that names it.
+fn misplaced(error: AwsError) -> BuildError {
+    let attribute = match error.code().unwrap_or_default() {
+        code if code.starts_with("InvalidVpc") => "aws.vpc_id",
+        code if code.starts_with("InvalidSubnet") => "aws.subnet_id",
+        "VPCIdNotSpecified" | "DefaultVpcDoesNotExist" => "aws.subnet_id",
+        _ => return error.into(),
+    };
+    BuildError::refused(attribute, error.to_string())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_place_that_is_not_there_is_told_on_its_attribute() {
+        for (code, expected) in [
+            ("InvalidVpcID.NotFound", Some("aws.vpc_id")),
+            ("InvalidSubnetID.NotFound", Some("aws.subnet_id")),
+            ("VPCIdNotSpecified", Some("aws.subnet_id")),
+            ("SecurityGroupLimitExceeded", None),
+        ] {
+            let (code, message, request_id) = (code.to_owned(), "no".to_owned(), "r-1".to_owned());
+            let error = misplaced(AwsError::Refused { operation: "x", code, message, request_id });
+            let told = match &error {
+                BuildError::Refused { attribute, problem } if problem.contains("r-1") => Some(*attribute),
+                _ => None,
+            };
+            assert_eq!(told, expected, "{error}");
+        }
+    }
 
     #[test]
     fn one_address_is_a_network() {

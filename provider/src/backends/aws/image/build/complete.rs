@@ -1,14 +1,16 @@
 //! The last of a build: an AMI gets its attributes and tags. The key comes last, in a request of its own: an image with
-//! a key is complete.
+//! a key is complete. Made a moment ago, it may not be known everywhere in EC2.
 
 use std::collections::BTreeMap;
 
 use aws_sdk_ec2::types::{AttributeValue, Image as Ami, ImdsSupportValues};
 use tokio::try_join;
+use tokio_util::sync::CancellationToken;
 
 use super::{Build, BuildError};
 use crate::backends::aws::image::{describe, read};
 use crate::backends::aws::region::Region;
+use crate::backends::aws::vm::status::once_known;
 use crate::backends::aws::{AwsError, sweep, tags};
 use crate::domain::Image;
 use crate::journal::{Phase, Record};
@@ -26,7 +28,8 @@ pub(super) async fn accept(
     let id = ami.image_id().unwrap_or_default();
     build.log.step("Completing the image");
     let seconds = build.started.elapsed().as_secs();
-    try_join!(give_attributes(build, ami), tag_snapshots(build, ami))?;
+    let given = || async { try_join!(give_attributes(build, ami), tag_snapshots(build, ami)) };
+    once_known(&request.cancel, AwsError::is_gone, given).await.map_err(BuildError::of_request)?;
     if request.cancel.is_cancelled() {
         return Err(BuildError::Cancelled);
     }
@@ -45,7 +48,9 @@ pub(super) async fn complete(
 ) -> Result<Image, BuildError> {
     let Build { region, request, .. } = build;
     let id = ami.image_id().unwrap_or_default();
-    let known = sweep::complete(build.aws, record.entry(), ami, Some(&request.holder)).await?;
+    let completed = || sweep::complete(build.aws, record.entry(), ami, Some(&request.holder));
+    let known = once_known(&CancellationToken::new(), AwsError::is_gone, completed).await;
+    let known = known.map_err(BuildError::of_request)?;
     let image = read::image(&region.name, known.as_ref().unwrap_or(ami));
     build.log.step(&format!("Image {id} is finished"));
     // EC2 may answer with the image as it was a moment ago.

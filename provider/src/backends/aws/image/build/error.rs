@@ -127,6 +127,15 @@ impl BuildError {
         move |source| Self::Io { operation, path, source }
     }
 
+    /// What became of a request that was made until it was understood.
+    pub(super) fn of_request(error: VmError) -> Self {
+        match error {
+            VmError::Aws(error) => error.into(),
+            VmError::Cancelled => Self::Cancelled,
+            other => other.into(),
+        }
+    }
+
     /// Whether it is about the finished image, and what was launched from that.
     pub(super) fn is_of_the_image(&self) -> bool {
         matches!(self, Self::Check(_) | Self::Unlaunched { .. } | Self::Unverified { .. })

@@ -82,7 +82,7 @@ impl Look<'_> {
         self.work.remove_dir();
         match looked {
             Ok(true) => Ok(record.end()?),
-            // A machine that does not end is the next one's to remove.
+            // A machine that does not end, or the way into it, is the next one's to remove.
             Ok(false) => Ok(()),
             Err(error) => {
                 work::settle(self.aws, record, self.work.log).await;
@@ -106,10 +106,8 @@ impl Look<'_> {
         if work.cancel.is_cancelled() {
             return Err(BuildError::Cancelled);
         }
-        if is_ended {
-            access.remove(work.region).await;
-        }
-        Ok(is_ended)
+        // The way in is in use as long as the machine is there.
+        Ok(is_ended && access.remove(work.region).await)
     }
 
     async fn entry(&self) -> Result<Entry, AwsError> {

@@ -11,6 +11,7 @@
 
 mod access;
 mod artifact;
+mod builder;
 mod complete;
 mod engine;
 mod error;
@@ -308,32 +309,29 @@ impl Build<'_> {
             false => None,
         };
         let seconds = complete::accept(self, record, base, &ami).await.map_err(unfinished)?;
-        let unended = self.end(&work, record, machine).await?;
-        let removed = async {
-            if !unended {
-                access.remove(self.region).await;
-            }
-        };
+        let is_ended = self.end(&work, record, machine).await?;
+        // The way in is in use as long as a machine is there.
+        let removed = async { is_ended && builder::end(&work).await && access.remove(self.region).await };
         let completed = complete::complete(self, record, base, &ami, seconds);
-        let ((), image) = tokio::join!(removed, completed);
+        let (alone, image) = tokio::join!(removed, completed);
         let image = image.map_err(unfinished)?;
-        // A machine that does not end, and the way into it, go with the next build or `sweep`. Killed before this is written,
-        // only the image's tags are missing, and the entry has these, too.
-        record.advance(Phase::Claimed { image_id: id.clone(), alone: !unended })?;
+        // A machine that does not end, and what of the way into it stays, go with the next build or `sweep`. Killed before this
+        // is written, only the image's tags are missing, and the entry has these, too.
+        record.advance(Phase::Claimed { image_id: id.clone(), alone })?;
         Ok(image)
     }
 
-    /// Ends the machine that the image was checked in. Whether it is still there: the image is accepted by now.
+    /// Ends the machine that the image was checked in. Whether it is gone: the image is accepted by now.
     async fn end(
         &self,
         work: &Work<'_>,
         record: &Record,
         machine: Option<verify::Machine<'_>>,
     ) -> Result<bool, BuildError> {
-        let Some(machine) = machine else { return Ok(false) };
+        let Some(machine) = machine else { return Ok(true) };
         let is_ended = guard::guarded(work, record, machine.end()).await;
         // Whoever interrupts wants nothing to be left, and settling the build waits for the machine.
-        if self.request.cancel.is_cancelled() { Err(BuildError::Cancelled) } else { Ok(!is_ended) }
+        if self.request.cancel.is_cancelled() { Err(BuildError::Cancelled) } else { Ok(is_ended) }
     }
 
     /// Whether what failed stays for a look.

@@ -5,7 +5,7 @@ use aws_sdk_ec2::types::{DeviceType, Image as Ami, ImageState};
 use super::{AwsImageSpec, BuildError};
 use crate::backends::aws::AwsError;
 use crate::backends::aws::image::Source;
-use crate::backends::aws::region::{Region, filter};
+use crate::backends::aws::region::{self, PAGE, Region, filter};
 use crate::domain::Arch;
 
 /// The AMI that the image starts from.
@@ -63,8 +63,8 @@ pub(super) async fn fitting(
         .filters(filter("architecture", [arch.name()]))
         .filters(filter("virtualization-type", ["hvm"]))
         .filters(filter("state", ["available"]));
-    let found = asked.send().await.map_err(|error| AwsError::of("DescribeImages", error))?;
-    Ok(found.images.unwrap_or_default().into_iter().filter(on_ebs).collect())
+    let found = region::images(asked.max_results(PAGE)).await?;
+    Ok(found.into_iter().map(|(_, ami)| ami).filter(on_ebs).collect())
 }
 
 /// Times of one form compare as text. Of two of the same moment the choice is always the same.

@@ -35,7 +35,7 @@ pub(super) async fn launch(work: &Work<'_>, access: &Access, ami: &Ami) -> Resul
     };
     let by = tag_filter(tags::BUILD, [&token]);
     let own_group = work.spec.builder.security_group_ids.is_empty();
-    let is_early = |error: &AwsError| is_early(error, own_group) || is_unknown_image(error);
+    let is_early = |error: &AwsError| is_early(error, own_group);
     let launched = while_short(CAPACITY, CAPACITY_LOOK, || {
         launch.attempt(work.region, by.clone(), is_early, work.cancel)
     });
@@ -59,18 +59,13 @@ async fn spec(work: &Work<'_>) -> Result<AwsVmSpec, AwsError> {
         instance_type: builder.instance_type.clone(),
         subnet_id,
         security_group_ids: Vec::new(),
-        allowed_cidrs: Vec::new(),
+        allowed_cidrs: None,
         associate_public_address: builder.associate_public_address,
         spot: false,
         root_volume: RootVolume::default(),
         iam_instance_profile: builder.iam_instance_profile.clone(),
         imdsv2_required: work.spec.imdsv2_required,
     })
-}
-
-/// An image that was available a moment ago, and is not everywhere in EC2.
-fn is_unknown_image(error: &AwsError) -> bool {
-    error.code().is_some_and(|code| ["InvalidAMIID.NotFound", "InvalidAMIID.Unavailable"].contains(&code))
 }
 
 /// Whether a subnet is looked for: only where a public address is asked for or refused, as Packer does for the builder, in the
