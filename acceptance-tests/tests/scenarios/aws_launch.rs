@@ -6,11 +6,12 @@ use std::net::{Ipv4Addr, TcpListener};
 use std::time::{Duration, Instant};
 
 use acceptance_tests::account::{Inventory, sweep};
-use acceptance_tests::{Cli, Diagnostic, Fault, Host, Moto, Outcome, Running, Workspace, within};
+use acceptance_tests::{Cli, Diagnostic, Fault, Host, Moto, Outcome, Running, Workspace, only_root, within};
 use anyhow::{Context, Result, ensure};
 use serde_json::json;
 
 use crate::aws_vm::{VM, count, nothing_left, scenario, with};
+use crate::bad_input::SmallDisk;
 
 /// How long a host may take to notice that its provider is gone, or to end when asked to.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -247,5 +248,36 @@ fn a_machine_on_its_way_out_counts_as_gone() -> Result<()> {
     workspace.run(&["destroy", "-json", "-auto-approve", "-refresh=false"])?.succeeds()?;
     ensure!(!moto.requests()?.contains_key("TerminateInstances"), "{:?}", moto.requests()?);
     ensure!(asked.elapsed() >= takes, "it was not waited for: {:?}", asked.elapsed());
+    nothing_left(&host, &moto)
+}
+
+/// What is written of a launch, before anything is asked for.
+#[test]
+fn a_launch_on_a_full_disk_is_told_and_leaves_nothing() -> Result<()> {
+    if !only_root("mount a small disk")? {
+        return Ok(());
+    }
+    let host = Host::new()?;
+    let (moto, workspace, image) = scenario(&host, Cli::Tofu, "aws-vm-settings")?;
+    workspace.variables(&with(&image, json!({ "aws": { "allowed_cidrs": ["192.0.2.0/24"] } })))?;
+    let data_dir = host.data_dir();
+    let small = SmallDisk::mount(data_dir.parent().context("a data folder below another")?)?;
+    let fill = small.fill()?;
+    // The journal, and the key.
+    for (leave, file) in [(0, "launches"), (4096, "id_ed25519")] {
+        let filled = fs::OpenOptions::new().write(true).open(&fill)?;
+        filled.set_len(filled.metadata()?.len() - leave)?;
+        let errors = workspace.apply_with(&[])?.fails()?;
+        ensure!(errors.len() == 1, "{errors:?}");
+        for says in ["No space left", file, "`data_dir`"] {
+            ensure!(errors.iter().any(|error| error.mentions(says)), "{leave}: no {says:?} in {errors:?}");
+        }
+        workspace.destroy()?;
+        nothing_left(&host, &moto)?;
+    }
+    fs::remove_file(fill)?;
+    workspace.apply()?;
+    workspace.converged()?;
+    workspace.destroy()?;
     nothing_left(&host, &moto)
 }

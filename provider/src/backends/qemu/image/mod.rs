@@ -173,7 +173,14 @@ async fn from_bootstrap(build: &Build<'_>, area: &Area, bootstrap: &Bootstrap) -
     let Build { host, qemu, log, cancel, .. } = build;
     let layer = layer::obtain(host, area, bootstrap, qemu.arch, log, cancel).await?;
     booted::make_dir(&build.guest_dir())?;
-    let tree = Tree::create(host, area, &layer, build.id, qemu.network, log, cancel)?;
+    let tree = match Tree::create(host, area, &layer, build.id, qemu.network, log, cancel) {
+        Ok(tree) => tree,
+        Err(error) => {
+            // The first error is what matters.
+            let _ = tree::remove_left(host, area, build.id).await;
+            return Err(error);
+        }
+    };
     let raw = build.guest_dir().join("disk.raw");
     let made = async {
         let (packed, size) = from_tree(build, &layer, &tree).await?;

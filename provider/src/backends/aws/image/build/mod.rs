@@ -195,8 +195,10 @@ impl AwsBuilder {
         let ours = [Some(credentials.secret_access_key()), credentials.session_token()];
         let ours: Vec<Secret> = ours.into_iter().flatten().map(Secret::new).collect();
         let redactor = Redactor::new(spec.environment.secret.values().chain(of_steps).chain(&ours));
-        BuildLog::create(&self.aws.data_dir.join("logs"), &spec.name_prefix, &id.to_string(), redactor)
-            .map_err(|error| BackendError::failed("writing the build's log", error))
+        let dir = self.aws.data_dir.join("logs");
+        BuildLog::create(&dir, &spec.name_prefix, &id.to_string(), redactor).map_err(|error| {
+            BackendError::failed(format!("writing the build's log in {}", dir.display()), error)
+        })
     }
 }
 
