@@ -18,60 +18,21 @@ use sindri::backends::qemu::{Arch, Base, ForeignStore, ImageSource, Local, QemuI
 use sindri::domain::cache_key::{CacheKey, KeyInputs};
 use sindri::domain::vm_spec::{PowerState, SshAccess, VmSpec, WaitFor};
 use sindri::domain::{
-    Action, BackendError, BuildRequest, Built, Holder, ImageBackend, ImageBuilder, LabelChange, Labels,
-    VmBackend, VmLauncher, VmRequest,
+    Action, BackendError, BuildRequest, Built, Check, Holder, ImageBackend, ImageBuilder, ImageSpec,
+    LabelChange, Labels, VmBackend, VmLauncher, VmRequest,
 };
 use sindri::journal::{Journal, Launch};
 use sindri::resources::diagnose;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use crate::support::debian;
 use crate::support::image::{self, bookworm, image, inline, run, step};
+use crate::support::small_disk::{Disk, Points};
 
 /// What stays after everything is removed: logs are for the user, the store is still the same one, and its lock's file has no
 /// content.
 const KEPT: [&str; 3] = ["logs", "store.json", "store.lock"];
-/// More than anything here needs, in KiB.
-const PLENTY: u64 = 4 << 20;
-
-/// A disk of its own for a test's length.
-struct Disk(PathBuf);
-
-impl Disk {
-    fn mount(dir: &Path) -> Self {
-        fs::create_dir_all(dir).unwrap();
-        run("mount", &["-t", "tmpfs", "-o", "size=64m,mode=0755", "none", dir.to_str().unwrap()]);
-        // A disk of nothing would have no limit.
-        fs::write(dir.join("some"), "x").unwrap();
-        Self(dir.to_owned())
-    }
-
-    /// Leaves so many KiB.
-    fn leave(&self, kib: u64) {
-        let now = rustix::fs::statvfs(&self.0).unwrap();
-        self.limit(&format!("size={}k", (now.f_blocks - now.f_bfree) * now.f_frsize / 1024 + kib));
-    }
-
-    /// Leaves room for so many new files and folders.
-    fn leave_files(&self, count: u64) {
-        let now = rustix::fs::statvfs(&self.0).unwrap();
-        self.limit(&format!("size={PLENTY}k,nr_inodes={}", now.f_files - now.f_ffree + count));
-    }
-
-    fn relieve(&self) {
-        self.limit(&format!("size={PLENTY}k,nr_inodes=1000000"));
-    }
-
-    fn limit(&self, options: &str) {
-        run("mount", &["-o", &format!("remount,{options}"), self.0.to_str().unwrap()]);
-    }
-}
-
-impl Drop for Disk {
-    fn drop(&mut self) {
-        let _ = std::process::Command::new("umount").arg("--lazy").arg(&self.0).status();
-    }
-}
 
 /// A computer whose data are on a small disk.
 struct House {
@@ -151,33 +112,6 @@ fn list(dir: &Path, found: &mut Vec<PathBuf>) {
     }
 }
 
-/// How full a disk is, once after the other: by space, then by files. A point is passed when something succeeds there.
-struct Points {
-    kib: u64,
-    files: u64,
-}
-
-impl Points {
-    fn new() -> Self {
-        Self { kib: 0, files: 0 }
-    }
-
-    fn space(&mut self, disk: &Disk) -> String {
-        disk.relieve();
-        disk.leave(self.kib);
-        let point = format!("{} KiB", self.kib);
-        self.kib += 4.max(self.kib / 8 * 4);
-        point
-    }
-
-    fn files(&mut self, disk: &Disk) -> String {
-        disk.relieve();
-        disk.leave_files(self.files);
-        self.files += 1;
-        format!("{} files", self.files - 1)
-    }
-}
-
 /// A raw disk of 8 MiB that cannot be packed, with what shows that it has partitions.
 fn base(dir: &Path) -> PathBuf {
     let (path, mut content) = (dir.join("base.raw"), vec![0; 8 << 20]);
@@ -187,13 +121,16 @@ fn base(dir: &Path) -> PathBuf {
     path
 }
 
-fn spec(source: ImageSource, sha256: Option<String>) -> QemuImageSpec {
+fn spec_of(source: ImageSource, sha256: Option<String>) -> QemuImageSpec {
     let base = Base::Image { source, sha256 };
     QemuImageSpec { base, disk_size_gb: 1, compress: false, ..bookworm() }
 }
 
 async fn build(house: &House, qemu: &QemuImageSpec) -> Result<Built, BackendError> {
-    let spec = image(Vec::new());
+    build_of(house, image(Vec::new()), qemu).await
+}
+
+async fn build_of(house: &House, spec: ImageSpec, qemu: &QemuImageSpec) -> Result<Built, BackendError> {
     let key_inputs = KeyInputs { target: qemu.key_inputs().unwrap(), ..KeyInputs::default() };
     let request = BuildRequest {
         key: CacheKey::of(&spec, &key_inputs).unwrap(),
@@ -220,8 +157,8 @@ async fn a_build_from_a_base_image() {
     let server = web::Server::start().unwrap();
     let url = server.publish("/base.raw", fs::read(&file).unwrap());
     let sha256 = run("sha256sum", &[file.to_str().unwrap()])[..64].to_owned();
-    let (path, mib) = (spec(ImageSource::Path(file), None), 1024);
-    let url = spec(ImageSource::Url(url), Some(sha256));
+    let (path, mib) = (spec_of(ImageSource::Path(file), None), 1024);
+    let url = spec_of(ImageSource::Url(url), Some(sha256));
     for (qemu, leave, what) in [
         (&path, 0, "store.json"),
         (&path, 4 * mib, "write "),
@@ -260,6 +197,34 @@ async fn a_build_from_a_base_image() {
     assert!(house.local.store.get(&image.id).unwrap().disk.unwrap().intact);
     assert_eq!(house.local.store.holders(&image.id).unwrap().len(), 1);
     build(&house, &url).await.unwrap();
+}
+
+/// QEMU stops a guest whose disk cannot grow: nobody waits for what it was asked.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_check_of_the_finished_image() {
+    if !only_root("mount a small disk").unwrap() {
+        return;
+    }
+    let base = debian::disk().await;
+    let house = House::new();
+    house.disk.relieve();
+    let command = "head -c 128M /dev/urandom > /srv/big && sync".into();
+    let check = Check { name: "it writes".into(), command };
+    let spec = ImageSpec { checks: vec![check], ..image(Vec::new()) };
+    let qemu = QemuImageSpec { disk_size_gb: 4, ..spec_of(ImageSource::Path(base), None) };
+    let log = house.local.store.logs().join("latest-test.log");
+    let filled = async {
+        while !fs::read_to_string(&log).is_ok_and(|text| text.contains("Checking: ")) {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        house.disk.leave(4 << 10);
+        Instant::now()
+    };
+    let (built, since) = tokio::join!(build_of(&house, spec, &qemu), filled);
+    let told = house.assert_told("a check", &built.unwrap_err());
+    assert!(told.contains("run a command in the guest, whose disk is in "), "{told}");
+    assert!(since.elapsed() < Duration::from_secs(120), "{:?}", since.elapsed());
+    house.assert_nothing_left("a check");
 }
 
 /// A whole download stays: the next build would fetch the same.
@@ -514,7 +479,7 @@ async fn a_build_in_a_tree() {
     }
     let site = image::Site::new();
     // The layer is there.
-    crate::support::debian::disk().await;
+    debian::disk().await;
     let disk = Disk::mount(&site.dir.path().join("disk"));
     disk.relieve();
     let cache_dir = disk.0.join("cache");
