@@ -251,8 +251,12 @@ impl Build<'_> {
                 Err(keep::kept(self, error, image.as_deref()).await)
             }
             Err(error) => {
-                self.work().remove_dir();
-                work::settle(self.aws, record, self.log).await;
+                let work = self.work();
+                guard::settled(&work, record, async |record| {
+                    work::settle(self.aws, record, self.log).await;
+                })
+                .await;
+                work.remove_dir();
                 Err(error)
             }
         }
