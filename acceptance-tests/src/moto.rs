@@ -141,6 +141,32 @@ impl Moto {
     /// # Errors
     /// When the emulator does not answer.
     pub fn fault_after(&self, action: &str, after: u32, times: u32, fault: Fault<'_>) -> Result<()> {
+        self.order(action, after, times, fault, None)
+    }
+
+    /// Like [`Moto::fault_after`], for the requests in one region.
+    ///
+    /// # Errors
+    /// When the emulator does not answer.
+    pub fn fault_in(
+        &self,
+        region: &str,
+        action: &str,
+        after: u32,
+        times: u32,
+        fault: Fault<'_>,
+    ) -> Result<()> {
+        self.order(action, after, times, fault, Some(region))
+    }
+
+    fn order(
+        &self,
+        action: &str,
+        after: u32,
+        times: u32,
+        fault: Fault<'_>,
+        region: Option<&str>,
+    ) -> Result<()> {
         let mut order = match fault {
             Fault::Error { status, code, message } => {
                 json!({ "kind": "error", "status": status, "code": code, "message": message })
@@ -153,6 +179,9 @@ impl Moto {
         order["action"] = action.into();
         order["after"] = after.into();
         order["times"] = times.into();
+        if let Some(region) = region {
+            order["region"] = region.into();
+        }
         self.control("POST", "faults", &order.to_string()).map(drop)
     }
 

@@ -3,14 +3,15 @@
 
 use std::fs;
 use std::net::{Ipv4Addr, TcpListener};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use acceptance_tests::account::{Inventory, sweep};
-use acceptance_tests::{Cli, Diagnostic, Fault, Host, Moto, Outcome, Running, Workspace, within};
+use acceptance_tests::{Cli, Diagnostic, Fault, Host, Moto, Outcome, Running, Workspace, only_root, within};
 use anyhow::{Context, Result, ensure};
 use serde_json::json;
 
 use crate::aws_vm::{VM, count, nothing_left, scenario, with};
+use crate::bad_input::SmallDisk;
 
 /// How long a host may take to notice that its provider is gone, or to end when asked to.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -217,6 +218,70 @@ fn reading_neither_waits_nor_removes_anything() -> Result<()> {
     let key = workspace.text(VM, "ssh_private_key_path")?;
     fs::metadata(&key).context("a plan removed the private key")?;
     assert_eq!((count(&moto, "key_pairs")?, count(&moto, "security_groups")?), (1, 1));
+    workspace.destroy()?;
+    nothing_left(&host, &moto)
+}
+
+/// EC2 shows an instance for a while that is on its way out: gone, and what was made for it is needed until it has ended.
+#[test]
+fn a_machine_on_its_way_out_counts_as_gone() -> Result<()> {
+    let host = Host::new()?;
+    let (moto, workspace, image) = scenario(&host, Cli::Tofu, "aws-vm-settings")?;
+    workspace.variables(&with(&image, json!({})))?;
+    workspace.apply()?;
+    let id = workspace.text(VM, "id")?;
+    let takes = Duration::from_secs(12);
+    moto.instances_take(takes)?;
+    moto.ec2("TerminateInstances", &[("InstanceId.1", &id)])?;
+    let asked = Instant::now();
+    let told = moto.ec2("DescribeInstances", &[("InstanceId.1", &id)])?;
+    ensure!(told.contains("<name>shutting-down<"), "what is tested here? {told}");
+    // Nothing is changed of it.
+    workspace.variables(&with(&image, json!({ "power_state": "stopped", "tags": { "role": "it" } })))?;
+    moto.forget_requests()?;
+    let errors = workspace.run(&["apply", "-json", "-auto-approve", "-refresh=false"])?.fails()?;
+    ensure!(errors.iter().any(|error| error.mentions(&id)), "{errors:?}");
+    for action in ["CreateTags", "StopInstances", "RunInstances"] {
+        ensure!(!moto.requests()?.contains_key(action), "{action} for a machine that is on its way out");
+    }
+    let plan = workspace.plan()?;
+    assert_eq!(plan.action(VM), "replace", "{plan}");
+    ensure!(plan.change(VM).is_some_and(|change| change.before["status"] != "running"), "{plan}");
+    ensure!(asked.elapsed() < takes, "it has ended already: what is tested here?");
+    // It is not asked to end once more, and is waited for.
+    workspace.run(&["destroy", "-json", "-auto-approve", "-refresh=false"])?.succeeds()?;
+    ensure!(!moto.requests()?.contains_key("TerminateInstances"), "{:?}", moto.requests()?);
+    ensure!(asked.elapsed() >= takes, "it was not waited for: {:?}", asked.elapsed());
+    nothing_left(&host, &moto)
+}
+
+/// What is written of a launch, before anything is asked for.
+#[test]
+fn a_launch_on_a_full_disk_is_told_and_leaves_nothing() -> Result<()> {
+    if !only_root("mount a small disk")? {
+        return Ok(());
+    }
+    let host = Host::new()?;
+    let (moto, workspace, image) = scenario(&host, Cli::Tofu, "aws-vm-settings")?;
+    workspace.variables(&with(&image, json!({ "aws": { "allowed_cidrs": ["192.0.2.0/24"] } })))?;
+    let data_dir = host.data_dir();
+    let small = SmallDisk::mount(data_dir.parent().context("a data folder below another")?)?;
+    let fill = small.fill()?;
+    // The journal, and the key.
+    for (leave, file) in [(0, "launches"), (4096, "id_ed25519")] {
+        let filled = fs::OpenOptions::new().write(true).open(&fill)?;
+        filled.set_len(filled.metadata()?.len() - leave)?;
+        let errors = workspace.apply_with(&[])?.fails()?;
+        ensure!(errors.len() == 1, "{errors:?}");
+        for says in ["No space left", file, "`data_dir`"] {
+            ensure!(errors.iter().any(|error| error.mentions(says)), "{leave}: no {says:?} in {errors:?}");
+        }
+        workspace.destroy()?;
+        nothing_left(&host, &moto)?;
+    }
+    fs::remove_file(fill)?;
+    workspace.apply()?;
+    workspace.converged()?;
     workspace.destroy()?;
     nothing_left(&host, &moto)
 }

@@ -5,6 +5,7 @@ use std::io::Write;
 use std::net::{Ipv4Addr, TcpListener};
 use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use acceptance_tests::{Cli, Fault, Host, Moto, Workspace, each_cli};
 use anyhow::{Context, Result, ensure};
@@ -750,6 +751,19 @@ fn mistakes_are_named() -> Result<()> {
             moto.fault("RunInstances", 1, Fault::Error { status: 403, code, message: "no" })?;
             fails(&workspace, with(&image, json!({})), &words)?;
         }
+        // Somewhere else than EC2 is, or no network: that is no reason to wait for a minute.
+        let nobody = format!("http://{}", TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?);
+        workspace.env("AWS_ENDPOINT_URL", &nobody);
+        workspace.variables(&with(&image, json!({})))?;
+        let began = Instant::now();
+        let errors = workspace.apply_with(&[])?.fails()?;
+        let place = format!("{nobody} (region us-west-2)");
+        ensure!(
+            errors.iter().any(|error| error.mentions(&place) && error.mentions("AWS_ENDPOINT_URL")),
+            "{errors:?}"
+        );
+        ensure!(began.elapsed() < Duration::from_secs(30), "{:?}", began.elapsed());
+        workspace.env("AWS_ENDPOINT_URL", moto.url());
         workspace
             .env("AWS_ACCESS_KEY_ID", "")
             .env("AWS_SECRET_ACCESS_KEY", "")

@@ -247,10 +247,10 @@ fn a_missing_program_is_named_with_what_to_install() -> Result<()> {
 }
 
 /// A disk too small for an image, mounted for a test's length.
-struct SmallDisk<'a>(&'a Path);
+pub(crate) struct SmallDisk<'a>(&'a Path);
 
 impl<'a> SmallDisk<'a> {
-    fn mount(folder: &'a Path) -> Result<Self> {
+    pub(crate) fn mount(folder: &'a Path) -> Result<Self> {
         std::fs::create_dir_all(folder)?;
         let mounted =
             Command::new("mount").args(["-t", "tmpfs", "-o", "size=32m", "none"]).arg(folder).status()?;
@@ -259,7 +259,7 @@ impl<'a> SmallDisk<'a> {
     }
 
     /// Leaves no space on it. Returns the file that takes it up.
-    fn fill(&self) -> Result<PathBuf> {
+    pub(crate) fn fill(&self) -> Result<PathBuf> {
         let path = self.0.join("fill");
         let mut file = std::fs::File::create(&path)?;
         let error = std::io::copy(&mut std::io::repeat(0), &mut file).err();

@@ -20,11 +20,24 @@ enum End {
     Both,
     /// SIGINT, as by Ctrl-C.
     Interrupt,
+    /// The same twice: the host ends at once.
+    Twice,
     /// All its processes end, and `data_dir` is gone.
     Computer,
 }
 
 const ENDS: [End; 4] = [End::Provider, End::Both, End::Interrupt, End::Computer];
+
+/// How long after an interrupt there is nothing any more.
+const AFTER_AN_INTERRUPT: Duration = Duration::from_secs(60);
+
+/// Of twenty-five interrupts, twenty are double.
+fn end(number: u32) -> End {
+    match ENDS[number as usize % ENDS.len()] {
+        End::Interrupt if number / 4 % 5 != 4 => End::Twice,
+        end => end,
+    }
+}
 
 #[test]
 fn a_hundred_builds_on_aws_end_early() -> Result<()> {
@@ -33,7 +46,7 @@ fn a_hundred_builds_on_aws_end_early() -> Result<()> {
     let elsewhere = Elsewhere::begin(&account)?;
     let mut slowest = Duration::ZERO;
     for number in 0..share(100) {
-        let end = ENDS[number as usize % ENDS.len()];
+        let end = end(number);
         let moment = moment(number, length);
         let began = Instant::now();
         let host = Host::new()?;
@@ -210,7 +223,11 @@ fn round(
     (end, moment): (End, Duration),
 ) -> Result<()> {
     let workspace = workspace(account, host, &format!("round-{number}"))?;
+    let asked = Instant::now() + moment;
     disturb(host, workspace.start_apply()?, Some((end, moment)))?;
+    if matches!(end, End::Interrupt | End::Twice) {
+        interrupted(account, elsewhere, host, &workspace, asked + AFTER_AN_INTERRUPT)?;
+    }
     if matches!(end, End::Computer) {
         if host.data_dir().exists() {
             std::fs::remove_dir_all(host.data_dir())?;
@@ -231,6 +248,31 @@ fn round(
     elsewhere.ensure_alone(account)?;
     ensure!(workspace.state(IMAGE)?.is_none(), "the image is in state");
     host.inventory()?.ensure_empty()
+}
+
+/// In time there is but the image that was complete before, which state has or the journal.
+fn interrupted(
+    account: &Account,
+    elsewhere: &Elsewhere,
+    host: &Host,
+    workspace: &Workspace,
+    limit: Instant,
+) -> Result<()> {
+    within(limit.saturating_duration_since(Instant::now()), || {
+        let mut more = account.more_than(&elsewhere.inventory)?;
+        if workspace.state(IMAGE)?.is_some()
+            || host.data_dir().join("journal").read_dir().is_ok_and(|mut it| it.next().is_some())
+        {
+            for kind in ["images", "snapshots"] {
+                let count = more.remove(kind).unwrap_or_default();
+                ensure!(count <= 2, "{count} {kind}");
+            }
+        }
+        ensure!(more.is_empty(), "after an interrupt there are {more:?}");
+        let processes = host.inventory()?.processes;
+        ensure!(processes.is_empty(), "after an interrupt there run {processes:?}");
+        Ok(())
+    })
 }
 
 /// Ends an apply at its moment, or waits for its own end.
@@ -255,8 +297,13 @@ fn early(host: &Host, running: Running, end: End) -> Result<()> {
             if outcome.success { Ok(()) } else { killed }
         }
         End::Both => kill_with_supervisor(host, running).map(drop),
-        End::Interrupt => {
+        End::Interrupt | End::Twice => {
             let interrupted = running.interrupt();
+            if matches!(end, End::Twice) {
+                std::thread::sleep(Duration::from_millis(500));
+                // It may have ended meanwhile.
+                let _ = running.interrupt();
+            }
             let outcome = running.wait(PATIENCE)?;
             if outcome.success { Ok(()) } else { interrupted }
         }

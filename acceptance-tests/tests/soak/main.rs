@@ -1,8 +1,9 @@
-//! The same promises as in `scenarios/cancel.rs`, `scenarios/image_cache.rs` and `scenarios/aws_build.rs`, by the dozen and
-//! at random moments. Takes hours; `make soak` runs it, `make soak SHARE=10` a tenth of the rounds.
+//! The same promises as in `scenarios/cancel.rs`, `scenarios/image_cache.rs`, `scenarios/aws_build.rs` and
+//! `scenarios/aws_vm.rs`, by the dozen and at random moments. Takes hours; `make soak` runs it, `make soak SHARE=10` a tenth of the rounds.
 #![cfg(feature = "soak")]
 
 mod aws;
+mod faults;
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 

@@ -118,7 +118,11 @@ impl<E: Begun> Journal<E> {
             return Err(taken);
         }
         let record = Record { path, lock_path: self.lock_path(id), entry, lock };
-        record.write()?;
+        if let Err(error) = record.write() {
+            // Nothing was begun: the next one need not look for it.
+            let _ = record.end();
+            return Err(error);
+        }
         if let Some(above) = self.dir.parent() {
             private::sync_dir(above).map_err(failed("write", above))?;
         }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::Version;
-use crate::process::{ProcessError, says_no_space};
+use crate::process::{ProcessError, is_full, says_no_space};
 
 /// Why there is no Packer to be used.
 #[derive(Debug, thiserror::Error)]
@@ -158,11 +158,6 @@ pub enum PackerError {
         /// The file.
         path: PathBuf,
     },
-}
-
-/// Packer removes some of what it could not write as a whole.
-fn is_full(folder: &Path) -> bool {
-    rustix::fs::statvfs(folder).is_ok_and(|disk| disk.f_bavail.saturating_mul(disk.f_frsize) < 1 << 20)
 }
 
 fn last_lines(lines: &str) -> String {

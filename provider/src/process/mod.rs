@@ -22,7 +22,7 @@ pub use command::{Command, TRUSTED};
 pub use follow::Following;
 pub use hand_over::HandOver;
 pub use log::BuildLog;
-pub use output::{Output, Stream, says_no_space};
+pub use output::{Output, Stream, is_full, says_no_space};
 pub use redact::{Redactor, Secret};
 pub use run::{Detached, Finished, Limits, ProcessError, Runner, search_path};
 pub use supervise::Ending;

@@ -1,5 +1,7 @@
 //! What a program prints: line by line into the build's log, and kept for those whose output is an answer.
 
+use std::path::Path;
+
 use super::BuildLog;
 
 /// The longest line that is kept whole; the rest of a longer one is cut.
@@ -11,6 +13,11 @@ const KEPT: usize = 1024 * 1024;
 pub fn says_no_space(output: &str) -> bool {
     let output = output.to_ascii_lowercase();
     output.contains("no space left on device") || output.contains("disk quota exceeded")
+}
+
+/// Whether the disk of a folder is as good as full: programs remove some of what they could not write as a whole.
+pub fn is_full(folder: &Path) -> bool {
+    rustix::fs::statvfs(folder).is_ok_and(|disk| disk.f_bavail.saturating_mul(disk.f_frsize) < 1 << 20)
 }
 
 /// Where output comes from, when it comes apart: half a line of one is not continued by the other.

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use tokio_util::sync::CancellationToken;
 
-use crate::process::{BuildLog, Command, Limits, ProcessError, Runner};
+use crate::process::{BuildLog, Command, Limits, ProcessError, Runner, is_full, says_no_space};
 
 /// Why an upload cannot be packed.
 #[derive(Debug, thiserror::Error)]
@@ -25,7 +25,7 @@ pub enum UploadError {
         #[source]
         source: io::Error,
     },
-    /// The source cannot be read, or there is no room for the archive.
+    /// The source cannot be read.
     #[error("could not read {}", path.display())]
     Tar {
         /// The source.
@@ -68,7 +68,13 @@ pub async fn pack(
     let made = OpenOptions::new().write(true).create_new(true).mode(0o600).open(archive);
     made.map_err(|source| UploadError::Archive { path: archive.to_owned(), source })?;
     let packed = runner.check(&tar(archive, parent, name), Some(log), &Limits::cancelled_by(cancel)).await;
-    packed.map_err(|error| UploadError::Tar { path: source.clone(), source: error })?;
+    packed.map_err(|error| match &error {
+        // Of its last block, tar says only that it was not written whole.
+        ProcessError::Failed { tail, .. } if says_no_space(tail) || archive.parent().is_some_and(is_full) => {
+            UploadError::Archive { path: archive.to_owned(), source: rustix::io::Errno::NOSPC.into() }
+        }
+        _ => UploadError::Tar { path: source.clone(), source: error },
+    })?;
     Ok(name.to_string_lossy().into_owned())
 }
 

@@ -2,24 +2,37 @@
 //! how to mend it.
 
 use std::error::Error;
+use std::io;
 
 use tfplugin::{Diagnostic, Path};
 
 use crate::domain::BackendError;
 
+/// What to do about a full disk, where those who met it know no better.
+const FREE: &str = "Free some space there, or set `data_dir` to a folder on a larger disk.";
+
 /// An error with its causes, on one line each.
 pub fn chain(error: &dyn Error) -> String {
     let mut text = sentence(&error.to_string());
-    let mut cause = error.source();
+    let (mut cause, mut is_full) = (error.source(), false);
     while let Some(error) = cause {
         let line = error.to_string();
         if !text.contains(&line) {
             text.push('\n');
             text.push_str(&sentence(&line));
         }
+        is_full |= error.downcast_ref().is_some_and(says_full);
         cause = error.source();
     }
+    if is_full && !text.contains("`data_dir`") {
+        text.push('\n');
+        text.push_str(FREE);
+    }
     text
+}
+
+fn says_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
 /// A backend's error; `summary` says what was to be done, without values.
@@ -95,6 +108,10 @@ mod tests {
         let disk = std::io::Error::other("no space left on device");
         let error = BackendError::failed("writing the image", disk);
         assert_eq!(chain(&error), "Writing the image failed.\nNo space left on device.");
+        let disk = std::io::Error::from_raw_os_error(28);
+        let error = BackendError::failed("writing the image", disk);
+        let told = format!("Writing the image failed.\nNo space left on device (os error 28).\n{FREE}");
+        assert_eq!(chain(&error), told);
     }
 
     #[test]

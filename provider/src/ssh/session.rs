@@ -1,9 +1,10 @@
 //! A login on a guest: runs commands and copies files.
 
+use std::io;
 use std::os::fd::AsFd;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use russh::client::{self, ChannelOpenHandle, Handle};
@@ -84,8 +85,13 @@ impl Session {
     pub async fn open(stream: TcpStream, login: &Login) -> Result<Self, SshError> {
         let stranger = Arc::new(AtomicBool::new(false));
         let forwarded = forward::Place::default();
-        let known = login.known_host.clone();
-        let client = Client { known, stranger: Arc::clone(&stranger), forwarded: Arc::clone(&forwarded) };
+        let unrecorded = Arc::new(Mutex::new(None));
+        let client = Client {
+            known: login.known_host.clone(),
+            stranger: Arc::clone(&stranger),
+            forwarded: Arc::clone(&forwarded),
+            unrecorded: Arc::clone(&unrecorded),
+        };
         let address = stream.peer_addr().map(|address| address.to_string()).unwrap_or_default();
         let mut hang_up = HangUp::on_drop(&stream);
         let failed = |source| {
@@ -95,7 +101,12 @@ impl Session {
                 SshError::Connect { address: address.clone(), source: Box::new(source) }
             }
         };
-        let mut handle = client::connect_stream(config(), stream, client).await.map_err(failed)?;
+        let connected = client::connect_stream(config(), stream, client).await;
+        // No later attempt would do better.
+        if let Some(source) = unrecorded.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            return Err(SshError::File { path: login.known_host.path.clone(), source });
+        }
+        let mut handle = connected.map_err(failed)?;
         let key = PrivateKeyWithHashAlg::new(Arc::clone(&login.key), None);
         let answer = handle.authenticate_publickey(&login.username, key).await;
         match answer.map_err(|source| SshError::Connect { address, source: Box::new(source) })?.success() {
@@ -292,6 +303,8 @@ struct Client {
     known: KnownHost,
     stranger: Arc<AtomicBool>,
     forwarded: forward::Place,
+    /// Why the host key can be neither compared nor recorded.
+    unrecorded: Arc<Mutex<Option<io::Error>>>,
 }
 
 impl client::Handler for Client {
@@ -299,9 +312,12 @@ impl client::Handler for Client {
 
     async fn check_server_key(&mut self, key: &PublicKeyOrCertificate) -> Result<bool, Self::Error> {
         let PublicKeyOrCertificate::PublicKey { key, .. } = key else { return Ok(false) };
-        let ours = self.known.accept(key)?;
-        self.stranger.store(!ours, Ordering::Release);
-        Ok(ours)
+        let accepted = self.known.accept(key);
+        self.stranger.store(matches!(accepted, Ok(false)), Ordering::Release);
+        Ok(accepted.unwrap_or_else(|error| {
+            *self.unrecorded.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+            false
+        }))
     }
 
     async fn server_channel_open_forwarded_tcpip(

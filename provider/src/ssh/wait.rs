@@ -81,6 +81,36 @@ mod tests {
     use super::*;
     use crate::ssh::KnownHost;
 
+    /// A server that lets everybody in.
+    struct Open;
+
+    impl russh::server::Handler for Open {
+        type Error = russh::Error;
+    }
+
+    /// As on a full disk.
+    #[tokio::test]
+    async fn a_host_key_that_cannot_be_recorded_is_told_at_once() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let key = || Arc::new(PrivateKey::from(Ed25519Keypair::from_seed(&[7; 32])));
+        let keys = vec![PrivateKey::clone(&key())];
+        let config = Arc::new(russh::server::Config { keys, ..Default::default() });
+        tokio::spawn(async move {
+            let (stream, _) = listener.accept().await.unwrap();
+            // It is hung up on.
+            let _ = russh::server::run_stream(config, stream, Open).await.unwrap().await;
+        });
+        let dir = tempfile::tempdir().unwrap();
+        let known_host = KnownHost { path: dir.path().join("none/known_hosts"), alias: "test".into() };
+        let login = Login { username: "root".into(), key: key(), known_host };
+        let mut last = None;
+        let asked = log_in("127.0.0.1", port, &login, &mut last);
+        let told = tokio::time::timeout(Duration::from_secs(10), asked).await.expect("it is tried for ever");
+        let Err(error) = told else { panic!("it let us in") };
+        assert!(matches!(&error, SshError::File { path, .. } if *path == login.known_host.path), "{error:?}");
+    }
+
     /// What a guest looks like that restarts after its server's first words.
     #[tokio::test]
     async fn a_server_that_falls_silent_is_asked_again() {

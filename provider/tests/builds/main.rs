@@ -10,6 +10,7 @@ mod aws_images;
 mod aws_sweep;
 mod aws_ways;
 mod enter;
+mod full_disk;
 mod guest_boot;
 mod guest_lifecycle;
 mod image_guest;

@@ -1,7 +1,7 @@
 //! Planning and applying through the whole server.
 
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::host::{Host, THING, texts};
 use super::provider::{BEGUN, LINGERED, RELEASED};
@@ -175,8 +175,15 @@ async fn stop_is_answered_before_what_it_stops_has_ended() {
     let mut client = host.client.clone();
     let running = tokio::spawn(async move { client.apply_resource_change(request).await });
     BEGUN.acquire().await.unwrap().forget();
-    let stop = host.client.stop_provider(wire::stop_provider::Request {});
-    tokio::time::timeout(Duration::from_secs(30), stop).await.expect("it waits for the apply").unwrap();
+    // A computer that is busy with other tests may hold up one of them.
+    let mut soonest = Duration::MAX;
+    for _ in 0..5 {
+        let asked = Instant::now();
+        let stop = host.client.stop_provider(wire::stop_provider::Request {});
+        tokio::time::timeout(Duration::from_secs(30), stop).await.expect("it waits for the apply").unwrap();
+        soonest = soonest.min(asked.elapsed());
+    }
+    assert!(soonest < Duration::from_millis(100), "it took {soonest:?}");
     assert!(!running.is_finished());
     RELEASED.add_permits(1);
     let applied = running.await.unwrap().unwrap().into_inner();

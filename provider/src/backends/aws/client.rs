@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -21,6 +22,7 @@ use tokio::sync::OnceCell;
 
 use super::error::ATTEMPTS;
 use super::image::Claims;
+use super::reach::Reach;
 use super::region::Region;
 use super::retries::{Busy, NoCapacity};
 use super::settings::DEFAULT_REGION;
@@ -40,7 +42,10 @@ pub struct Aws {
     pub(super) data_dir: PathBuf,
     pub(super) claims: Claims,
     config: OnceCell<SdkConfig>,
+    sts: OnceCell<aws_sdk_sts::Client>,
     account: OnceCell<String>,
+    /// Whether an endpoint that has never answered is tried like any other.
+    tries_on: Arc<AtomicBool>,
     regions: Mutex<BTreeMap<String, Arc<Region>>>,
 }
 
@@ -52,9 +57,16 @@ impl Aws {
             data_dir,
             claims: Claims::default(),
             config: OnceCell::new(),
+            sts: OnceCell::new(),
             account: OnceCell::new(),
+            tries_on: Arc::default(),
             regions: Mutex::default(),
         }
+    }
+
+    /// From now on there is something to be removed: nothing is given up soon.
+    pub(super) fn try_on(&self) {
+        self.tries_on.store(true, Ordering::Relaxed);
     }
 
     /// The lock of those on this computer who build an image of this key.
@@ -102,8 +114,11 @@ impl Aws {
             if let Some(url) = endpoint {
                 ec2 = ec2.endpoint_url(url);
             }
+            let reach = Reach::new(&name, &self.tries_on);
             let ec2 = ec2
                 .region(SdkRegion::new(name.clone()))
+                .interceptor(reach.clone())
+                .retry_classifier(reach)
                 .retry_classifier(NoCapacity)
                 .retry_classifier(Busy)
                 // The SDK's own bucket runs dry when ten resources are throttled at once.
@@ -146,13 +161,19 @@ impl Aws {
     pub(super) async fn caller(
         &self,
     ) -> Result<aws_sdk_sts::operation::get_caller_identity::GetCallerIdentityOutput, AwsError> {
-        let config = self.config().await;
-        let mut sts = aws_sdk_sts::config::Builder::from(config);
-        if config.region().is_none() {
-            sts = sts.region(SdkRegion::new(DEFAULT_REGION));
-        }
-        let asked = aws_sdk_sts::Client::from_conf(sts.build()).get_caller_identity().send().await;
+        let asked = self.sts().await.get_caller_identity().send().await;
         asked.map_err(|error| AwsError::of("sts:GetCallerIdentity", error))
+    }
+
+    async fn sts(&self) -> &aws_sdk_sts::Client {
+        let config = self.config().await;
+        let region = config.region().map_or(DEFAULT_REGION, AsRef::as_ref).to_owned();
+        let made = async {
+            let reach = Reach::new(&region, &self.tries_on);
+            let sts = aws_sdk_sts::config::Builder::from(config).region(SdkRegion::new(region));
+            aws_sdk_sts::Client::from_conf(sts.interceptor(reach.clone()).retry_classifier(reach).build())
+        };
+        self.sts.get_or_init(|| made).await
     }
 
     /// The credentials in use, for a program that works with AWS on our behalf.

@@ -80,6 +80,7 @@ impl Cloud for Aws {
         dry_run: bool,
         cancel: &CancellationToken,
     ) -> Result<Vec<Swept>, Unswept> {
+        self.try_on();
         told(Self::settle(self, record, how(dry_run), cancel).await)
     }
 }

@@ -7,6 +7,7 @@ use aws_credential_types::provider::error::CredentialsError;
 use aws_sdk_ec2::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_ec2::operation::RequestId;
 
+use super::reach::Unanswered;
 use crate::domain::BackendError;
 
 /// Why AWS did not do what was asked.
@@ -78,11 +79,13 @@ pub enum AwsError {
     },
     /// No answer arrived.
     #[error(
-        "no answer to {operation} from EC2\nSee that the region exists, that `aws.endpoint_url` (or AWS_ENDPOINT_URL) is right if it is set, and that this machine reaches it"
+        "no answer to {operation} from {place}\nSee that the region exists, that `aws.endpoint_url` (or AWS_ENDPOINT_URL) is right if it is set, and that this machine reaches it"
     )]
     Unreachable {
         /// The API's operation.
         operation: &'static str,
+        /// Where it was asked for.
+        place: String,
         /// Why.
         #[source]
         source: Box<dyn Error + Send + Sync>,
@@ -170,7 +173,12 @@ impl AwsError {
         match cause::<CredentialsError>(source.as_ref()) {
             Some(error) if are_missing(error) => Self::NoCredentials { source },
             Some(_) => Self::UnusableCredentials { source },
-            None => Self::Unreachable { operation, source },
+            None => match cause::<Unanswered>(source.as_ref()) {
+                Some(it) => {
+                    Self::Unreachable { operation, place: it.to_string(), source: it.reason.clone().into() }
+                }
+                None => Self::Unreachable { operation, place: "AWS".to_owned(), source },
+            },
         }
     }
 

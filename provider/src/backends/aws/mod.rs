@@ -11,6 +11,7 @@ pub mod image;
 mod listing;
 pub mod model;
 mod permissions;
+mod reach;
 mod region;
 mod retries;
 mod settings;

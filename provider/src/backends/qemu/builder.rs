@@ -90,8 +90,13 @@ impl LocalBuilder {
             let _ = std::fs::remove_dir_all(partial.dir());
             return Err(self.build_error(error.into(), request, log));
         }
-        let metadata = metadata(request, &built, name, started, log)
-            .map_err(|error| BackendError::failed("reading the finished disk", error))?;
+        let metadata = match metadata(request, &built, name, started, log) {
+            Ok(metadata) => metadata,
+            Err(error) => {
+                let _ = std::fs::remove_dir_all(partial.dir());
+                return Err(BackendError::failed("reading the finished disk", error));
+            }
+        };
         let holder = request.holder.clone();
         let stored = self.local.in_store("storing the image", &request.cancel, move |store| {
             store.commit(id, &metadata, &holder)
@@ -115,8 +120,10 @@ impl LocalBuilder {
         let secrets = spec.environment.secret.values();
         let redactor =
             Redactor::new(secrets.chain(spec.steps.iter().flat_map(|step| step.environment.secret.values())));
-        BuildLog::create(&self.local.store.logs(), &spec.name_prefix, &id.to_string(), redactor)
-            .map_err(|error| BackendError::failed("writing the build's log", error))
+        let dir = self.local.store.logs();
+        BuildLog::create(&dir, &spec.name_prefix, &id.to_string(), redactor).map_err(|error| {
+            BackendError::failed(format!("writing the build's log in {}", dir.display()), error)
+        })
     }
 }
 

@@ -114,8 +114,9 @@ impl TemplateBuilder {
         let of_environment = environment::secrets(&environment::handed_on());
         let redactor = Redactor::new(self.spec.secrets.values().chain(&of_environment));
         let (dir, prefix) = (self.templates.data_dir.join("logs"), &request.spec.name_prefix);
-        BuildLog::create(&dir, prefix, &id.to_string(), redactor)
-            .map_err(|error| BackendError::failed("writing the build's log", error))
+        BuildLog::create(&dir, prefix, &id.to_string(), redactor).map_err(|error| {
+            BackendError::failed(format!("writing the build's log in {}", dir.display()), error)
+        })
     }
 }
 

@@ -64,7 +64,10 @@ pub(super) async fn change(
     }
     match vm {
         Some(vm) => Ok(vm),
-        None => Ok(view(region, &region.fresh_instance(id).await?.ok_or_else(gone)?)),
+        None => {
+            let now = region.fresh_instance(id).await?.filter(|instance| !is_gone(instance));
+            Ok(view(region, &now.ok_or_else(gone)?))
+        }
     }
 }
 

@@ -58,8 +58,11 @@ pub enum GuestError {
         /// What it printed.
         output: String,
     },
-    /// QEMU stopped the guest, whose disk could not grow.
-    #[error("no space left for the guest's disk in {}", dir.display())]
+    /// QEMU found no space for a file of the guest, or stopped it because its disk could not grow.
+    #[error(
+        "no space left for the guest's files in {}. Free some space there, or set `data_dir` to a folder on a larger disk",
+        dir.display()
+    )]
     DiskFull {
         /// The guest's folder.
         dir: PathBuf,

@@ -11,7 +11,7 @@ use super::spec::{Boot, Forward, GuestSpec, Lifetime};
 use super::{GuestError, argv, console, ports};
 use crate::backends::qemu::host::{Emulator, Firmware};
 use crate::process::private;
-use crate::process::{Command, Detached, Finished, Limits, ProcessError, Runner};
+use crate::process::{Command, Detached, Finished, Limits, ProcessError, Runner, says_no_space};
 
 /// How often another port is tried when somebody took the one that we had chosen.
 const TRIES: usize = 5;
@@ -108,7 +108,7 @@ async fn supervise(
     let supervised = Supervised { ended, outcome, _alive: alive.drop_guard() };
     tokio::select! {
         result = task => match result {
-            Ok(Ok(finished)) => Err(refusal(&finished)),
+            Ok(Ok(finished)) => Err(refusal(&finished, dir)),
             Ok(Err(ProcessError::Cancelled { .. })) | Err(_) => Err(GuestError::Cancelled),
             Ok(Err(error)) => Err(error.into()),
         },
@@ -127,7 +127,7 @@ impl Supervised {
 async fn detach(command: &Command, dir: &Path, cancel: &CancellationToken) -> Result<(), GuestError> {
     let mut qemu = Detached::start(command)?;
     let started = tokio::select! {
-        result = qemu.wait() => return Err(refusal(&result?)),
+        result = qemu.wait() => return Err(refusal(&result?, dir)),
         () = answer(dir) => Ok(()),
         () = cancel.cancelled() => Err(GuestError::Cancelled),
         () = tokio::time::sleep(START) => Err(GuestError::Refused { output: LATE.to_owned() }),
@@ -145,10 +145,11 @@ async fn answer(dir: &Path) {
     }
 }
 
-fn refusal(finished: &Finished) -> GuestError {
+fn refusal(finished: &Finished, dir: &Path) -> GuestError {
     let output = finished.output.trim();
     match ports::refused(output) {
         Some((protocol, port)) => GuestError::PortInUse { protocol, port },
+        None if says_no_space(output) => GuestError::DiskFull { dir: dir.to_owned() },
         None if output.is_empty() => {
             GuestError::Refused { output: format!("it ended with code {} and without a word", finished.code) }
         }

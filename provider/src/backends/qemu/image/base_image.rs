@@ -69,7 +69,7 @@ pub(super) async fn bring(
     log.step(&format!("Unpacking the base image ({})", format.name()));
     let command = convert::command(&copy, format, to, DiskFormat::Raw, false);
     let converted = host.runner.check(&command, Some(log), &Limits::cancelled_by(cancel)).await;
-    converted.map_err(BuildError::tool("unpack the base image"))?;
+    converted.map_err(BuildError::tool(format!("unpack the base image to {}", to.display())))?;
     fs::remove_file(&copy).map_err(BuildError::io("remove", &copy))?;
     let disk = OpenOptions::new().write(true).open(to).map_err(BuildError::io("open", to))?;
     disk.set_len(size).map_err(BuildError::io("grow", to))?;

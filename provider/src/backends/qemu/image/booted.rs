@@ -192,10 +192,19 @@ impl<'a> Booted<'a> {
         let limits = Limits { cancel: self.build.cancel.clone(), timeout: limit };
         let environment = &self.told(environment.clone());
         let exec = Exec { command, environment, input: Input::Empty };
-        self.session()?
-            .exec(&exec, Some(self.build.log), &limits)
-            .await
-            .map_err(ssh_error("run a command in the guest"))
+        let doing = "run a command in the guest";
+        let ran = self.session()?.exec(&exec, Some(self.build.log), &limits);
+        self.while_space(doing, ran).await?.map_err(ssh_error(doing))
+    }
+
+    /// What a guest is asked for while it can write: one that was stopped for want of space answers nobody.
+    async fn while_space<T>(&self, doing: &str, work: impl Future<Output = T>) -> Result<T, BuildError> {
+        tokio::select! {
+            done = work => Ok(done),
+            () = self.guest.disk_is_full() => {
+                Err(guest_error(doing)(GuestError::DiskFull { dir: self.dir.clone() }))
+            }
+        }
     }
 
     /// What the guest reaches, where that is not all or nothing.
@@ -204,8 +213,11 @@ impl<'a> Booted<'a> {
     }
 
     /// Waits until the guest has switched itself off, at most this long. Returns whether it has.
-    pub(super) async fn is_off_within(&self, deadline: Duration) -> bool {
-        self.guest.is_off_within(deadline).await
+    ///
+    /// # Errors
+    /// When it cannot, for want of space.
+    pub(super) async fn is_off_within(&self, deadline: Duration) -> Result<bool, BuildError> {
+        self.while_space("switch the guest off", self.guest.is_off_within(deadline)).await
     }
 
     /// Pulls the plug and removes the guest's folder, or keeps the guest when the build failed and the user wants
@@ -296,14 +308,8 @@ impl<'a> Booted<'a> {
         let environment = self.told(task.surroundings(STAGE, &name));
         let command = format!("chmod 755 {STAGE}\n{script}");
         let exec = Exec { command: &command, environment: &environment, input: Input::Empty };
-        let session = self.session()?;
-        let outcome = tokio::select! {
-            outcome = session.exec(&exec, Some(self.build.log), &limits) => outcome,
-            () = self.guest.disk_is_full() => {
-                return Err(BuildError::NoSpace { operation: format!("run step {}", task.name) });
-            }
-        };
-        match outcome {
+        let ran = self.session()?.exec(&exec, Some(self.build.log), &limits);
+        match self.while_space(&format!("run step {}", task.name), ran).await? {
             Ok(finished) if finished.code == 0 => Ok(()),
             Ok(finished) => Err(BuildError::Step {
                 name: task.name.clone(),
@@ -326,8 +332,9 @@ impl<'a> Booted<'a> {
         mode: u32,
         limits: &Limits,
     ) -> Result<(), BuildError> {
-        let copied = self.session()?.copy(content, &format!("{STAGE}/{name}"), mode, limits).await;
-        copied.map_err(ssh_error("copy a file into the guest"))
+        let (doing, to) = ("copy a file into the guest", format!("{STAGE}/{name}"));
+        let copied = self.session()?.copy(content, &to, mode, limits);
+        self.while_space(doing, copied).await?.map_err(ssh_error(doing))
     }
 }
 
@@ -380,7 +387,9 @@ pub(super) fn guest_error(operation: impl Into<String>) -> impl FnOnce(GuestErro
         GuestError::Cancelled
         | GuestError::Ssh(SshError::Cancelled)
         | GuestError::Process(ProcessError::Cancelled { .. }) => BuildError::Cancelled,
-        GuestError::DiskFull { .. } => BuildError::NoSpace { operation: operation.into() },
+        GuestError::DiskFull { dir } => BuildError::NoSpace {
+            operation: format!("{}, whose disk is in {}", operation.into(), dir.display()),
+        },
         source => BuildError::Guest { operation: operation.into(), source },
     }
 }

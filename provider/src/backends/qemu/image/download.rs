@@ -58,6 +58,10 @@ pub(super) async fn fetch(
     log.step("Downloading the base image");
     let mut tries = 0;
     while let Err(error) = transfer(url, &place, log, cancel).await {
+        if let BuildError::NoSpace { .. } = error {
+            // Whoever makes room for it wants room.
+            let _ = fs::remove_file(&place.partial).and(fs::remove_file(&place.version));
+        }
         tries += 1;
         if tries == TRIES || !matches!(error, BuildError::Download { again: true, .. }) {
             return Err(error);

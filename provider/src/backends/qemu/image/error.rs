@@ -10,7 +10,7 @@ use crate::backends::qemu::{Base, QemuImageSpec};
 use crate::domain::{ImageSpec, InputsChanged};
 use crate::packer::{PackerError, Version};
 use crate::process::lock::Busy;
-use crate::process::{ProcessError, says_no_space};
+use crate::process::{ProcessError, is_full, says_no_space};
 use crate::provision::parts::{Failure, PartError};
 use crate::provision::{FailedCheck, UploadError};
 
@@ -311,6 +311,14 @@ impl BuildError {
     /// For `map_err` on what Packer does: cancellation is told apart.
     pub(super) fn packer(source: PackerError) -> Self {
         if source.is_cancelled() { Self::Cancelled } else { Self::Packer(source) }
+    }
+
+    /// For `map_err` on runs of programs that write into a folder: not all of them say that there is no space.
+    pub(super) fn tool_in(folder: &Path, operation: impl Into<String>) -> impl FnOnce(ProcessError) -> Self {
+        move |source| match source {
+            ProcessError::Failed { .. } if is_full(folder) => Self::NoSpace { operation: operation.into() },
+            source => Self::tool(operation)(source),
+        }
     }
 
     /// For `map_err` on runs of programs: cancellation and a full disk are told apart.

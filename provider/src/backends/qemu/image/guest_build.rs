@@ -77,7 +77,7 @@ async fn leave(guest: &Booted<'_>, environment: &Environment) -> Result<(), Buil
         Ok(()) | Err(BuildError::Guest { source: GuestError::Ssh(SshError::Lost(_)), .. }) => {}
         Err(error) => return Err(error),
     }
-    if !guest.is_off_within(OFF).await {
+    if !guest.is_off_within(OFF).await? {
         return Err(BuildError::Invalid("the guest did not switch itself off".to_owned()));
     }
     Ok(())
@@ -107,5 +107,5 @@ pub(super) async fn move_disk(build: &Build<'_>, from: &Path, to: &Path) -> Resu
     let command = super::convert::command(from, DiskFormat::Raw, to, DiskFormat::Raw, false);
     let limits = crate::process::Limits::cancelled_by(build.cancel);
     let copied = build.host.runner.check(&command, Some(build.log), &limits).await;
-    copied.map(drop).map_err(BuildError::tool("move the disk"))
+    copied.map(drop).map_err(BuildError::tool(format!("move the disk to {}", to.display())))
 }

@@ -176,27 +176,29 @@ async fn make(
     let (plan, release) = plan(host, new, cancel).await?;
     let partial = format!("layers/{id}.partial");
     area.remove(host, &partial).await?;
-    let path = area.make_open(&partial)?;
+    let path = area.host(&partial);
     let about = about(&plan, &release);
     let place = Place { root_partuuid: partitions.root, esp_partuuid: partitions.esp, epoch: about.epoch };
-    for (name, script) in [("essential.sh", ESSENTIAL), ("customize.sh", CUSTOMIZE)] {
-        write_program(&path.join(name), script)?;
-    }
-    log.step(&format!("Bootstrapping {}", about.resolved_base));
     let done = async {
+        area.make_open(&partial)?;
+        for (name, script) in [("essential.sh", ESSENTIAL), ("customize.sh", CUSTOMIZE)] {
+            write_program(&path.join(name), script)?;
+        }
+        log.step(&format!("Bootstrapping {}", about.resolved_base));
         plan.login.lend(host, area, &partial, &Limits::cancelled_by(cancel)).await?;
         let command = command(host, area, &partial, &plan, &place);
         run(host, area, &plan, &command, log, cancel).await?;
-        plan.login.take_back(area, &partial)
+        plan.login.take_back(area, &partial)?;
+        let json =
+            serde_json::to_vec_pretty(&about).map_err(|error| BuildError::Invalid(error.to_string()))?;
+        let file = path.join("layer.json");
+        private::write(&file, &json).map_err(BuildError::io("write", &file))?;
+        settle(&path).await
     };
     if let Err(error) = done.await {
         area.remove(host, &partial).await?;
         return Err(error);
     }
-    let json = serde_json::to_vec_pretty(&about).map_err(|error| BuildError::Invalid(error.to_string()))?;
-    let file = path.join("layer.json");
-    private::write(&file, &json).map_err(BuildError::io("write", &file))?;
-    settle(&path).await?;
     let folder = format!("layers/{id}");
     area.remove(host, &folder).await?;
     fs::rename(&path, area.host(&folder)).map_err(BuildError::io("move", &path))
@@ -235,7 +237,12 @@ async fn run(
     if finished.code == 0 {
         return Ok(());
     }
-    Err(bootstrap::explain(plan, &finished.tail(TAIL)))
+    Err(match bootstrap::explain(plan, &finished.tail(TAIL)) {
+        BuildError::NoSpace { operation } => {
+            BuildError::NoSpace { operation: format!("{operation} in {}", area.host("layers").display()) }
+        }
+        other => other,
+    })
 }
 
 /// Finds mirrors and the release, and checks that the suite is there before minutes are spent.

@@ -185,7 +185,14 @@ async fn from_bootstrap(build: &Build<'_>, area: &Area, bootstrap: &Bootstrap) -
         Network::None => Reached::Nothing,
     };
     booted::make_dir(&build.guest_dir())?;
-    let tree = Tree::create(host, area, &layer, build.id, reached.clone(), log, cancel)?;
+    let tree = match Tree::create(host, area, &layer, build.id, reached.clone(), log, cancel) {
+        Ok(tree) => tree,
+        Err(error) => {
+            // The first error is what matters.
+            let _ = tree::remove_left(host, area, build.id).await;
+            return Err(error);
+        }
+    };
     let raw = build.guest_dir().join("disk.raw");
     let made = async {
         let (packed, size) = from_tree(build, &layer, &tree).await?;

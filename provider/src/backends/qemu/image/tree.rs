@@ -19,7 +19,7 @@ use super::{BuildError, Host};
 use crate::domain::Environment;
 use crate::process::enter::{self, Door, ENV_PREFIX, Entry};
 use crate::process::lock::How;
-use crate::process::{BuildLog, Command, Limits, ProcessError, tail};
+use crate::process::{BuildLog, Command, Limits, ProcessError, is_full, says_no_space, tail};
 use crate::provision::{self, RUN_SCRIPT, Task, UPLOAD, Work};
 
 const MKE2FS_CONF: &str = include_str!("../../../../../templates/mke2fs.conf");
@@ -144,7 +144,8 @@ impl<'a> Tree<'a> {
     /// # Errors
     /// [`BuildError::TooSmall`] when the content does not fit.
     pub(super) async fn pack(&self, size: u64, mke2fs: &Mke2fs, done: bool) -> Result<Packed, BuildError> {
-        let disk = self.area.host(&format!("{}/disk.raw", self.folder));
+        let folder = self.area.host(&self.folder);
+        let disk = folder.join("disk.raw");
         // For the namespace's root, who is somebody else; the folder above the area keeps others out.
         let file = area::create_anew(&disk, 0o666)?;
         file.set_len(size).map_err(BuildError::io("size", &disk))?;
@@ -167,7 +168,8 @@ impl<'a> Tree<'a> {
         match self.host.runner.check(&command, Some(&self.log), &limits).await {
             Ok(_) => {}
             Err(error) => {
-                let failed = BuildError::tool("make the root file system");
+                let failed =
+                    BuildError::tool_in(&folder, format!("make the root file system {}", disk.display()));
                 let ProcessError::Failed { tail, .. } = &error else { return Err(failed(error)) };
                 let needed_gb = if may_be_full(tail) { self.needed_gb().await? } else { 0 };
                 return Err(too_small(size, needed_gb).unwrap_or_else(|| failed(error)));
@@ -231,9 +233,18 @@ impl<'a> Tree<'a> {
         // Not every way into the namespaces hands the exit code through; without the file none was reached.
         let Some(code) = exit_code(&status_file) else {
             let refused = super::said::refused(&finished.output);
-            return Err(refused.unwrap_or_else(|| step_error(&task.name, finished.code, &finished.output)));
+            return Err(refused.unwrap_or_else(|| self.failed(&task.name, finished.code, &finished.output)));
         };
-        if code == 0 { Ok(()) } else { Err(step_error(&task.name, code, &finished.output)) }
+        if code == 0 { Ok(()) } else { Err(self.failed(&task.name, code, &finished.output)) }
+    }
+
+    /// Why a step failed: where the disk with the tree is full, that is no fault of the step.
+    fn failed(&self, name: &str, code: i32, output: &str) -> BuildError {
+        let folder = self.area.host(&self.folder);
+        if says_no_space(output) && is_full(&folder) {
+            return BuildError::NoSpace { operation: format!("run step {name} in {}", folder.display()) };
+        }
+        step_error(name, code, output)
     }
 
     /// Where a step's listener will come from, if it reaches mirrors.
@@ -383,7 +394,7 @@ fn noise(line: &str) -> bool {
 /// Whether mke2fs stopped amid the tree's files. What it says does not tell why.
 fn may_be_full(output: &str) -> bool {
     let full = ["Could not allocate", "while populating file system"];
-    !crate::process::says_no_space(output) && full.iter().any(|text| output.contains(text))
+    !says_no_space(output) && full.iter().any(|text| output.contains(text))
 }
 
 /// That a tree which needs so much does not fit a disk of `size` bytes, if so.

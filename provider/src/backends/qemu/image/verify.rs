@@ -35,7 +35,7 @@ pub(super) async fn verify(
     let limits = Limits::cancelled_by(build.cancel);
     let made =
         build.host.runner.check(&overlay_command(disk, build.qemu.format, &overlay), None, &limits).await;
-    made.map_err(BuildError::tool("make an overlay"))?;
+    made.map_err(BuildError::tool_in(&dir, format!("make {}", overlay.display())))?;
     let (format, first_boot) = (DiskFormat::Qcow2, FirstBoot::Whole);
     let start = Start { dir: dir.clone(), disk: &overlay, format, first_boot, mirrors };
     let guest = Booted::start(build, start).await?;

@@ -155,8 +155,18 @@ impl Store {
     /// Turns what [`Store::begin`] made, with the disk in it, into an image that `holder` holds as by [`Store::hold`].
     ///
     /// # Errors
-    /// When the metadata cannot be written or the folder not renamed.
+    /// When the metadata cannot be written or the folder not renamed: then nothing of it is left.
     pub fn commit(&self, id: Uuid, metadata: &Metadata, holder: &Holder) -> Result<Image, StoreError> {
+        let committed = self.try_commit(id, metadata, holder);
+        if committed.is_err()
+            && let Err(error) = fs::remove_dir_all(self.partial(id))
+        {
+            tracing::warn!(image = %id, %error, "what is left of an image that cannot be stored stays");
+        }
+        committed
+    }
+
+    fn try_commit(&self, id: Uuid, metadata: &Metadata, holder: &Holder) -> Result<Image, StoreError> {
         let partial = self.partial(id);
         // Held before anybody can see it, so that nobody's delete can be the last one meanwhile.
         self.claim(&id.to_string(), &partial, holder)?;
@@ -164,19 +174,27 @@ impl Store {
         files::sync_tree(&partial).map_err(io_error("sync", &partial))?;
         // Against whoever removes the last image of this key meanwhile, and the key's folder with it.
         let _guard = self.lock_store()?;
-        // An entry without an image is passed over; an image without an entry would never be found.
-        self.index(&metadata.cache_key, id)?;
-        let dir = self.images().join(id.to_string());
-        fs::rename(&partial, &dir).map_err(io_error("rename", &partial))?;
-        files::sync_dir(&self.images()).map_err(io_error("sync", &self.images()))?;
-        self.get(&id.to_string())
+        let (id, dir) = (id.to_string(), self.images().join(id.to_string()));
+        self.show(&id, &partial, &dir, &metadata.cache_key).inspect_err(|_| {
+            // No state will know of it: its holder would keep it for ever.
+            let _ = fs::rename(&dir, &partial);
+            let _ = self.unindex(&id);
+        })
     }
 
-    fn index(&self, key: &CacheKey, id: Uuid) -> Result<(), StoreError> {
+    fn show(&self, id: &str, partial: &Path, dir: &Path, key: &CacheKey) -> Result<Image, StoreError> {
+        // An entry without an image is passed over; an image without an entry would never be found.
+        self.index(key, id)?;
+        fs::rename(partial, dir).map_err(io_error("rename", partial))?;
+        files::sync_dir(&self.images()).map_err(io_error("sync", &self.images()))?;
+        self.get(id)
+    }
+
+    fn index(&self, key: &CacheKey, id: &str) -> Result<(), StoreError> {
         let keys = self.root.join("keys");
         let dir = keys.join(key.as_str());
         private::create_dir(&dir).map_err(io_error("make", &dir))?;
-        let entry = dir.join(id.to_string());
+        let entry = dir.join(id);
         private::write(&entry, b"").map_err(io_error("write", &entry))?;
         for made_in in [dir, keys] {
             files::sync_dir(&made_in).map_err(io_error("sync", &made_in))?;

@@ -302,7 +302,7 @@ fn an_interrupted_build_leaves_no_entry_and_no_folder() {
     let Fixture { store, _dir } = fixture();
     let (image, lost) = (put(&store, &key('a'), 1), Uuid::new_v4());
     for key in [key('a'), key('b')] {
-        store.index(&key, lost).unwrap();
+        store.index(&key, &lost.to_string()).unwrap();
     }
     let [old, fresh] = [(); 2].map(|()| store.images().join(format!(".{}.new", Uuid::new_v4())));
     for dir in [&old, &fresh] {

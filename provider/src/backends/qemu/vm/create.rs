@@ -17,7 +17,7 @@ use crate::backends::qemu::{DiskFormat, Local};
 use crate::domain::image::DiskFile;
 use crate::domain::vm_spec::{PowerState, VmSpec};
 use crate::domain::{BackendError, Exists, Vm, VmRequest};
-use crate::process::{Command, Limits};
+use crate::process::{Command, Limits, ProcessError, is_full, says_no_space};
 use crate::ssh;
 
 pub(super) async fn create(
@@ -35,8 +35,16 @@ pub(super) async fn create(
     local.sweep_machines(false).await;
     let launched = async {
         let _claim = folder.make()?;
-        let mut record = record(id, request, shape, &image, &folder)?;
-        folder.write(&record)?;
+        let begun = record(id, request, shape, &image, &folder)
+            .and_then(|record| folder.write(&record).map(|()| record));
+        let mut record = match begun {
+            Ok(record) => record,
+            Err(error) => {
+                // No state will know of it.
+                folder.remove()?;
+                return Err(error);
+            }
+        };
         exists(&view(&folder, &record, PowerState::Stopped));
         let launched = launch(local, &folder, &mut record, spec, shape, &image, cancel).await;
         if launched.is_err() && cancel.is_cancelled() {
@@ -49,8 +57,8 @@ pub(super) async fn create(
         // stores that leaves a machine that no sweep takes by itself: it looks like one whose state nobody has read since.
         // `sweep --dry-run` lists it, `sweep --vm` removes it, and whoever wants one of its ports is told of it.
         record.known = true;
-        folder.write(&record)?;
-        launched.map(|()| view(&folder, &record, spec.power_state))
+        let written = folder.write(&record);
+        launched.and(written).map(|()| view(&folder, &record, spec.power_state))
     };
     launched.await.map_err(|error: VmError| error.into_backend(&operation))
 }
@@ -213,7 +221,13 @@ pub(super) async fn run(
     cancel: &CancellationToken,
 ) -> Result<String, VmError> {
     let checked = local.runner.check(command, None, &Limits::cancelled_by(cancel)).await;
-    checked.map_err(|source| VmError::Tool { action, source })
+    checked.map_err(|source| match (&source, &command.cwd) {
+        // qemu-img does not say so of all that it writes.
+        (ProcessError::Failed { tail, .. }, Some(dir)) if says_no_space(tail) || is_full(dir) => {
+            VmError::NoSpace { action, dir: dir.clone(), source: rustix::io::Errno::NOSPC.into() }
+        }
+        _ => VmError::Tool { action, source },
+    })
 }
 
 /// Writes the seed; returns the public key that it lets in.

@@ -97,8 +97,19 @@ pub enum VmError {
     /// Its keys.
     #[error(transparent)]
     Ssh(#[from] SshError),
+    /// A program that found no space.
+    #[error("cannot {action} in {}", dir.display())]
+    NoSpace {
+        /// What it was to do.
+        action: &'static str,
+        /// The machine's folder.
+        dir: PathBuf,
+        /// In the system's words.
+        #[source]
+        source: io::Error,
+    },
     /// A program.
-    #[error("cannot {action}")]
+    #[error("cannot {action}{}", said(source))]
     Tool {
         /// What it was to do.
         action: &'static str,
@@ -144,6 +155,14 @@ impl Holder {
             }
         }
         None
+    }
+}
+
+/// What a program that failed printed.
+fn said(error: &ProcessError) -> String {
+    match error {
+        ProcessError::Failed { tail, .. } if !tail.trim().is_empty() => format!(": {}", tail.trim()),
+        _ => String::new(),
     }
 }
 

@@ -113,7 +113,11 @@ async fn wait(
     match (wait_for, login(folder, record)) {
         (WaitFor::CloudInit, login) => {
             let session = guest.connect(&login?, &limits).await;
-            cloud_init(&session.map_err(|error| with_console(error, folder))?, &limits).await
+            let session = session.map_err(|error| with_console(error, folder))?;
+            tokio::select! {
+                done = cloud_init(&session, &limits) => done,
+                () = guest.disk_is_full() => Err(GuestError::DiskFull { dir: folder.dir().to_owned() }.into()),
+            }
         }
         (_, Ok(login)) => {
             let limits = Limits { timeout: Some(patience), ..limits };

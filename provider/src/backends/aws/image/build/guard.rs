@@ -2,6 +2,9 @@
 //! does. What it supervises does nothing but wait.
 
 use std::fs;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::path::Path;
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
@@ -19,13 +22,29 @@ const ENDING: Duration = Duration::from_secs(30);
 
 /// Does the work. Without a supervisor the journal alone has the build: that is no reason to give it up.
 pub(super) async fn guarded<T>(work: &Work<'_>, record: &Record, doing: impl Future<Output = T>) -> T {
+    watched(work, record.path(), record.lock_fd(), doing).await
+}
+
+/// Removes what a build that failed made, and ends its entry. A host that is interrupted twice ends at once, and soon we do.
+pub(super) async fn settled(work: &Work<'_>, record: Record, settling: impl AsyncFnOnce(Record)) {
+    let file = record.path().to_owned();
+    match record.lock_fd().try_clone_to_owned() {
+        Ok(lock) => watched(work, &file, lock.as_fd(), Box::pin(settling(record))).await,
+        Err(error) => {
+            tracing::warn!(build = %work.id, %error, "nobody watches over the end of a build");
+            settling(record).await;
+        }
+    }
+}
+
+async fn watched<T>(work: &Work<'_>, file: &Path, lock: BorrowedFd<'_>, doing: impl Future<Output = T>) -> T {
     let (mark, output) = (work.dir.join("guard"), work.dir.join("guard.log"));
     if let Err(error) = private::write(&mark, b"") {
-        tracing::warn!(build = %work.id, %error, "nobody watches over the check of the finished image");
+        tracing::warn!(build = %work.id, %error, "nobody watches over what a build does without Packer");
         return doing.await;
     }
     let env = sweep::environment();
-    let then = HandOver { file: record.path(), lock: record.lock_fd(), env: &env };
+    let then = HandOver { file, lock, env: &env };
     let following = Following { output: &output, keep: false, ending: Ending::default(), then: Some(then) };
     let command = Command::new("sh").args(["-c", WAIT, "sh"]).arg(&mark);
     let never = Limits::cancelled_by(&CancellationToken::new());
@@ -34,13 +53,15 @@ pub(super) async fn guarded<T>(work: &Work<'_>, record: &Record, doing: impl Fut
     let done = tokio::select! {
         done = &mut doing => done,
         ended = &mut guard => {
-            tracing::warn!(build = %work.id, ?ended, "nobody watches over the check of the finished image");
+            tracing::warn!(build = %work.id, ?ended, "nobody watches over what a build does without Packer");
             return doing.await;
         }
     };
-    let ended = fs::remove_file(&mark).is_ok() && tokio::time::timeout(ENDING, guard).await.is_ok();
-    if !ended {
-        tracing::warn!(build = %work.id, "the supervisor of a check does not end");
+    // It may have gone with the build's folder.
+    let is_told =
+        fs::remove_file(&mark).map_or_else(|error| error.kind() == io::ErrorKind::NotFound, |()| true);
+    if !is_told || tokio::time::timeout(ENDING, guard).await.is_err() {
+        tracing::warn!(build = %work.id, "the supervisor of what a build does without Packer does not end");
     }
     done
 }

@@ -196,8 +196,10 @@ impl AwsBuilder {
         let ours = [Some(credentials.secret_access_key()), credentials.session_token()];
         let ours: Vec<Secret> = ours.into_iter().flatten().map(Secret::new).collect();
         let redactor = Redactor::new(spec.environment.secret.values().chain(of_steps).chain(&ours));
-        BuildLog::create(&self.aws.data_dir.join("logs"), &spec.name_prefix, &id.to_string(), redactor)
-            .map_err(|error| BackendError::failed("writing the build's log", error))
+        let dir = self.aws.data_dir.join("logs");
+        BuildLog::create(&dir, &spec.name_prefix, &id.to_string(), redactor).map_err(|error| {
+            BackendError::failed(format!("writing the build's log in {}", dir.display()), error)
+        })
     }
 }
 
@@ -250,8 +252,12 @@ impl Build<'_> {
                 Err(keep::kept(self, error, image.as_deref()).await)
             }
             Err(error) => {
-                self.work().remove_dir();
-                work::settle(self.aws, record, self.log).await;
+                let work = self.work();
+                guard::settled(&work, record, async |record| {
+                    work::settle(self.aws, record, self.log).await;
+                })
+                .await;
+                work.remove_dir();
                 Err(error)
             }
         }
