@@ -9,13 +9,13 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use aws_lc_rs::digest::{SHA256, digest};
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
 use super::area::{Area, write_program};
 use super::bootstrap::{self, Place, Plan};
 use super::distribution::{Distribution, Platform};
+use super::layer_id::{Partitions, request};
 use super::mirrors::Mirrors;
 use super::reach::Reach;
 use super::release::{self, Release};
@@ -26,9 +26,6 @@ use crate::process::enter::ENV_PREFIX;
 use crate::process::lock::How;
 use crate::process::{BuildLog, Command, Limits, ProcessError, private};
 
-/// Raised when the way a tree is made changes in a way that its scripts and packages do not show.
-const RECIPE: u32 = 1;
-
 /// The age at which a layer is made anew.
 pub const MAX_AGE: Duration = Duration::from_secs(7 * 24 * 3600);
 
@@ -38,8 +35,8 @@ pub(super) const FORGET: Duration = Duration::from_secs(30 * 24 * 3600);
 /// How many of a failed bootstrap's last lines are looked through, and shown.
 const TAIL: usize = 40;
 
-const ESSENTIAL: &str = include_str!("../../../../../templates/scripts/bootstrap-essential.sh");
-const CUSTOMIZE: &str = include_str!("../../../../../templates/scripts/bootstrap-customize.sh");
+pub(super) const ESSENTIAL: &str = include_str!("../../../../../templates/scripts/bootstrap-essential.sh");
+pub(super) const CUSTOMIZE: &str = include_str!("../../../../../templates/scripts/bootstrap-customize.sh");
 
 /// A layer in use: as long as it lives, nobody replaces or removes it.
 #[derive(Debug)]
@@ -74,35 +71,6 @@ pub(super) struct About {
     pub(super) epoch: i64,
     /// When it was made, seconds since 1970.
     pub(super) made: u64,
-}
-
-/// The ids of the partitions for which a tree was made.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Partitions {
-    /// The root partition's.
-    pub(super) root: uuid::Uuid,
-    /// The EFI system partition's.
-    pub(super) esp: uuid::Uuid,
-}
-
-impl Partitions {
-    fn of(id: &str) -> Self {
-        Self { root: derived_uuid(id, "root partition"), esp: derived_uuid(id, "EFI system partition") }
-    }
-}
-
-/// What makes two requests the same one, on whichever computer.
-#[derive(Serialize)]
-struct Key<'a> {
-    recipe: u32,
-    scripts: [&'a str; 2],
-    suite: &'a str,
-    mirror: Option<&'a str>,
-    security_mirror: Option<&'a str>,
-    snapshot: Option<&'a str>,
-    packages: Vec<String>,
-    arch: &'a str,
-    owner: u32,
 }
 
 /// The layer for a request: the cached one, or a new one.
@@ -327,55 +295,6 @@ fn about(plan: &Plan, release: &Release) -> About {
         epoch: release.date,
         made: now,
     }
-}
-
-/// A UUID that the same inputs always lead to (version 8: made by own rules).
-pub(super) fn derived_uuid(seed: &str, what: &str) -> uuid::Uuid {
-    let hash = digest(&SHA256, format!("{seed}\0{what}").as_bytes());
-    let mut bytes = [0; 16];
-    bytes.copy_from_slice(&hash.as_ref()[..16]);
-    uuid::Builder::from_custom_bytes(bytes).into_uuid()
-}
-
-fn request(spec: &Bootstrap, arch: Arch) -> String {
-    let mut packages = spec.packages.clone();
-    packages.sort();
-    let key = Key {
-        recipe: RECIPE,
-        scripts: [ESSENTIAL, CUSTOMIZE],
-        suite: &spec.suite,
-        mirror: spec.mirror.as_deref(),
-        security_mirror: spec.security_mirror.as_deref(),
-        snapshot: spec.snapshot.as_deref(),
-        packages,
-        arch: Platform::of(arch).deb_arch,
-        owner: owner(),
-    };
-    hash(&key)
-}
-
-/// 64 hex digits that only the same has.
-pub(super) fn hash(what: &impl Serialize) -> String {
-    // What is made of strings and numbers always serialises.
-    hex::encode(digest(&SHA256, &serde_json::to_vec(what).unwrap_or_default()))
-}
-
-/// The host's id of the namespace's root: another map could not read the tree.
-fn owner() -> u32 {
-    let uid = rustix::process::geteuid();
-    if uid.is_root() {
-        return crate::process::enter::ROOT_MAP_START;
-    }
-    let name = fs::read_to_string("/etc/passwd").unwrap_or_default();
-    let raw = uid.as_raw().to_string();
-    let name = name
-        .lines()
-        .find(|line| line.split(':').nth(2) == Some(&raw))
-        .and_then(|line| line.split(':').next());
-    let ranges = fs::read_to_string("/etc/subuid").unwrap_or_default();
-    let mut starts =
-        ranges.lines().filter_map(|line| line.split_once(':')).filter(|(user, _)| Some(*user) == name);
-    starts.next().and_then(|(_, range)| range.split(':').next()?.parse().ok()).unwrap_or_default()
 }
 
 fn read(area: &Area, folder: &str) -> Option<About> {

@@ -5,7 +5,7 @@ use tokio_util::sync::CancellationToken;
 use super::apt_login::Login;
 use super::apt_sources::{self, Line};
 use super::distribution::Distribution;
-use super::layer::hash;
+use super::layer_id::hash;
 use super::{BuildError, Host, apt_options};
 use crate::backends::qemu::Bootstrap;
 use crate::process::{BuildLog, Secret};

@@ -14,7 +14,7 @@ use uuid::Uuid;
 use super::apt_login::Login;
 use super::area::{self, Area};
 use super::layer::Layer;
-use super::mirrors::{self, Mirrors};
+use super::mirrors::{self, Mirrors, Reached};
 use super::{BuildError, Host};
 use crate::domain::Environment;
 use crate::process::enter::{self, Door, ENV_PREFIX, Entry};
@@ -42,27 +42,6 @@ pub(super) struct Tree<'a> {
     login: Login,
     reached: Reached,
     _lock: File,
-}
-
-/// What steps reach.
-#[derive(Debug, Clone)]
-pub(super) enum Reached {
-    /// What this computer does.
-    All,
-    /// Package mirrors.
-    Mirrors(Arc<Mirrors>),
-    /// Nothing.
-    Nothing,
-}
-
-impl Reached {
-    /// The mirrors, where it is they.
-    pub(super) fn mirrors(self) -> Option<Arc<Mirrors>> {
-        match self {
-            Self::Mirrors(mirrors) => Some(mirrors),
-            Self::All | Self::Nothing => None,
-        }
-    }
 }
 
 /// Where the pieces of a packed tree are.

@@ -34,6 +34,27 @@ const VARIABLES: [&str; 4] = ["http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_
 /// How many different refusals a build's log tells of.
 const TOLD: usize = 20;
 
+/// What steps reach.
+#[derive(Debug, Clone)]
+pub(super) enum Reached {
+    /// What this computer does.
+    All,
+    /// Package mirrors.
+    Mirrors(Arc<Mirrors>),
+    /// Nothing.
+    Nothing,
+}
+
+impl Reached {
+    /// The mirrors, where it is they.
+    pub(super) fn mirrors(self) -> Option<Arc<Mirrors>> {
+        match self {
+            Self::Mirrors(mirrors) => Some(mirrors),
+            Self::All | Self::Nothing => None,
+        }
+    }
+}
+
 /// The mirrors of a build, and how they are reached.
 #[derive(Debug)]
 pub(super) struct Mirrors {
