@@ -153,6 +153,28 @@ fn the_last_holder_deletes_an_image_with_its_copies() {
     });
 }
 
+/// EC2 is many places, which hear of what was made one after the other.
+#[test]
+fn what_one_place_has_not_heard_of_is_not_gone() {
+    under_moto("what_one_place_has_not_heard_of_is_not_gone", async || {
+        let client = ec2(HOME).await;
+        let id = register(&client, "new", &[("sindri_key", key("1").as_str())]).await;
+        let (backend, holder) = (images(), Holder::random());
+        backend.hold(&id, &holder, Utc::now(), &go()).await.unwrap();
+        let unheard =
+            r#"{"action": "CreateTags", "times": 2, "status": 400, "code": "InvalidAMIID.NotFound"}"#;
+        control("faults", reqwest::Method::POST, unheard.to_owned()).await;
+        backend.is_known(&id, &holder).await.unwrap();
+        let unseen = r#"{"action": "DescribeImages", "kind": "unseen", "times": 2}"#;
+        control("faults", reqwest::Method::POST, unseen.to_owned()).await;
+        let released = images().release(&id, Some(&holder), false, &Copies::new(), &go()).await.unwrap();
+        assert_eq!(released, Released::Deleted { left: Vec::new() });
+        heal().await;
+        assert!(images().get(&id).await.unwrap_err().is_not_found());
+        assert_eq!(snapshots(&client).await, 0);
+    });
+}
+
 /// A look-up may be as old as the process.
 #[test]
 fn what_was_disabled_since_it_was_found_is_not_there_to_be_held() {

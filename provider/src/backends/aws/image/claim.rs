@@ -13,6 +13,7 @@ use super::withdraw::{self, is_withdrawn};
 use super::{AwsImages, build, delete, not_found, read};
 use crate::backends::aws::region::Region;
 use crate::backends::aws::sweep::How;
+use crate::backends::aws::vm::status::once_known;
 use crate::backends::aws::{AwsError, tags};
 use crate::domain::causes;
 use crate::domain::{BackendError, Copies, Holder, ImageBackend, Released};
@@ -24,6 +25,8 @@ const SETTLING: Duration = Duration::from_secs(30);
 const LOOKS: u32 = 20;
 /// The time between.
 const PAUSE: Duration = Duration::from_secs(1);
+/// When an image that is to be deleted is looked for again.
+const AGAIN: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(3)];
 
 impl AwsImages {
     /// An image as it is in this moment, when it is decided whether it stays.
@@ -36,6 +39,17 @@ impl AwsImages {
             tokio::time::sleep(PAUSE).await;
         }
         Err(not_found(id))
+    }
+
+    /// An image as it is in this moment. What one place in EC2 does not know is not gone: state says that it was there.
+    async fn looked_for(&self, id: &str, doing: &str) -> Result<(Arc<Region>, Ami), BackendError> {
+        for pause in AGAIN {
+            match self.fresh(id, doing).await {
+                Err(error) if error.is_not_found() => tokio::time::sleep(pause).await,
+                other => return other,
+            }
+        }
+        self.fresh(id, doing).await
     }
 
     /// Deletes what is left of an image that is gone itself.
@@ -117,7 +131,8 @@ impl AwsImages {
             return Ok(());
         }
         let region = self.aws.region_for(self.region.as_deref(), doing).await?;
-        let held = region.tag([id], [tags::held_by(holder)]).await;
+        let (to_the_end, held) = (CancellationToken::new(), || region.tag([id], [tags::held_by(holder)]));
+        let held = once_known(&to_the_end, AwsError::is_gone, held).await;
         held.map_err(|error| error.into_backend(doing))?;
         self.aws.claims.settle(holder).map_err(|error| BackendError::failed(doing, error))
     }
@@ -133,7 +148,7 @@ impl AwsImages {
         cancel: &CancellationToken,
     ) -> Result<Released, BackendError> {
         let failed = |error: AwsError| error.into_backend(doing);
-        let (region, ami) = match self.fresh(id, doing).await {
+        let (region, ami) = match self.looked_for(id, doing).await {
             Err(error) if error.is_not_found() && !retain => {
                 let left = self.delete_remains(id, copies, cancel).await;
                 let left = left.map_err(|error| error.into_backend(doing))?;

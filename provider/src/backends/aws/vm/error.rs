@@ -78,7 +78,7 @@ pub enum VmError {
 
 impl VmError {
     /// As the resource sees it; `doing` says what was going on.
-    pub(super) fn into_backend(self, doing: &str) -> BackendError {
+    pub(in crate::backends::aws) fn into_backend(self, doing: &str) -> BackendError {
         match self {
             Self::NotFound { id, .. } => BackendError::NotFound { kind: "machine", id },
             Self::Refused { attribute, problem } => {
