@@ -66,13 +66,16 @@ impl Claims {
     }
 }
 
-/// Whether a claim's file is what a process left that was killed before any state knew the claim.
+/// Whether a claim's file is what a process left that was killed before any state knew the claim. Another user's, which we may
+/// not read, is a claim.
 ///
 /// # Errors
 /// What the file system says, but that there is no such file.
 pub(super) fn is_abandoned(file: &Path) -> io::Result<bool> {
     let claim = match File::open(file) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied) => {
+            return Ok(false);
+        }
         opened => opened?,
     };
     // Asked second: who made it known had it locked until then.

@@ -157,13 +157,12 @@ impl Store {
     /// # Errors
     /// When the metadata cannot be written or the folder not renamed: then nothing of it is left.
     pub fn commit(&self, id: Uuid, metadata: &Metadata, holder: &Holder) -> Result<Image, StoreError> {
-        let committed = self.try_commit(id, metadata, holder);
-        if committed.is_err()
-            && let Err(error) = fs::remove_dir_all(self.partial(id))
-        {
-            tracing::warn!(image = %id, %error, "what is left of an image that cannot be stored stays");
-        }
-        committed
+        self.try_commit(id, metadata, holder).inspect_err(|_| {
+            self.claims.forget(&id.to_string(), holder);
+            if let Err(error) = fs::remove_dir_all(self.partial(id)) {
+                tracing::warn!(image = %id, %error, "what is left of an image that cannot be stored stays");
+            }
+        })
     }
 
     fn try_commit(&self, id: Uuid, metadata: &Metadata, holder: &Holder) -> Result<Image, StoreError> {
