@@ -253,10 +253,8 @@ impl Build<'_> {
             }
             Err(error) => {
                 let work = self.work();
-                guard::settled(&work, record, async |record| {
-                    work::settle(self.aws, record, self.log).await;
-                })
-                .await;
+                let settling = async |record| work::settle(self.aws, record, self.log).await;
+                Box::pin(guard::settled(&work, record, settling)).await;
                 work.remove_dir();
                 Err(error)
             }
