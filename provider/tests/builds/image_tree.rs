@@ -306,28 +306,33 @@ async fn a_step_installs_from_a_mirror_that_asks_for_a_login() {
     std::fs::create_dir_all(etc_apt.join("auth.conf.d")).unwrap();
     let entry = format!("machine http://{archive} login user password {LOGIN}\n");
     std::fs::write(etc_apt.join("auth.conf.d/test.conf"), entry).unwrap();
-    let only =
-        "-o Dir::Etc::sourcelist=/etc/apt/login.list -o Dir::Etc::sourceparts=- -o Acquire::Languages=none";
-    let qemu = QemuImageSpec { compress: false, ..bookworm() };
+    // Of a mirror that has no part in this image.
+    let other = "machine other.invalid login user password of-another-mirror\n";
+    std::fs::write(etc_apt.join("auth.conf.d/other.conf"), other).unwrap();
+    let mut qemu = QemuImageSpec { compress: false, ..bookworm() };
+    qemu.base = Base::Bootstrap(Bootstrap {
+        suite: "bookworm".into(),
+        mirror: Some(format!("http://{archive}/archive/debian")),
+        security_mirror: None,
+        snapshot: Some(moment.into()),
+        packages: Vec::new(),
+    });
     let mut as_user = inline(&["! cat /run/sindri-apt-login && ! apt-config dump | grep -q of-apt"]);
     as_user.user = Some("games".into());
     let spec = image(vec![
         inline(&[
-            &format!(
-                "echo 'deb http://{archive}/archive/debian/{moment} bookworm main' >/etc/apt/login.list"
-            ),
-            &format!("apt-get {only} update && apt-get {only} install -y --no-install-recommends bc"),
+            "apt-get update && apt-get install -y --no-install-recommends bc",
             "test -z \"$(env | grep of-apt)\"",
             "echo it is $(cat /run/sindri-apt-login)",
         ]),
         as_user,
-        inline(&["rm /etc/apt/login.list"]),
     ]);
     let built = site.build_on(&Host { etc_apt, ..host() }, &spec, &qemu).await.unwrap();
     let asked = asked.lock().unwrap().clone();
     assert!(asked.iter().any(|path| path.starts_with("debian/pool/main/b/bc/")), "{asked:?}");
     let log = site.log_text();
     assert!(log.contains("password (redacted)") && !log.contains(LOGIN), "{log}");
+    assert!(!log.contains("other.invalid"), "{log}");
     let inside = Inside::of(&built);
     assert!(inside.list("/usr/bin").contains(&"bc".to_owned()));
     assert_eq!(inside.list("/etc/apt/auth.conf.d"), [""; 0]);
