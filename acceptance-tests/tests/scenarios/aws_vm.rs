@@ -472,27 +472,29 @@ fn a_key_that_is_elsewhere_is_missed_before_the_machine_is_stopped() -> Result<(
 
 #[test]
 fn throttling_and_lost_replies_are_ridden_out() -> Result<()> {
-    let host = Host::new()?;
-    let (moto, workspace, image) = scenario(&host, Cli::Tofu, "aws-vm-settings")?;
-    workspace.variables(&with(&image, json!({})))?;
-    // More often than the SDK tries on its own.
-    moto.fault("RunInstances", 8, Fault::THROTTLED)?;
-    // The reply is lost twice, then throttled again: one instance all the same.
-    moto.fault("RunInstances", 2, Fault::Drop)?;
-    moto.fault("ImportKeyPair", 1, Fault::Drop)?;
-    moto.fault("CreateSecurityGroup", 1, Fault::Drop)?;
-    moto.fault("AuthorizeSecurityGroupIngress", 1, Fault::Drop)?;
-    workspace.apply()?;
-    let requests = moto.requests()?;
-    assert_eq!(requests["RunInstances"], 11, "{requests:?}");
-    assert_eq!(count(&moto, "instances")?, 1);
-    assert_eq!((count(&moto, "key_pairs")?, count(&moto, "security_groups")?), (1, 1));
-    workspace.converged()?;
-    moto.fault("DescribeInstances", 3, Fault::THROTTLED)?;
-    moto.fault("TerminateInstances", 1, Fault::Drop)?;
-    moto.fault("DeleteSecurityGroup", 1, Fault::Drop)?;
-    workspace.destroy()?;
-    nothing_left(&host, &moto)
+    each_cli(|cli| {
+        let host = Host::new()?;
+        let (moto, workspace, image) = scenario(&host, cli, "aws-vm-settings")?;
+        workspace.variables(&with(&image, json!({})))?;
+        // More often than the SDK tries on its own.
+        moto.fault("RunInstances", 8, Fault::THROTTLED)?;
+        // The reply is lost twice, then throttled again: one instance all the same.
+        moto.fault("RunInstances", 2, Fault::Drop)?;
+        moto.fault("ImportKeyPair", 1, Fault::Drop)?;
+        moto.fault("CreateSecurityGroup", 1, Fault::Drop)?;
+        moto.fault("AuthorizeSecurityGroupIngress", 1, Fault::Drop)?;
+        workspace.apply()?;
+        let requests = moto.requests()?;
+        assert_eq!(requests["RunInstances"], 11, "{requests:?}");
+        assert_eq!(count(&moto, "instances")?, 1);
+        assert_eq!((count(&moto, "key_pairs")?, count(&moto, "security_groups")?), (1, 1));
+        workspace.converged()?;
+        moto.fault("DescribeInstances", 3, Fault::THROTTLED)?;
+        moto.fault("TerminateInstances", 1, Fault::Drop)?;
+        moto.fault("DeleteSecurityGroup", 1, Fault::Drop)?;
+        workspace.destroy()?;
+        nothing_left(&host, &moto)
+    })
 }
 
 #[test]
