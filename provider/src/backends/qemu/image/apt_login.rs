@@ -339,8 +339,8 @@ mod tests {
         for (name, text) in [
             ("auth.conf", "machine one login a password b"),
             ("auth.conf.d/b.conf", "machine three login a password b\n\n"),
-            ("auth.conf.d/a.conf", "# of a\nmachine two login a password b"),
-            ("auth.conf.d/c.conf~", "machine four login a password b"),
+            ("auth.conf.d/a.conf", "# of a\nmachine two login a password b\n"),
+            ("auth.conf.d/c.conf~", "machine four login a password b\n"),
         ] {
             fs::write(dir.path().join(name), text).unwrap();
         }
