@@ -8,8 +8,8 @@ use crate::value::Value;
 pub(super) fn apply(attributes: &[Attribute], config: &Value, planned: &mut Value) {
     let Value::Object(entries) = planned else { return };
     for attribute in attributes {
-        let configured = config.get(&attribute.name).unwrap_or(&Value::Null);
-        let Some(planned) = entries.get_mut(&attribute.name) else { continue };
+        let configured = config.get(attribute.name).unwrap_or(&Value::Null);
+        let Some(planned) = entries.get_mut(attribute.name) else { continue };
         if configured.is_null() {
             if let Some(default) = &attribute.default {
                 *planned = default.clone();

@@ -58,7 +58,7 @@ pub(super) fn could_come_from(attributes: &[Attribute], config: &Value, planned:
         return config == planned;
     };
     attributes.iter().all(|attribute| {
-        let at = |object: &BTreeMap<String, Value>| object.get(&attribute.name).cloned().unwrap_or_default();
+        let at = |object: &BTreeMap<String, Value>| object.get(attribute.name).cloned().unwrap_or_default();
         let configured = at(config);
         attribute.write_only
             || (configured.is_null() && attribute.kind.is_computed())

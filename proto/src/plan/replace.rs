@@ -30,9 +30,9 @@ fn by_schema(
     paths: &mut BTreeSet<Path>,
 ) {
     for attribute in attributes {
-        let prior = prior.get(&attribute.name).unwrap_or(&Value::Null);
-        let planned = planned.get(&attribute.name).unwrap_or(&Value::Null);
-        let path = path.attr(&attribute.name);
+        let prior = prior.get(attribute.name).unwrap_or(&Value::Null);
+        let planned = planned.get(attribute.name).unwrap_or(&Value::Null);
+        let path = path.attr(attribute.name);
         if prior == planned {
             continue;
         }

@@ -244,13 +244,13 @@ fn applied_objects_keep_to_their_plan() {
     ];
     for (planned, applied, expected) in cases {
         let mut diags = Diagnostics::new();
-        check_applied(&schema().ty(), &planned, &applied, true, &mut diags);
+        check_applied(schema().ty(), &planned, &applied, true, &mut diags);
         let paths: Vec<_> =
             diags.iter().filter_map(|diag| diag.path.as_ref()).map(ToString::to_string).collect();
         assert_eq!(paths.join(" "), expected, "{planned:?} {applied:?}");
         assert!(diags.iter().all(|diag| diag.detail.ends_with("saved as tainted.")), "{diags:?}");
         let mut of_change = Diagnostics::new();
-        check_applied(&schema().ty(), &planned, &applied, false, &mut of_change);
+        check_applied(schema().ty(), &planned, &applied, false, &mut of_change);
         assert_eq!(of_change.iter().count(), paths.len());
         assert!(!of_change.iter().any(|diag| diag.detail.contains("tainted")), "{of_change:?}");
     }

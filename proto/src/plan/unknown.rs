@@ -8,9 +8,9 @@ use crate::value::Value;
 pub(super) fn mark(attributes: &[Attribute], config: &Value, prior: &Value, planned: &mut Value) {
     let Value::Object(entries) = planned else { return };
     for attribute in attributes {
-        let configured = config.get(&attribute.name).unwrap_or(&Value::Null);
-        let prior = prior.get(&attribute.name).unwrap_or(&Value::Null);
-        let Some(planned) = entries.get_mut(&attribute.name) else { continue };
+        let configured = config.get(attribute.name).unwrap_or(&Value::Null);
+        let prior = prior.get(attribute.name).unwrap_or(&Value::Null);
+        let Some(planned) = entries.get_mut(attribute.name) else { continue };
         if configured.is_null() {
             let computed_anew = attribute.kind.is_computed() && attribute.default.is_none();
             // A null that is stored says nothing: the attribute may be newer than the object.

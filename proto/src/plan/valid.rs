@@ -26,8 +26,8 @@ fn object(
     diags: &mut Diagnostics,
 ) {
     for attribute in attributes {
-        let of = |object: &Value| object.get(&attribute.name).cloned().unwrap_or_default();
-        value(attribute, &of(prior), &of(config), &of(planned), &path.attr(&attribute.name), diags);
+        let of = |object: &Value| object.get(attribute.name).cloned().unwrap_or_default();
+        value(attribute, &of(prior), &of(config), &of(planned), &path.attr(attribute.name), diags);
     }
 }
 

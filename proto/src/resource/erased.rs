@@ -260,7 +260,7 @@ fn settle(schema: &Schema, planned: &Value, left: Value, is_new: bool, diags: &m
     };
     write_only_to_null(&schema.attributes, &mut state);
     if !diags.has_errors() {
-        check_applied(&ty, planned, &state, is_new, diags);
+        check_applied(ty, planned, &state, is_new, diags);
     }
     state.unknown_to_null()
 }

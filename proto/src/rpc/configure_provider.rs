@@ -13,7 +13,7 @@ pub(super) async fn handle<P: Provider>(
     request: Request,
     diags: &mut Diagnostics,
 ) -> Option<Response> {
-    let config = from_wire_value(request.config, &server.config().1, diags)?;
+    let config = from_wire_value(request.config, server.config().ty(), diags)?;
     let configured = match model::decode(&config) {
         Ok(config) => server.provider.configure(config, &request.terraform_version).await,
         Err(errors) => Err(errors),

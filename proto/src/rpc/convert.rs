@@ -92,11 +92,9 @@ pub(super) fn to_wire_schema(schema: &Schema) -> wire::Schema {
         block: Some(wire::schema::Block {
             version: schema.version,
             attributes: schema.attributes.iter().map(to_wire_attribute).collect(),
-            block_types: Vec::new(),
             description: schema.description.to_string(),
             description_kind: wire::StringKind::Markdown.into(),
-            deprecated: !schema.deprecation.is_empty(),
-            deprecation_message: schema.deprecation.clone(),
+            ..Default::default()
         }),
     }
 }
@@ -109,7 +107,7 @@ fn to_wire_attribute(attribute: &Attribute) -> wire::schema::Attribute {
         }
     };
     wire::schema::Attribute {
-        name: attribute.name.clone(),
+        name: attribute.name.to_owned(),
         r#type: ty,
         nested_type,
         description: described(attribute),
@@ -120,7 +118,7 @@ fn to_wire_attribute(attribute: &Attribute) -> wire::schema::Attribute {
         description_kind: wire::StringKind::Markdown.into(),
         deprecated: !attribute.deprecation.is_empty(),
         write_only: attribute.write_only,
-        deprecation_message: attribute.deprecation.clone(),
+        deprecation_message: attribute.deprecation.to_owned(),
     }
 }
 

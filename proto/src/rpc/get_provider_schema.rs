@@ -16,7 +16,7 @@ pub(super) async fn handle<P: Provider>(
     let resources = server.resources.iter();
     let data_sources = server.data_sources.iter();
     Some(Response {
-        provider: Some(to_wire_schema(&server.config().0)),
+        provider: Some(to_wire_schema(server.config())),
         resource_schemas: resources
             .map(|(name, entry)| (name.clone(), to_wire_schema(entry.schema())))
             .collect(),

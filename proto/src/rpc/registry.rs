@@ -18,7 +18,7 @@ use crate::value::Type;
 /// A provider in service.
 pub(crate) struct Server<P> {
     pub(super) provider: Arc<P>,
-    pub(super) config: Typed,
+    config: OnceLock<Schema>,
     pub(super) resources: HashMap<String, Entry<dyn DynResource>>,
     pub(super) data_sources: HashMap<String, Entry<dyn DynDataSource>>,
     pub(super) functions: HashMap<String, Arc<dyn Function>>,
@@ -26,43 +26,35 @@ pub(crate) struct Server<P> {
     cancel: Mutex<CancellationToken>,
 }
 
-/// One thing that has a schema.
+/// One thing that has a schema, which is made when first asked for: the handshake must not wait for it.
 pub(super) struct Entry<T: ?Sized> {
     pub(super) item: Arc<T>,
-    typed: Typed,
+    schema: OnceLock<Arc<Schema>>,
 }
 
-/// A schema with its type. Made when first asked for: the handshake must not wait for it.
-#[derive(Default)]
-pub(super) struct Typed(OnceLock<(Arc<Schema>, Type)>);
-
-impl Typed {
-    fn get(&self, schema: impl FnOnce() -> Schema) -> &(Arc<Schema>, Type) {
-        self.0.get_or_init(|| {
-            let schema = schema();
-            let ty = schema.ty();
-            (Arc::new(schema), ty)
-        })
+impl<T: ?Sized> Entry<T> {
+    fn new(item: Arc<T>) -> Self {
+        Self { item, schema: OnceLock::new() }
     }
 }
 
 impl Entry<dyn DynResource> {
     pub(super) fn schema(&self) -> &Arc<Schema> {
-        &self.typed.get(|| self.item.schema()).0
+        self.schema.get_or_init(|| Arc::new(self.item.schema()))
     }
 
     pub(super) fn ty(&self) -> &Type {
-        &self.typed.get(|| self.item.schema()).1
+        self.schema().ty()
     }
 }
 
 impl Entry<dyn DynDataSource> {
     pub(super) fn schema(&self) -> &Arc<Schema> {
-        &self.typed.get(|| self.item.schema()).0
+        self.schema.get_or_init(|| Arc::new(self.item.schema()))
     }
 
     pub(super) fn ty(&self) -> &Type {
-        &self.typed.get(|| self.item.schema()).1
+        self.schema().ty()
     }
 }
 
@@ -73,23 +65,19 @@ impl<P: Provider> Server<P> {
         let data_sources = provider.data_sources().into_iter();
         let functions = provider.functions().into_iter();
         Self {
-            resources: resources
-                .map(|item| (name(item.name()), Entry { item, typed: Typed::default() }))
-                .collect(),
-            data_sources: data_sources
-                .map(|item| (name(item.name()), Entry { item, typed: Typed::default() }))
-                .collect(),
+            resources: resources.map(|item| (name(item.name()), Entry::new(item))).collect(),
+            data_sources: data_sources.map(|item| (name(item.name()), Entry::new(item))).collect(),
             functions: functions.map(|item| (item.name().to_owned(), item)).collect(),
-            config: Typed::default(),
+            config: OnceLock::new(),
             applies: TaskTracker::new(),
             cancel: Mutex::default(),
             provider,
         }
     }
 
-    /// The schema and type of the provider's own configuration.
-    pub(super) fn config(&self) -> &(Arc<Schema>, Type) {
-        self.config.get(|| Schema::of::<P::Config>(0))
+    /// The schema of the provider's own configuration.
+    pub(super) fn config(&self) -> &Schema {
+        self.config.get_or_init(|| Schema::of::<P::Config>(0))
     }
 
     /// The resource of this type, unless `diags` tells that there is none.

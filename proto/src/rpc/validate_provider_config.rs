@@ -14,8 +14,8 @@ pub(super) async fn handle<P: Provider>(
     request: Request,
     diags: &mut Diagnostics,
 ) -> Option<Response> {
-    let (schema, ty) = server.config();
-    let config = from_wire_value(request.config, ty, diags)?;
+    let schema = server.config();
+    let config = from_wire_value(request.config, schema.ty(), diags)?;
     // Providers' write-only attributes need no support by the host: a provider's configuration is not stored.
     check_config(&schema.attributes, &config, true, diags);
     match model::decode(&config) {

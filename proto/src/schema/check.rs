@@ -25,8 +25,8 @@ impl Walk<'_> {
     fn object(&mut self, attributes: &[Attribute], object: &Value, path: &Path) {
         let Some(entries) = object.as_object() else { return };
         for attribute in attributes {
-            let value = entries.get(&attribute.name).unwrap_or(&Value::Null);
-            self.attribute(attribute, value, &path.attr(&attribute.name));
+            let value = entries.get(attribute.name).unwrap_or(&Value::Null);
+            self.attribute(attribute, value, &path.attr(attribute.name));
         }
     }
 
@@ -49,7 +49,7 @@ impl Walk<'_> {
             self.diags.error(path, "Write-only attribute not supported", text);
         }
         if !attribute.deprecation.is_empty() {
-            self.diags.warning(path, "Deprecated attribute", attribute.deprecation.clone());
+            self.diags.warning(path, "Deprecated attribute", attribute.deprecation);
         }
         if value.is_unknown() {
             return;
@@ -89,7 +89,7 @@ pub(crate) fn nested_objects<'v>(nesting: Nesting, value: &'v Value, path: &Path
 pub(crate) fn write_only_to_null(attributes: &[Attribute], object: &mut Value) {
     let Value::Object(entries) = object else { return };
     for attribute in attributes {
-        let Some(value) = entries.get_mut(&attribute.name) else { continue };
+        let Some(value) = entries.get_mut(attribute.name) else { continue };
         if attribute.write_only {
             *value = Value::Null;
         } else if let AttributeType::Nested { nesting, attributes } = &attribute.ty {

@@ -27,8 +27,7 @@ pub fn provider_schema_json<P: Provider>(provider: &P) -> Json {
 fn schema_json(schema: &Schema) -> Json {
     let mut json = Map::new();
     json.insert("version".into(), schema.version.into());
-    json.insert("description".into(), schema.description.as_ref().into());
-    put_text(&mut json, "deprecation", &schema.deprecation);
+    json.insert("description".into(), schema.description.into());
     json.insert("attributes".into(), attributes_json(&schema.attributes));
     json.into()
 }
@@ -39,7 +38,7 @@ fn attributes_json(attributes: &[Attribute]) -> Json {
 
 fn attribute_json(attribute: &Attribute) -> Json {
     let mut json = Map::new();
-    json.insert("name".into(), attribute.name.clone().into());
+    json.insert("name".into(), attribute.name.into());
     let kind = match attribute.kind {
         Kind::Required => "required",
         Kind::Optional => "optional",
@@ -62,8 +61,8 @@ fn attribute_json(attribute: &Attribute) -> Json {
             json.insert("attributes".into(), attributes_json(attributes));
         }
     }
-    json.insert("description".into(), attribute.description.as_ref().into());
-    put_text(&mut json, "deprecation", &attribute.deprecation);
+    json.insert("description".into(), attribute.description.into());
+    put_text(&mut json, "deprecation", attribute.deprecation);
     if let Some(default) = &attribute.default {
         json.insert("default".into(), to_json(default));
     }

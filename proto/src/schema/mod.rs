@@ -9,37 +9,32 @@ pub use docs::provider_schema_json;
 pub use check::check_config;
 pub(crate) use check::write_only_to_null;
 
-use std::borrow::Cow;
+use std::sync::OnceLock;
 
 use crate::value::{Type, Value};
 
 /// The schema of a resource, a data source, or a provider's configuration.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug)]
 pub struct Schema {
     /// Raised when stored state must be upgraded.
-    pub version: i64,
-    /// The attributes, in the order in which they are documented.
-    pub attributes: Vec<Attribute>,
+    pub(crate) version: i64,
+    /// In the order in which they are documented.
+    pub(crate) attributes: Vec<Attribute>,
     /// What it is, in Markdown.
-    pub description: Cow<'static, str>,
-    /// If not empty, it is deprecated, and this says what to use instead.
-    pub deprecation: String,
+    pub(crate) description: &'static str,
+    /// Hosts start a provider for its schema alone, and that needs no type.
+    ty: OnceLock<Type>,
 }
 
 impl Schema {
-    /// A schema of these attributes, version 0.
-    pub fn new(attributes: Vec<Attribute>) -> Self {
-        Self { attributes, ..Self::default() }
-    }
-
     /// The schema that the struct `M` declares.
     pub fn of<M: crate::model::Model>(version: i64) -> Self {
-        Self { version, description: M::description().into(), ..Self::new(M::attributes()) }
+        Self { version, attributes: M::attributes(), description: M::description(), ty: OnceLock::new() }
     }
 
     /// The type of its values: an object of all attributes.
-    pub fn ty(&self) -> Type {
-        object_type(&self.attributes)
+    pub fn ty(&self) -> &Type {
+        self.ty.get_or_init(|| object_type(&self.attributes))
     }
 }
 
@@ -132,19 +127,19 @@ pub type Validator = fn(&Value) -> Result<(), String>;
 #[derive(Debug, Clone)]
 pub struct Attribute {
     /// Its name, in `snake_case`.
-    pub name: String,
+    pub name: &'static str,
     /// Who sets it.
     pub kind: Kind,
     /// What it holds.
     pub ty: AttributeType,
     /// What it is, in Markdown.
-    pub description: Cow<'static, str>,
+    pub description: &'static str,
     /// Hosts hide it.
     pub sensitive: bool,
     /// Never stored: read from the configuration only.
     pub write_only: bool,
     /// If not empty, it is deprecated, and this says what to use instead.
-    pub deprecation: String,
+    pub deprecation: &'static str,
     /// What it is when the user leaves it out.
     pub default: Option<Value>,
     /// A change of it replaces the object.
@@ -157,34 +152,34 @@ pub struct Attribute {
 
 impl Attribute {
     /// An attribute that the user must set.
-    pub fn required(name: impl Into<String>, ty: AttributeType) -> Self {
+    pub fn required(name: &'static str, ty: AttributeType) -> Self {
         Self::new(name, Kind::Required, ty)
     }
 
     /// An attribute that the user may set.
-    pub fn optional(name: impl Into<String>, ty: AttributeType) -> Self {
+    pub fn optional(name: &'static str, ty: AttributeType) -> Self {
         Self::new(name, Kind::Optional, ty)
     }
 
     /// An attribute that the provider sets.
-    pub fn computed(name: impl Into<String>, ty: AttributeType) -> Self {
+    pub fn computed(name: &'static str, ty: AttributeType) -> Self {
         Self::new(name, Kind::Computed, ty)
     }
 
     /// An attribute that the user may set, and the provider sets otherwise.
-    pub fn optional_computed(name: impl Into<String>, ty: AttributeType) -> Self {
+    pub fn optional_computed(name: &'static str, ty: AttributeType) -> Self {
         Self::new(name, Kind::OptionalComputed, ty)
     }
 
-    fn new(name: impl Into<String>, kind: Kind, ty: AttributeType) -> Self {
+    fn new(name: &'static str, kind: Kind, ty: AttributeType) -> Self {
         Self {
-            name: name.into(),
+            name,
             kind,
             ty,
-            description: Cow::Borrowed(""),
+            description: "",
             sensitive: false,
             write_only: false,
-            deprecation: String::new(),
+            deprecation: "",
             default: None,
             requires_replace: false,
             keep_prior: false,
@@ -194,8 +189,8 @@ impl Attribute {
 
     /// Sets the description, in Markdown.
     #[must_use]
-    pub fn description(mut self, text: impl Into<Cow<'static, str>>) -> Self {
-        self.description = text.into();
+    pub fn description(mut self, text: &'static str) -> Self {
+        self.description = text;
         self
     }
 
@@ -215,8 +210,8 @@ impl Attribute {
 
     /// Deprecates it; `instead` says what to use.
     #[must_use]
-    pub fn deprecated(mut self, instead: impl Into<String>) -> Self {
-        self.deprecation = instead.into();
+    pub fn deprecated(mut self, instead: &'static str) -> Self {
+        self.deprecation = instead;
         self
     }
 
@@ -251,5 +246,5 @@ impl Attribute {
 }
 
 fn object_type(attributes: &[Attribute]) -> Type {
-    Type::object(attributes.iter().map(|attribute| (attribute.name.clone(), attribute.ty.ty())))
+    Type::object(attributes.iter().map(|attribute| (attribute.name, attribute.ty.ty())))
 }

@@ -22,8 +22,8 @@ pub(super) fn store<M: Model>(planned: &M) -> Json {
 /// # Errors
 /// When what is kept does not fit, such as after a change of the schema.
 pub(super) fn restore<M: Model>(inputs: &Json) -> Result<M, Diagnostics> {
-    let ty = Schema::of::<M>(0).ty();
-    let value = json::decode(&ty, inputs.to_string().as_bytes()).map_err(|error| {
+    let schema = Schema::of::<M>(0);
+    let value = json::decode(schema.ty(), inputs.to_string().as_bytes()).map_err(|error| {
         let text = format!("The configuration that is kept with the object cannot be read: {error}.");
         Diagnostic::error("Object not imported", text)
     })?;
@@ -38,7 +38,7 @@ pub(in crate::resources) mod tests {
     pub(in crate::resources) fn unset_as_unknown<M: Model>(config: &Value) -> Value {
         let Value::Object(mut entries) = unknown(config) else { return Value::Unknown };
         for attribute in M::attributes().iter().filter(|attribute| attribute.kind == Kind::Computed) {
-            entries.insert(attribute.name.to_string(), Value::Null);
+            entries.insert(attribute.name.to_owned(), Value::Null);
         }
         Value::Object(entries)
     }

@@ -141,7 +141,7 @@ impl Values<'_> {
     }
 
     fn of<M: Model>(&self, key: &str, value: &str) -> Option<DynamicValue> {
-        self.pack(&Schema::of::<M>(0).ty(), Value::object([(key, value)]))
+        self.pack(Schema::of::<M>(0).ty(), Value::object([(key, value)]))
     }
 
     fn none(&self) -> Option<DynamicValue> {

@@ -71,9 +71,10 @@ async fn a_panic_is_told_and_the_server_lives() {
 #[tokio::test]
 async fn the_provider_is_checked_and_configured() {
     let mut host = Host::start().await;
-    let ty = Schema::of::<Config>(0).ty();
+    let schema = Schema::of::<Config>(0);
+    let ty = schema.ty();
     for (region, wrong) in [("here", 0), ("nowhere", 1)] {
-        let config = Some(pack(&ty, &Value::object([("region", region)])));
+        let config = Some(pack(ty, &Value::object([("region", region)])));
         let check = wire::validate_provider_config::Request { config: config.clone() };
         let checked = host.client.validate_provider_config(check).await.unwrap().into_inner();
         assert_eq!(texts(&checked.diagnostics), [""; 0]);
@@ -169,9 +170,10 @@ async fn import_finds_by_id() {
 #[tokio::test]
 async fn data_sources_read_and_tell() {
     let mut host = Host::start().await;
-    let ty = Schema::of::<Lookup>(0).ty();
+    let schema = Schema::of::<Lookup>(0);
+    let ty = schema.ty();
     for (name, length) in [("abc", Some(3)), ("none", None)] {
-        let config = Some(pack(&ty, &ty.conform(Value::object([("name", name)])).unwrap()));
+        let config = Some(pack(ty, &ty.conform(Value::object([("name", name)])).unwrap()));
         let type_name = "test_lookup".to_owned();
         let check = wire::validate_data_resource_config::Request {
             type_name: type_name.clone(),
@@ -181,7 +183,7 @@ async fn data_sources_read_and_tell() {
         assert_eq!(texts(&checked.diagnostics), [""; 0]);
         let request = wire::read_data_source::Request { type_name, config, ..Default::default() };
         let reply = host.client.read_data_source(request).await.unwrap().into_inner();
-        let read = reply.state.map(|state| msgpack::decode(&ty, &state.msgpack).unwrap());
+        let read = reply.state.map(|state| msgpack::decode(ty, &state.msgpack).unwrap());
         assert_eq!(read.as_ref().and_then(|read| read.get("length")), length.map(Value::from).as_ref());
         assert_eq!(reply.diagnostics.is_empty(), length.is_some());
     }

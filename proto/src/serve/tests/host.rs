@@ -132,7 +132,7 @@ impl Host {
         let client = ProviderClient::new(channel)
             .max_decoding_message_size(MAX_MESSAGE)
             .max_encoding_message_size(MAX_MESSAGE);
-        Self { client, plugin, ty: Schema::of::<Thing>(2).ty() }
+        Self { client, plugin, ty: Schema::of::<Thing>(2).ty().clone() }
     }
 
     /// A whole object: what is not given is null.
@@ -209,8 +209,8 @@ pub(super) fn propose(attributes: &[Attribute], prior: &Value, config: &Value) -
         return Value::Null;
     }
     let merged = attributes.iter().map(|attribute| {
-        let prior = prior.get(&attribute.name).cloned().unwrap_or_default();
-        let config = config.get(&attribute.name).cloned().unwrap_or_default();
+        let prior = prior.get(attribute.name).cloned().unwrap_or_default();
+        let config = config.get(attribute.name).cloned().unwrap_or_default();
         let value = match (&attribute.ty, config) {
             (_, Value::Null) if attribute.kind.is_computed() => prior,
             (AttributeType::Nested { nesting: Nesting::List, attributes }, Value::List(elements)) => {
@@ -224,7 +224,7 @@ pub(super) fn propose(attributes: &[Attribute], prior: &Value, config: &Value) -
             }
             (_, config) => config,
         };
-        (attribute.name.clone(), value)
+        (attribute.name.to_owned(), value)
     });
     Value::Object(merged.collect())
 }

@@ -18,13 +18,13 @@ async fn provider(dir: &Path) -> Arc<dyn DynDataSource> {
         "aws": { "region": "us-west-2", "endpoint_url": "http://127.0.0.1:1" },
     });
     let provider = Provider::default();
-    let config = json::decode(&Schema::of::<ProviderModel>(0).ty(), config.to_string().as_bytes()).unwrap();
+    let config = json::decode(Schema::of::<ProviderModel>(0).ty(), config.to_string().as_bytes()).unwrap();
     provider.configure(tfplugin::model::decode(&config).unwrap(), "test").await.unwrap();
     provider.data_sources().into_iter().find(|source| source.name() == "template").unwrap()
 }
 
 fn decoded(config: &Json) -> tfplugin::Value {
-    json::decode(&Schema::of::<TemplateModel>(0).ty(), config.to_string().as_bytes()).unwrap()
+    json::decode(Schema::of::<TemplateModel>(0).ty(), config.to_string().as_bytes()).unwrap()
 }
 
 /// All that is said about a configuration before it is read, a line each.
@@ -182,8 +182,8 @@ async fn the_key_is_that_of_the_image() {
     let config = image.as_object_mut().unwrap();
     config.retain(|name, _| !["packer_version", "environment_wo_names"].contains(&name.as_str()));
     config.insert("environment_wo".to_owned(), json!({ "TOKEN": "canary" }));
-    let ty = Schema::of::<crate::resources::image::model::ImageModel>(0).ty();
-    let value = json::decode(&ty, image.to_string().as_bytes()).unwrap();
+    let schema = Schema::of::<crate::resources::image::model::ImageModel>(0);
+    let value = json::decode(schema.ty(), image.to_string().as_bytes()).unwrap();
     let image: crate::resources::image::model::ImageModel = tfplugin::model::decode(&value).unwrap();
     let wanted = image.request(&image, "us-west-2", &mut Diagnostics::new()).unwrap();
     assert_eq!(shown["cache_key"], wanted.key.as_str());

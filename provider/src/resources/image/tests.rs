@@ -8,8 +8,8 @@ use crate::resources::inputs::tests::unset_as_unknown;
 
 /// All that is said about a configuration in JSON, a line each: path, summary, detail.
 async fn told(config: &serde_json::Value) -> Vec<String> {
-    let ty = Schema::of::<ImageModel>(0).ty();
-    told_of(&json::decode(&ty, config.to_string().as_bytes()).unwrap()).await
+    let schema = Schema::of::<ImageModel>(0);
+    told_of(&json::decode(schema.ty(), config.to_string().as_bytes()).unwrap()).await
 }
 
 async fn told_of(config: &Value) -> Vec<String> {
@@ -53,8 +53,8 @@ async fn what_is_unknown_is_no_mistake() {
         "verify": [{ "name": "one", "command": "true" }],
         "existing_image_id": null,
     });
-    let ty = Schema::of::<ImageModel>(0).ty();
-    let value = json::decode(&ty, config.to_string().as_bytes()).unwrap();
+    let schema = Schema::of::<ImageModel>(0);
+    let value = json::decode(schema.ty(), config.to_string().as_bytes()).unwrap();
     assert_eq!(told_of(&unset_as_unknown::<ImageModel>(&value)).await, Vec::<String>::new());
     let Value::Object(mut entries) = value else { panic!("no object") };
     for name in ["name_prefix", "qemu", "provision", "verify"] {
@@ -83,8 +83,8 @@ async fn an_image_on_aws_may_have_unknown_parts() {
         },
     });
     assert_eq!(told(&config).await, Vec::<String>::new());
-    let ty = Schema::of::<ImageModel>(0).ty();
-    let value = json::decode(&ty, config.to_string().as_bytes()).unwrap();
+    let schema = Schema::of::<ImageModel>(0);
+    let value = json::decode(schema.ty(), config.to_string().as_bytes()).unwrap();
     assert_eq!(told_of(&unset_as_unknown::<ImageModel>(&value)).await, Vec::<String>::new());
     let Value::Object(mut entries) = value else { panic!("no object") };
     let Some(Value::Object(aws)) = entries.get("aws").cloned() else { panic!("no aws") };
@@ -299,8 +299,8 @@ fn what_was_asked_for_survives_storage() {
         "provision": [{ "inline": ["true"], "environment": { "A": "\"'$\n" } }],
         "channels": ["b", "a"],
     });
-    let ty = Schema::of::<ImageModel>(0).ty();
-    let value = json::decode(&ty, config.to_string().as_bytes()).unwrap();
+    let schema = Schema::of::<ImageModel>(0);
+    let value = json::decode(schema.ty(), config.to_string().as_bytes()).unwrap();
     let mut model: ImageModel = tfplugin::model::decode(&value).unwrap();
     model.image_id = "computed".into();
     let restored: ImageModel = restore(&crate::resources::inputs::store(&model)).unwrap();

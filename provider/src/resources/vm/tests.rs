@@ -16,7 +16,7 @@ async fn told(config: &Value) -> Vec<String> {
 }
 
 fn value(text: &str) -> Value {
-    json::decode(&Schema::of::<VmModel>(0).ty(), text.as_bytes()).unwrap()
+    json::decode(Schema::of::<VmModel>(0).ty(), text.as_bytes()).unwrap()
 }
 
 #[tokio::test]

@@ -94,7 +94,7 @@ mod tests {
     use super::*;
 
     fn told(text: &str) -> Vec<String> {
-        let config = json::decode(&Schema::of::<AwsProviderModel>(0).ty(), text.as_bytes()).unwrap();
+        let config = json::decode(Schema::of::<AwsProviderModel>(0).ty(), text.as_bytes()).unwrap();
         let mut diags = Diagnostics::new();
         tfplugin::schema::check_config(&AwsProviderModel::attributes(), &config, true, &mut diags);
         diags.iter().map(ToString::to_string).collect()

@@ -102,8 +102,8 @@ mod tests {
     #[test]
     fn the_key_is_made_of_the_content() {
         for attribute in AwsImageModel::attributes() {
-            let content = CONTENT.contains(&attribute.name.as_ref());
-            let place = ["ami_regions", "share", "deprecate_after"].contains(&attribute.name.as_ref());
+            let content = CONTENT.contains(&attribute.name);
+            let place = ["ami_regions", "share", "deprecate_after"].contains(&attribute.name);
             assert!(!(content && place), "{}", attribute.name);
         }
         let model =

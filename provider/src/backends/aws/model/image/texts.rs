@@ -21,7 +21,7 @@ pub(in crate::backends::aws) fn with_text(text: &str) -> Vec<(String, AwsImageSp
 }
 
 fn places(attributes: &[Attribute], text: &str) -> Vec<(String, Value)> {
-    let nothing: BTreeMap<_, _> = attributes.iter().map(|one| (one.name.clone(), Value::Null)).collect();
+    let nothing: BTreeMap<_, _> = attributes.iter().map(|one| (one.name.to_owned(), Value::Null)).collect();
     let within = |name: &str, value: Value| {
         let mut all = nothing.clone();
         all.insert(name.to_owned(), value);
@@ -32,8 +32,10 @@ fn places(attributes: &[Attribute], text: &str) -> Vec<(String, Value)> {
         let value = || Value::String(text.to_owned());
         match ty {
             AttributeType::Simple(Type::Bool | Type::Number) => {}
-            AttributeType::Simple(Type::String) => all.push((name.clone(), within(name, value()))),
-            AttributeType::Simple(_) => all.push((name.clone(), within(name, Value::List(vec![value()])))),
+            AttributeType::Simple(Type::String) => all.push(((*name).to_owned(), within(name, value()))),
+            AttributeType::Simple(_) => {
+                all.push(((*name).to_owned(), within(name, Value::List(vec![value()]))))
+            }
             AttributeType::Nested { attributes, .. } => {
                 let nested = places(attributes, text).into_iter();
                 all.extend(nested.map(|(path, value)| (format!("{name}.{path}"), within(name, value))));
