@@ -195,6 +195,9 @@ fn ways_to_build_that_need_no_guest() {
                 run("by-agent", plugin.clone(), &by_agent),
             )
         };
+        // No builder is gone before it was looked at, however busy this computer is.
+        let late = r#"{"action": "TerminateInstances", "times": 100, "kind": "late", "seconds": 2}"#;
+        account.fault(late).await;
         let mut further = BTreeSet::new();
         let built = tokio::select! {
             built = built => built,
