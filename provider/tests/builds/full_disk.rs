@@ -123,7 +123,7 @@ fn base(dir: &Path) -> PathBuf {
 
 fn spec_of(source: ImageSource, sha256: Option<String>) -> QemuImageSpec {
     let base = Base::Image { source, sha256 };
-    QemuImageSpec { base, disk_size_gb: 1, compress: false, ..bookworm() }
+    QemuImageSpec { base, disk_size_gb: 1, ..bookworm() }
 }
 
 async fn build(house: &House, qemu: &QemuImageSpec) -> Result<Built, BackendError> {

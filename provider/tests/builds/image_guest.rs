@@ -6,6 +6,7 @@ use sindri::backends::qemu::image::{BuildError, remove_partial};
 use sindri::backends::qemu::{Base, Engine, ImageSource};
 use sindri::domain::{Action, Check, OnError};
 
+use crate::support::debian;
 use crate::support::image::{CANARY, Inside, Site, assert_clean, bookworm, host, image, inline, run, step};
 
 fn check(name: &str, command: &str) -> Check {
@@ -90,7 +91,7 @@ async fn steps_in_a_guest_then_checks_of_the_finished_image() {
 #[tokio::test(flavor = "multi_thread")]
 async fn packer_makes_the_same_of_a_base_image_and_tells_what_was_late() {
     let site = Site::new();
-    let base = site.build(&image(Vec::new()), &bookworm()).await.unwrap();
+    let base = debian::disk().await;
     let file = site.dir.path().join("file");
     std::fs::write(&file, "uploaded\n").unwrap();
     let upload =
@@ -111,7 +112,7 @@ async fn packer_makes_the_same_of_a_base_image_and_tells_what_was_late() {
         step(upload),
     ]);
     let mut qemu = bookworm();
-    qemu.base = Base::Image { source: ImageSource::Path(base.disk.clone()), sha256: None };
+    qemu.base = Base::Image { source: ImageSource::Path(base), sha256: None };
     (qemu.engine, qemu.boot) = (Engine::Packer, true);
     let built = site.build(&spec, &qemu).await.unwrap();
     let inside = Inside::of(&built);

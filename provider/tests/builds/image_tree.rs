@@ -61,7 +61,8 @@ async fn an_image_holds_what_the_steps_made_and_nothing_of_the_build() {
             "echo hist > /root/.bash_history",
         ]),
     ]);
-    let built = site.build(&spec, &bookworm()).await.unwrap();
+    let compressed = QemuImageSpec { compress: true, ..bookworm() };
+    let built = site.build(&spec, &compressed).await.unwrap();
     let inside = Inside::of(&built);
     assert_eq!(inside.cat("/srv/env"), format!("a b\"c|{}", CANARY.len()));
     assert_eq!(inside.cat("/srv/who"), "games\n/usr/games\n");
@@ -86,7 +87,7 @@ async fn an_image_holds_what_the_steps_made_and_nothing_of_the_build() {
     assert_eq!(built.size_bytes, std::fs::metadata(&built.disk).unwrap().len());
     assert_eq!(run("sha256sum", &[built.disk.to_str().unwrap()])[..64], built.sha256);
 
-    let again = site.build(&spec, &bookworm()).await.unwrap();
+    let again = site.build(&spec, &compressed).await.unwrap();
     assert_eq!(built.sha256, again.sha256, "identical inputs give identical bytes");
 
     // The finished image as a base, in another format and larger.
@@ -309,7 +310,7 @@ async fn a_step_installs_from_a_mirror_that_asks_for_a_login() {
     // Of a mirror that has no part in this image.
     let other = "machine other.invalid login user password of-another-mirror\n";
     std::fs::write(etc_apt.join("auth.conf.d/other.conf"), other).unwrap();
-    let mut qemu = QemuImageSpec { compress: false, ..bookworm() };
+    let mut qemu = bookworm();
     qemu.base = Base::Bootstrap(Bootstrap {
         suite: "bookworm".into(),
         mirror: Some(format!("http://{archive}/archive/debian")),

@@ -32,10 +32,8 @@ pub(crate) async fn disk() -> PathBuf {
 async fn make(disk: &Path) {
     let work = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
     let log = BuildLog::create(&work.path().join("logs"), "debian", "1", Redactor::default()).unwrap();
-    let mut qemu = image::bookworm();
-    qemu.compress = false;
     let (id, cancel, work_dir) = (Uuid::new_v4(), CancellationToken::new(), work.path().join("work"));
-    let (spec, host) = (image::image(Vec::new()), image::host());
+    let (spec, qemu, host) = (image::image(Vec::new()), image::bookworm(), image::host());
     let (spec, qemu, host, work_dir, log, cancel) = (&spec, &qemu, &host, work_dir.as_path(), &log, &cancel);
     let built = build(&Build { id, spec, qemu, host, work_dir, log, cancel }).await;
     let built = built.unwrap_or_else(|error| panic!("{error:?}\n{}", log.tail(40)));

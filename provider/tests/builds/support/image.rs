@@ -58,7 +58,7 @@ pub(crate) fn image(steps: Vec<Step>) -> ImageSpec {
     }
 }
 
-/// A small Debian of the host's architecture.
+/// A small Debian of the host's architecture. Uncompressed: most tests are not of compression, which takes seconds.
 pub(crate) fn bookworm() -> QemuImageSpec {
     let bootstrap = Bootstrap {
         suite: "bookworm".into(),
@@ -74,7 +74,7 @@ pub(crate) fn bookworm() -> QemuImageSpec {
         memory_mb: 1024,
         cpus: 1,
         format: DiskFormat::Qcow2,
-        compress: true,
+        compress: false,
         network: Network::User,
         boot: false,
         engine: Engine::Native,
