@@ -6,7 +6,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::backends::Backends;
 use crate::backends::qemu::prune::Pruned;
-use crate::resources::diagnose;
+use crate::diagnose;
 
 /// What is to be pruned.
 #[derive(Debug, PartialEq, Eq)]

@@ -9,9 +9,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::backends::qemu::sweep::Sweep;
 use crate::backends::{About, Backends, Cloud, Swept, Unswept};
+use crate::diagnose;
 use crate::domain::{BackendError, causes};
 use crate::journal::Record;
-use crate::resources::diagnose;
 
 /// What is to be swept.
 #[derive(Debug, Default, PartialEq, Eq)]

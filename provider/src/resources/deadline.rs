@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use tfplugin::{CancellationToken, Diagnostic, Path};
 
-use super::diagnose;
+use crate::diagnose;
 use crate::domain::{BackendError, given_up, in_a_moment};
 
 /// What a last request gets when the user stops or the time is over.

@@ -7,11 +7,11 @@ use async_trait::async_trait;
 use tfplugin::{Attr, CancellationToken, DataSource, Diagnostics, Model, Path};
 
 use crate::backends::{About, CLOUDS, LOCAL};
+use crate::configured::Configured;
+use crate::diagnose;
 use crate::domain::rules::one_of;
 use crate::domain::tagging::Unknown;
 use crate::domain::{Image, Tagging, given_up};
-use crate::provider::Configured;
-use crate::resources::diagnose;
 
 /// All images that Sindri made on one cloud, the newest first.
 #[derive(Debug, Clone, Default, Model)]

@@ -6,10 +6,10 @@ use async_trait::async_trait;
 use tfplugin::{Attr, CancellationToken, DataSource, Diagnostics, Model};
 
 use super::images::{check_region, cloud, region};
+use crate::configured::Configured;
+use crate::diagnose;
 use crate::domain::given_up;
 use crate::domain::prerequisite::{Prerequisite, satisfied};
-use crate::provider::Configured;
-use crate::resources::diagnose;
 
 /// What is needed to work with a cloud, and whether it is there; for `check` blocks and for people.
 #[derive(Debug, Clone, Default, Model)]

@@ -11,12 +11,13 @@ use super::private::Private;
 use super::spread::Spreading;
 use super::undistributed;
 use crate::backends::{Backends, LOCAL, template};
+use crate::diagnose;
 use crate::domain::{
     BackendError, BuildRequest, Built, Copies, Distribution, Holder, Image, ImageBackend, LabelChange,
     Labels, Made,
 };
 use crate::resources::deadline::{Failure, Time};
-use crate::resources::{diagnose, inputs};
+use crate::resources::inputs;
 
 /// One creation.
 pub(super) struct Create<'a> {

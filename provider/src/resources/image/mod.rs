@@ -25,13 +25,14 @@ use tfplugin::{
     Plan, PlanRequest, ReadRequest, Resource, State, StateSink, Timeouts, UpdateRequest,
 };
 
+use super::account;
 use super::deadline::Time;
 use super::inputs::restore;
-use super::{account, diagnose};
 use crate::backends::template::{self, Known};
 use crate::backends::{Backends, CLOUDS, ImageSection, ImportId, LOCAL, LOCAL_REGION};
+use crate::configured::Configured;
+use crate::diagnose;
 use crate::domain::{BackendError, Holder, Image, ImageBackend, Released, Undistributed};
-use crate::provider::Configured;
 
 /// How long a build may take when the user does not say.
 const CREATE: Duration = Duration::from_secs(60 * 60);

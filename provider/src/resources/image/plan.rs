@@ -5,12 +5,13 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use tfplugin::{Attr, Diagnostic, Diagnostics, Operation, Path, Plan, PlanRequest, Timeouts, Value};
 
-use super::model::{ImageModel, ImageRequest, Origin, Settings, content, doubtful, impossible};
+use super::model::{ImageModel, ImageRequest, Origin, Settings, content};
 use super::place::Place;
 use super::private::Private;
 use super::read::READ;
 use super::{ImageResource, lost};
 use crate::backends::{About, Backends, ImageSection, template};
+use crate::diagnose;
 use crate::domain::{Image, Tagging};
 use crate::resources::deadline::Time;
 
@@ -54,7 +55,9 @@ impl ImageResource {
         let Some(wanted) = wanted else { return Ok(()) };
         plan.set("cache_key", wanted.key.as_str());
         let settings = planned.settings(&backends.tagging);
-        diags.extend(impossible(wanted.target.label_problems(&settings.labels, &settings.distribution)));
+        diags.extend(diagnose::impossible(
+            wanted.target.label_problems(&settings.labels, &settings.distribution),
+        ));
         match request.prior {
             Some(prior) => {
                 let before = prior.settings(&backends.tagging).max_age;
@@ -70,8 +73,8 @@ impl ImageResource {
                 let found = settings.cache
                     && self.look_up(&backends, &place, &wanted, &settings, &time, plan).await?;
                 if !found {
-                    diags.extend(impossible(wanted.target.build_problems()));
-                    diags.extend(doubtful(wanted.target.doubts(&wanted.spec)));
+                    diags.extend(diagnose::impossible(wanted.target.build_problems()));
+                    diags.extend(diagnose::doubtful(wanted.target.doubts(&wanted.spec)));
                 }
             }
         }

@@ -9,9 +9,9 @@ use super::model::ImageModel;
 use super::plan::created_at;
 use super::private::Private;
 use super::{ImageResource, account_of, check_account, is_here, known, lost, observe};
+use crate::diagnose;
 use crate::domain::BackendError;
 use crate::resources::deadline::{Failure, Time};
-use crate::resources::diagnose;
 
 /// How long a look may take when the user does not say: an altered disk is hashed.
 pub(super) const READ: Duration = Duration::from_secs(15 * 60);

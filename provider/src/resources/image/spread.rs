@@ -8,8 +8,8 @@ use tfplugin::{CancellationToken, Diagnostics, Path};
 
 use super::model::ImageModel;
 use crate::backends::{Backends, ImageSection};
+use crate::diagnose;
 use crate::domain::{BackendError, CacheKey, Distribution, Holder, ImageBackend, LookRequest, Undistributed};
-use crate::resources::diagnose;
 
 /// An image that is complete and in state.
 pub(super) struct Spreading<'a> {

@@ -23,10 +23,11 @@ use tfplugin::{
 };
 
 use super::deadline::{Failure, Time};
-use super::{account, diagnose, inputs};
+use super::{account, inputs};
 use crate::backends::{Backends, CLOUDS, ImportId, LOCAL};
+use crate::configured::Configured;
+use crate::diagnose;
 use crate::domain::{BackendError, Vm, VmBackend, VmLauncher, VmRequest};
-use crate::provider::Configured;
 
 /// How long create and update may take when the user does not say.
 const LAUNCH: Duration = Duration::from_secs(10 * 60);
