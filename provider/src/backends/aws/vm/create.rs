@@ -10,11 +10,12 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::launch::{Launch, is_early};
-use super::status::{LAST_WORDS, once_known, until, view, with_volumes, within_reach};
+use super::status::{LAST_WORDS, until, view, with_volumes, within_reach};
 use super::{
     AwsVmSpec, Files, LAUNCH, SSH_PORT, VmError, change, destroy, lost, surroundings, unfinished, up,
 };
 use crate::backends::aws::region::{Region, tag_filter};
+use crate::backends::aws::waiting::once_known;
 use crate::backends::aws::{Aws, AwsError, CLOUD, sweep, tags};
 use crate::domain::causes;
 use crate::domain::vm_spec::{PowerState, SshAccess, VmSpec, WaitFor};
@@ -223,7 +224,7 @@ impl Create<'_> {
             return Ok(());
         }
         // A place that has not heard of one of them is no reason to give up a machine that runs.
-        once_known(cancel, AwsError::is_gone, || self.region.untag(&objects, [tags::DEADLINE])).await
+        Ok(once_known(cancel, AwsError::is_gone, || self.region.untag(&objects, [tags::DEADLINE])).await?)
     }
 
     async fn make_group(&self) -> Result<String, AwsError> {
