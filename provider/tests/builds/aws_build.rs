@@ -167,7 +167,7 @@ impl Account {
             Built::Shared(_) => panic!("nobody else builds here"),
         };
         // It is in state.
-        aws.images(Some(REGION)).is_known(&image.id, &request.holder).await.unwrap();
+        aws.images(Some(REGION)).confirm_claim(&image.id, &request.holder).await.unwrap();
         Ok(image)
     }
 

@@ -39,7 +39,7 @@ fn images() -> AwsImages {
 /// A claim that is in state.
 async fn hold(images: &impl ImageBackend, id: &str, holder: &Holder) {
     images.hold(id, holder, Utc::now(), &go()).await.unwrap();
-    images.is_known(id, holder).await.unwrap();
+    images.confirm_claim(id, holder).await.unwrap();
 }
 
 /// Nobody stops it.
@@ -164,7 +164,7 @@ fn what_one_place_has_not_heard_of_is_not_gone() {
         let unheard =
             r#"{"action": "CreateTags", "times": 2, "status": 400, "code": "InvalidAMIID.NotFound"}"#;
         control("faults", reqwest::Method::POST, unheard.to_owned()).await;
-        backend.is_known(&id, &holder).await.unwrap();
+        backend.confirm_claim(&id, &holder).await.unwrap();
         let unseen = r#"{"action": "DescribeImages", "kind": "unseen", "times": 2}"#;
         control("faults", reqwest::Method::POST, unseen.to_owned()).await;
         let released = images().release(&id, Some(&holder), false, &Copies::new(), &go()).await.unwrap();

@@ -205,7 +205,7 @@ fn the_claim_of_a_killed_build_goes_when_its_image_is_claimed() {
 
         let (mine, images) = (Holder::random(), aws.images(Some(HOME)));
         images.hold(&image, &mine, Utc::now(), &CancellationToken::new()).await.unwrap();
-        images.is_known(&image, &mine).await.unwrap();
+        images.confirm_claim(&image, &mine).await.unwrap();
         assert_eq!(images.holders(&image).await.unwrap(), std::slice::from_ref(&mine));
         assert!(aws.journal().abandoned().unwrap().is_empty());
         // Or nobody would delete it.

@@ -129,7 +129,7 @@ impl Region {
     }
 
     /// The image was deleted.
-    pub(super) async fn image_is_gone(&self, id: &str) {
+    pub(super) async fn forget_image(&self, id: &str) {
         self.images.enter(id, None).await;
     }
 

@@ -49,7 +49,7 @@ impl Create<'_> {
                 return Err(Diagnostic::error("Image not held", text).into());
             }
             let (images, doing) = (self.images()?, format!("keeping the claim on image {id}"));
-            let known = self.time.last(&doing, images.is_known(&id, &self.holder)).await;
+            let known = self.time.last(&doing, images.confirm_claim(&id, &self.holder)).await;
             known.map_err(|failure| failure.diagnostic("Image not held", "create"))?;
         }
         done

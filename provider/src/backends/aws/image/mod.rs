@@ -177,7 +177,7 @@ impl ImageBackend for AwsImages {
         given_up(&doing, self.claim(id, holder, until, &doing, cancel), cancel).await
     }
 
-    async fn is_known(&self, id: &str, holder: &Holder) -> Result<(), BackendError> {
+    async fn confirm_claim(&self, id: &str, holder: &Holder) -> Result<(), BackendError> {
         self.confirm(id, holder, &format!("keeping the claim on image {id}")).await
     }
 

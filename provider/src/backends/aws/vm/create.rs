@@ -83,7 +83,7 @@ pub(super) async fn create(
                 None => destroy::destroy(aws, region, &id, &never).await,
             },
             // One whose time is over wants to see why: what there is stays in state.
-            Err(_) => create.is_kept(&never).await,
+            Err(_) => create.take_off_deadline(&never).await,
         }
     };
     let ended = tokio::time::timeout(CLEANING, ending).await.unwrap_or(Err(VmError::Cancelled));
@@ -207,12 +207,12 @@ impl Create<'_> {
             let stopped = change::stop(self.region, &id, cancel).await?;
             self.with_login(view(self.region, &stopped))
         };
-        self.is_kept(cancel).await?;
+        self.take_off_deadline(cancel).await?;
         Ok(vm)
     }
 
     /// Takes the deadline off all that there is: it is in state now, and nobody else's to remove.
-    async fn is_kept(&self, cancel: &CancellationToken) -> Result<(), VmError> {
+    async fn take_off_deadline(&self, cancel: &CancellationToken) -> Result<(), VmError> {
         let found = match &self.running {
             Some(_) => None,
             None => self.region.launched(&self.launch).await?,
