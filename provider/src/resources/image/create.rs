@@ -125,13 +125,8 @@ impl Create<'_> {
             model: &self.request.planned,
             holder: Some(self.holder.clone()),
             tags: &settings.labels.tags,
-            limit: self.time.left(),
         };
-        let done = self.time.run(|cancel| {
-            let spreading = &spreading;
-            async move { spreading.bring(from, to, &cancel).await }
-        });
-        match done.await {
+        match spreading.within(&self.time, from, to).await {
             Ok(problems) => {
                 diags.extend(problems.into_iter().map(|one| undistributed(one, Diagnostic::warning)));
             }

@@ -217,7 +217,7 @@ impl Resource for ImageResource {
         state: &mut StateSink<ImageModel>,
         diags: &mut Diagnostics,
     ) -> Result<(), Diagnostics> {
-        self.bring(request, state, diags).await
+        self.update_image(request, state, diags).await
     }
 
     async fn delete(
