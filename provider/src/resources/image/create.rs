@@ -38,7 +38,7 @@ impl Create<'_> {
         state: &mut StateSink<ImageModel>,
         diags: &mut Diagnostics,
     ) -> Result<(), Diagnostics> {
-        let done = self.bring(state, diags).await;
+        let done = self.adopt_or_obtain(state, diags).await;
         let mut image = None;
         state.change(|model| image = model.image_id.known().cloned());
         if let Some(id) = image {
@@ -55,7 +55,7 @@ impl Create<'_> {
         done
     }
 
-    async fn bring(
+    async fn adopt_or_obtain(
         &self,
         state: &mut StateSink<ImageModel>,
         diags: &mut Diagnostics,

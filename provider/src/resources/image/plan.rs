@@ -16,7 +16,7 @@ use crate::domain::{Image, Tagging};
 use crate::resources::deadline::Time;
 
 impl ImageResource {
-    pub(super) async fn refine(
+    pub(super) async fn plan_image(
         &self,
         request: PlanRequest<'_, ImageModel>,
         plan: &mut Plan<ImageModel>,

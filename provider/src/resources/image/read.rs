@@ -17,7 +17,7 @@ use crate::resources::deadline::{Failure, Time};
 pub(super) const READ: Duration = Duration::from_secs(15 * 60);
 
 impl ImageResource {
-    pub(super) async fn look(
+    pub(super) async fn read_image(
         &self,
         request: ReadRequest<ImageModel>,
         diags: &mut Diagnostics,
