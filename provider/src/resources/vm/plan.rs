@@ -20,7 +20,7 @@ const NOT_EVERYWHERE: &[&str] = &[
     "store_id",
 ];
 
-pub(super) fn refine(
+pub(super) fn plan_machine(
     backends: Option<&Backends>,
     request: &PlanRequest<'_, VmModel>,
     plan: &mut Plan<VmModel>,
