@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::launch::{Launch, is_early};
-use super::status::{LAST_WORDS, until, view, with_volumes, within_reach};
+use super::status::{LAST_WORDS, until, view, with_volumes};
 use super::{
     AwsVmSpec, Files, LAUNCH, SSH_PORT, VmError, change, destroy, lost, surroundings, unfinished, up,
 };
@@ -19,7 +19,7 @@ use crate::backends::aws::waiting::once_known;
 use crate::backends::aws::{Aws, AwsError, CLOUD, sweep, tags};
 use crate::domain::causes;
 use crate::domain::vm_spec::{PowerState, SshAccess, VmSpec, WaitFor};
-use crate::domain::{Exists, Vm, VmLogin, VmRequest};
+use crate::domain::{Exists, Vm, VmLogin, VmRequest, with_grace};
 use crate::journal;
 use crate::ssh;
 
@@ -57,7 +57,8 @@ pub(super) async fn create(
         lost::remove(aws, region, cancel).await;
         Ok((image, entry(aws, region, launch, request).await?))
     });
-    let (image, entry) = within_reach(cancel, Duration::ZERO, beginning).await?;
+    let begun = with_grace(Duration::ZERO, beginning, cancel).await;
+    let (image, entry) = begun.unwrap_or(Err(VmError::Cancelled))?;
     // On the disk and in state before anything is made.
     let record = aws.launches().begin(entry)?;
     let launch = launch.to_string();
@@ -66,7 +67,9 @@ pub(super) async fn create(
     let (made, running) = (Vec::new(), None);
     let mut create = Create { region, spec, request, files, launch, tags, made, id: None, running };
     exists(&create.with_login(unfinished(region, &id)));
-    let created = match within_reach(cancel, LAST_WORDS, Box::pin(create.run(&image, exists, cancel))).await {
+    // A request that is not answered must not hold up who wants to stop.
+    let created = with_grace(LAST_WORDS, Box::pin(create.run(&image, exists, cancel)), cancel).await;
+    let created = match created.unwrap_or(Err(VmError::Cancelled)) {
         // Whoever asked may not be there any more to hear of it, and wants nothing to be left.
         Ok(_) if request.stop.is_cancelled() => Err(VmError::Cancelled),
         created => created,

@@ -9,8 +9,8 @@ use super::VmError;
 use crate::backends::aws::region::{Region, is_gone};
 use crate::backends::aws::tags;
 use crate::backends::aws::waiting::{LOOK, wait};
+use crate::domain::Vm;
 use crate::domain::vm_spec::PowerState;
-use crate::domain::{Vm, in_a_moment};
 
 /// For how many looks a new instance may not be known everywhere in EC2.
 const UNKNOWN_LOOKS: u32 = 20;
@@ -119,14 +119,4 @@ pub(in crate::backends::aws) async fn until_gone(
         }
         pause = wait(pause, cancel).await?;
     }
-}
-
-/// What is at work hears of `cancel` between its requests, and gets a moment for its last ones. A request that is not
-/// answered must not hold up who wants to stop.
-pub(super) async fn within_reach<T>(
-    cancel: &CancellationToken,
-    moment: Duration,
-    work: impl Future<Output = Result<T, VmError>>,
-) -> Result<T, VmError> {
-    in_a_moment(moment, work, cancel).await.unwrap_or(Err(VmError::Cancelled))
 }
