@@ -107,10 +107,10 @@ async fn entry(aws: &Aws, phase: Phase) -> Entry {
     }
 }
 
-/// What `sweep` of the binary says.
 /// What is said when there is nothing, and where that was looked for.
 const NOTHING: &str = "nothing to remove\nlooked at this computer, and at AWS in us-west-2\n";
 
+/// What `sweep` of the binary says.
 fn by_hand(data_dir: &Path, args: &[&str]) -> (bool, String) {
     let done =
         Command::new(PROVIDER).arg("sweep").args(args).arg("--data-dir").arg(data_dir).output().unwrap();

@@ -7,7 +7,7 @@ use tfplugin::{Attr, Diagnostic, Diagnostics, Draft, Model, Path};
 use super::vm::{Port, Protocol, QemuVmSpec};
 use super::{Arch, CLOUD, REGION};
 use crate::backends::{Backends, VmAround, VmChange, VmSection};
-use crate::domain::rules::{arch, one_of, positive};
+use crate::domain::rules::{arch, one_of, port, positive};
 use crate::domain::{Vm, VmLauncher, names};
 
 /// What a running machine only takes up when it is started again.
@@ -151,9 +151,4 @@ fn protocol(value: &str) -> Result<(), String> {
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "validators take references")]
 fn memory(value: &u32) -> Result<(), String> {
     if *value >= 128 { Ok(()) } else { Err("must be at least 128".into()) }
-}
-
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "validators take references")]
-fn port(value: &u16) -> Result<(), String> {
-    if *value > 0 { Ok(()) } else { Err("must be from 1 to 65535".into()) }
 }

@@ -14,11 +14,11 @@ use tfplugin::{Attr, Model};
 
 #[cfg(test)]
 pub(in crate::backends::aws) use self::texts::with_text;
-use self::words::{accounts, interface, organizations, owners, port, regions};
+use self::words::{accounts, interface, organizations, owners, regions};
 use super::words::{cidrs, imdsv2, volume_type, word};
 use crate::backends::aws::settings;
 use crate::domain::names;
-use crate::domain::rules::{arch, positive};
+use crate::domain::rules::{arch, port, positive};
 
 /// Builds the image on AWS with Packer, as an AMI.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Model)]
