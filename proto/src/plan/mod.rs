@@ -116,6 +116,15 @@ impl Draft {
         self.set(path, prior);
     }
 
+    /// Plans those of these attributes as they are stored that are null there.
+    pub fn keep_nulls(&mut self, names: &[&str]) {
+        for name in names {
+            if self.prior(*name).is_some_and(Value::is_null) {
+                self.keep(*name);
+            }
+        }
+    }
+
     /// Says that the change at `path` can only be made by replacing the object. Does nothing if there is no
     /// change at `path`, or no object yet.
     pub fn require_replace(&mut self, path: impl Into<Path>) {

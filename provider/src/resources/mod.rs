@@ -4,4 +4,5 @@ pub mod account;
 pub mod deadline;
 pub mod image;
 mod inputs;
+mod object;
 pub mod vm;

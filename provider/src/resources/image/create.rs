@@ -152,8 +152,7 @@ impl Create<'_> {
         let images = self.images()?;
         let looked = self.time.look(&format!("reading image {id}"), images.get(id)).await;
         let image = looked.map_err(|failure| {
-            let told = failure.diagnostic("Image not adopted", "create");
-            if told.path.is_some() { told } else { told.at("existing_image_id") }
+            failure.diagnostic("Image not adopted", "create").or_at("existing_image_id")
         })?;
         let private = Private { adopted: true, ..Private::default() };
         self.store(&image, Origin::Existing, &private, state).await

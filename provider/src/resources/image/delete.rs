@@ -6,7 +6,7 @@ use tfplugin::{DeleteRequest, Diagnostic, Diagnostics, Operation, Timeouts};
 
 use super::model::{ImageModel, Origin};
 use super::private::Private;
-use super::{ImageResource, check_account, is_here, known};
+use super::{ImageResource, known};
 use crate::domain::Released;
 use crate::resources::deadline::Time;
 
@@ -31,12 +31,12 @@ impl ImageResource {
             return Ok(());
         }
         let backends = self.provider.require()?;
-        if !is_here(&backends, &prior)? {
+        if !prior.object().is_here(&backends)? {
             return Ok(());
         }
         let limit = Timeouts::of(&prior.timeouts, Operation::Delete, DELETE);
         let time = Time::of(&cancel, limit, "delete");
-        check_account(&backends, &prior, &private, &time).await?;
+        prior.object().check_account(&backends, private.account.as_deref(), &time).await?;
         let images = self.images(&backends, &prior, &private)?;
         let private = known(private, &kept, images.as_ref(), &prior, &time).await?;
         let retain = prior.retain_on_destroy.unwrap_or(false);

@@ -85,29 +85,6 @@ impl ImageResource {
     }
 }
 
-/// Whether the image is in the store that we work with; false when it is elsewhere and to be forgotten.
-fn is_here(backends: &Backends, model: &ImageModel) -> Result<bool, Diagnostics> {
-    let (Some(id), Some(store)) = (model.image_id.known(), model.store_id.known()) else { return Ok(true) };
-    let here = backends.local.is_here(&format!("image {id}"), store);
-    here.map_err(|error| diagnose::backend("Image out of reach", &error).into())
-}
-
-async fn account_of(backends: &Backends, model: &ImageModel, time: &Time) -> Option<String> {
-    account::current(backends, model.cloud.known_deref()?, time).await
-}
-
-/// With credentials of another account an image is not found, and not to be worked on.
-async fn check_account(
-    backends: &Backends,
-    model: &ImageModel,
-    private: &Private,
-    time: &Time,
-) -> Result<(), Diagnostics> {
-    let cloud = model.cloud.known_deref().unwrap_or_default();
-    let what = format!("image {}", model.image_id.known_deref().unwrap_or_default());
-    account::check(backends, cloud, &what, private.account.as_deref(), time).await
-}
-
 /// What was kept beside the state. Where the host has forgotten it, what can be told without.
 async fn known(
     private: Private,
@@ -146,7 +123,7 @@ async fn observe(
         Some(shared.map_err(|failure| {
             let told = failure.diagnostic("Image not readable", time.timeout);
             let cloud = model.section().map(ImageSection::cloud).unwrap_or_default();
-            if told.path.is_some() { told } else { told.at(cloud) }
+            told.or_at(cloud)
         })?)
     } else {
         None

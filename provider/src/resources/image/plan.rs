@@ -141,11 +141,7 @@ fn plan_change(place: &Place, prior: &ImageModel, planned: &ImageModel, plan: &m
     } else if prior.region.is_known() && prior.region.known_deref() != Some(place.region.as_str()) {
         plan.require_replace(Path::from(place.cloud).attr("region"));
     }
-    for name in NOT_EVERYWHERE {
-        if plan.prior(*name).is_some_and(Value::is_null) {
-            plan.keep(*name);
-        }
-    }
+    plan.keep_nulls(NOT_EVERYWHERE);
     let copied = |model: &ImageModel| match model.section().map_or(Attr::Null, ImageSection::copies) {
         Attr::Unknown => None,
         regions => Some(regions.known().copied().cloned().unwrap_or_default()),
@@ -276,10 +272,7 @@ fn plan_tags(planned: &ImageModel, tagging: &Tagging, plan: &mut Plan<ImageModel
         plan.unknown("tags_all");
         return;
     }
-    let all = Value::object(tagging.managed(planned.settings(tagging).labels.tags));
-    if plan.get("tags_all") != Some(&all) {
-        plan.set("tags_all", all);
-    }
+    plan.set("tags_all", Value::object(tagging.managed(planned.settings(tagging).labels.tags)));
 }
 
 #[cfg(test)]

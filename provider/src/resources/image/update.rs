@@ -7,7 +7,7 @@ use tfplugin::{Attr, Diagnostic, Diagnostics, Operation, StateSink, Timeouts, Up
 use super::model::{ImageModel, Settings};
 use super::private::Private;
 use super::spread::Spreading;
-use super::{ImageResource, check_account, is_here, known, observe, undistributed};
+use super::{ImageResource, known, observe, undistributed};
 use crate::backends::{Backends, ImageSection};
 use crate::domain::{Holder, Image, ImageBackend, LabelChange};
 use crate::resources::deadline::{Failure, Time};
@@ -25,11 +25,11 @@ impl ImageResource {
     ) -> Result<(), Diagnostics> {
         let backends = self.provider.require()?;
         let UpdateRequest { prior, planned: mut model, private: kept, cancel, .. } = request;
-        is_here(&backends, &prior)?;
+        prior.object().is_here(&backends)?;
         let private = Private::read(&kept);
         let limit = Timeouts::of(&model.timeouts, Operation::Update, UPDATE);
         let time = Time::of(&cancel, limit, "update");
-        check_account(&backends, &prior, &private, &time).await?;
+        prior.object().check_account(&backends, private.account.as_deref(), &time).await?;
         let images = self.images(&backends, &model, &private)?;
         let private = known(private, &kept, images.as_ref(), &prior, &time).await?;
         if private.adopted {

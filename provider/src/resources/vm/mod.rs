@@ -49,17 +49,6 @@ impl VmResource {
         Self { provider }
     }
 
-    /// Refuses to work on a machine, or to take it for gone, with credentials of another account than its own.
-    async fn check_account(
-        backends: &Backends,
-        model: &VmModel,
-        private: &Private,
-        time: &Time,
-    ) -> Result<(), Diagnostics> {
-        let what = format!("machine {}", model.id.known_deref().unwrap_or_default());
-        account::check(backends, cloud_of(model), &what, private.account.as_deref(), time).await
-    }
-
     /// Who runs the machine that state names.
     fn backend(backends: &Backends, model: &VmModel) -> Result<Arc<dyn VmBackend>, Diagnostics> {
         let cloud = cloud_of(model);
@@ -113,13 +102,6 @@ async fn store_of(backends: &Backends, model: &VmModel, time: &Time) -> Result<O
     }
     let store = time.run(|cancel| async move { backends.local.ensure_id(&cancel).await });
     store.await.map(Some).map_err(|failure| failure.diagnostic("Local store not usable", "create").into())
-}
-
-/// Whether the machine is in the store that we work with; false when it is elsewhere and to be forgotten.
-fn is_here(backends: &Backends, model: &VmModel) -> Result<bool, Diagnostics> {
-    let (Some(id), Some(store)) = (model.id.known(), model.store_id.known()) else { return Ok(true) };
-    let here = backends.local.is_here(&format!("machine {id}"), store);
-    here.map_err(|error| diagnose::backend("Machine out of reach", &error).into())
 }
 
 #[async_trait]
@@ -193,11 +175,11 @@ impl Resource for VmResource {
         diags: &mut Diagnostics,
     ) -> Result<(), Diagnostics> {
         let backends = self.provider.require()?;
-        is_here(&backends, &request.prior)?;
+        request.prior.object().is_here(&backends)?;
         let private = Private { imported: false, ..Private::read(&request.private) };
         let limit = Timeouts::of(&request.planned.timeouts, Operation::Update, LAUNCH);
         let time = Time::of(&request.cancel, limit, "update");
-        Self::check_account(&backends, &request.prior, &private, &time).await?;
+        request.prior.object().check_account(&backends, private.account.as_deref(), &time).await?;
         let mut model = request.planned.clone();
         model.tags_all = Attr::Known(model.managed_tags(&backends.tagging));
         let id = model.id.clone().unwrap_or_default();
@@ -226,12 +208,13 @@ impl Resource for VmResource {
     ) -> Result<(), Diagnostics> {
         let backends = self.provider.require()?;
         let Some(id) = request.prior.id.known() else { return Ok(()) };
-        if !is_here(&backends, &request.prior)? {
+        if !request.prior.object().is_here(&backends)? {
             return Ok(());
         }
         let limit = Timeouts::of(&request.prior.timeouts, Operation::Delete, DELETE);
         let time = Time::of(&request.cancel, limit, "delete");
-        Self::check_account(&backends, &request.prior, &Private::read(&request.private), &time).await?;
+        let account = Private::read(&request.private).account;
+        request.prior.object().check_account(&backends, account.as_deref(), &time).await?;
         let backend = Self::backend(&backends, &request.prior)?;
         let destroyed = time.run(|cancel| {
             let backend = &backend;

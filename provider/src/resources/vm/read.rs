@@ -6,7 +6,7 @@ use tfplugin::{Diagnostic, Diagnostics, Operation, ReadRequest, State, Timeouts}
 
 use super::model::VmModel;
 use super::private::Private;
-use super::{VmResource, cloud_of, is_here};
+use super::{VmResource, cloud_of};
 use crate::diagnose;
 use crate::domain::BackendError;
 use crate::resources::account;
@@ -25,7 +25,7 @@ impl VmResource {
         let (mut model, mut private) = (request.state, Private::read(&request.private));
         let Some(id) = model.id.known().cloned() else { return Ok(None) };
         let store = model.store_id.known().cloned();
-        if !is_here(&backends, &model)? {
+        if !model.object().is_here(&backends)? {
             return Ok(None);
         }
         let backend = Self::backend(&backends, &model)?;
@@ -53,7 +53,7 @@ impl VmResource {
                 Ok(Some(model.into()))
             }
             Err(failure) if failure.error.is_not_found() => {
-                Self::check_account(&backends, &model, &private, &time).await?;
+                model.object().check_account(&backends, private.account.as_deref(), &time).await?;
                 Ok(None)
             }
             // It may still run: the state keeps it, so that it can be replaced or destroyed.
