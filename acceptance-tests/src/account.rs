@@ -9,7 +9,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
 use crate::moto::element;
-use crate::{Cli, Guest, Host, Moto, Running, Workspace, within};
+use crate::{Cli, Guest, Host, Moto, Running, Workspace, merged, within};
 
 /// The image of the configuration `aws-build`.
 pub const IMAGE: &str = "sindri_image.it";
@@ -91,11 +91,7 @@ impl Account {
     pub fn variables(&self, workspace: &Workspace, more: Value) -> Result<()> {
         let (address, port, user, key) = self.guest.login();
         let guest = json!({ "host": address, "port": port, "user": user, "key": key, "pair": PAIR });
-        let mut variables = json!({ "source_image": self.source, "guest": guest });
-        if let (Some(all), Value::Object(more)) = (variables.as_object_mut(), more) {
-            all.extend(more);
-        }
-        workspace.variables(&variables)
+        workspace.variables(&merged(json!({ "source_image": self.source, "guest": guest }), more))
     }
 
     /// An apply that goes on until [`Account::release`], from when its log has these words.

@@ -29,8 +29,8 @@ pub use path::{Path, Step};
 pub use plan::{Draft, Plan};
 pub use provider::Provider;
 pub use resource::{
-    CreateRequest, DeleteRequest, DynResource, MovedFrom, PlanDestroyRequest, PlanRequest, ReadRequest,
-    Resource, State, StateSink, UpdateRequest,
+    CreateRequest, DeleteRequest, DynResource, MovedFrom, PlanRequest, ReadRequest, Resource, State,
+    StateSink, UpdateRequest,
 };
 pub use schema::{Attribute, AttributeType, Kind, Nesting, Schema, provider_schema_json};
 pub use serve::{ServeOptions, host_is_gone, serve};

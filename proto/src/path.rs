@@ -52,11 +52,6 @@ impl Path {
         self.0.is_empty()
     }
 
-    /// Whether `self` is `other` or lies inside it.
-    pub fn starts_with(&self, other: &Path) -> bool {
-        self.0.starts_with(&other.0)
-    }
-
     fn then(&self, step: Step) -> Self {
         let mut steps = Vec::with_capacity(self.0.len() + 1);
         steps.extend_from_slice(&self.0);
@@ -113,14 +108,5 @@ mod tests {
         for (path, text) in cases {
             assert_eq!(path.to_string(), text);
         }
-    }
-
-    #[test]
-    fn a_path_starts_with_itself_and_its_parents() {
-        let path = Path::from("a").index(1);
-        assert!(path.starts_with(&path));
-        assert!(path.starts_with(&Path::from("a")));
-        assert!(path.starts_with(&Path::root()));
-        assert!(!path.starts_with(&Path::from("a").index(2)));
     }
 }

@@ -40,7 +40,4 @@ pub trait Provider: Send + Sync + 'static {
     fn functions(&self) -> Vec<Arc<dyn Function>> {
         Vec::new()
     }
-
-    /// Cleans up before the process ends. It has a second: the host kills the process after two.
-    async fn shutdown(&self) {}
 }

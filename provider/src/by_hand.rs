@@ -2,6 +2,7 @@
 //!
 //! Everything else is the host's business.
 
+mod args;
 mod init;
 mod prune;
 mod sweep;
@@ -13,6 +14,7 @@ use std::process::ExitCode;
 
 use tfplugin::{CancellationToken, Diagnostics};
 
+use self::args::Args;
 use crate::backends::{Backends, LOCAL};
 use crate::domain::prerequisite::{Prerequisite, State, satisfied};
 use crate::provider::ProviderModel;
@@ -67,13 +69,6 @@ fn print(text: &str) -> Result<ExitCode, String> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// The folder that the arguments name.
-fn data_dir(args: &[OsString]) -> Result<Option<&Path>, String> {
-    let Some(at) = args.iter().position(|arg| arg == "--data-dir") else { return Ok(None) };
-    let dir = args.get(at + 1).ok_or("--data-dir needs a folder")?;
-    Ok(Some(Path::new(dir)))
-}
-
 fn backends(data_dir: Option<&Path>) -> Result<Backends, String> {
     let mut model = ProviderModel::default();
     if let Some(dir) = data_dir {
@@ -85,14 +80,11 @@ fn backends(data_dir: Option<&Path>) -> Result<Backends, String> {
 }
 
 fn doctor(args: &[OsString]) -> Result<ExitCode, String> {
-    let mut rest = args.iter();
-    while let Some(arg) = rest.next() {
-        if arg != "--data-dir" {
-            return Err(format!("{arg:?} means nothing to `doctor`"));
-        }
-        rest.next();
+    let mut args = Args::of("doctor", args);
+    if let Some(word) = args.take()? {
+        return Err(args.unknown(word));
     }
-    let backends = backends(data_dir(args)?)?;
+    let backends = backends(args.data_dir())?;
     let (runtime, cancel) = (runtime()?, CancellationToken::new());
     let mut found = runtime.block_on(backends.prerequisites(LOCAL, None, &cancel));
     let sound = satisfied(&found);
@@ -122,9 +114,9 @@ fn table(found: &[Prerequisite]) -> String {
 }
 
 fn sweep(args: &[OsString]) -> Result<ExitCode, String> {
-    let asked = sweep::Asked::read(args)?;
-    let dir = data_dir(args)?;
-    let backends = backends(asked.data_dir().or(dir))?;
+    let mut args = Args::of("sweep", args);
+    let asked = sweep::Asked::read(&mut args)?;
+    let backends = backends(asked.data_dir().or(args.data_dir()))?;
     let done = runtime()?.block_on(sweep::sweep(&backends, &asked))?;
     let is_clean = done.lines.is_empty() && done.failures.is_empty();
     let mut lines = done.lines;
@@ -143,8 +135,9 @@ fn sweep(args: &[OsString]) -> Result<ExitCode, String> {
 }
 
 fn prune(args: &[OsString]) -> Result<ExitCode, String> {
-    let asked = prune::Asked::read(args)?;
-    let backends = backends(data_dir(args)?)?;
+    let mut args = Args::of("prune", args);
+    let asked = prune::Asked::read(&mut args)?;
+    let backends = backends(args.data_dir())?;
     print(&runtime()?.block_on(prune::prune(&backends, &asked))?)
 }
 

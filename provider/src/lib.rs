@@ -5,7 +5,9 @@
 
 pub mod backends;
 pub mod by_hand;
+pub mod configured;
 pub mod data_sources;
+pub mod diagnose;
 pub mod domain;
 pub mod functions;
 pub mod journal;

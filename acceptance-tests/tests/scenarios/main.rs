@@ -3,10 +3,17 @@
 mod aws_build;
 mod aws_hand_over;
 mod aws_image;
+mod aws_image_copies;
+mod aws_image_import;
+mod aws_image_killed;
+mod aws_image_requests;
 mod aws_launch;
 mod aws_lookup;
 mod aws_verify;
 mod aws_vm;
+mod aws_vm_change;
+mod aws_vm_faults;
+mod aws_vm_import;
 mod bad_input;
 mod cancel;
 mod examples;

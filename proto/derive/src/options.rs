@@ -33,8 +33,6 @@ impl Options {
                     "write_only" => options.write_only = true,
                     "requires_replace" => options.requires_replace = true,
                     "keep_prior" => options.keep_prior = true,
-                    // Whether an attribute is nested follows from its type.
-                    "nested" => {}
                     "default" => options.default = Some(meta.value()?.parse()?),
                     "deprecated" => options.deprecated = Some(meta.value()?.parse()?),
                     "rename" => options.rename = Some(meta.value()?.parse()?),

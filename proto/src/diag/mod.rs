@@ -38,6 +38,12 @@ impl Diagnostic {
         Self { severity: Severity::Warning, ..Self::error(summary, detail) }
     }
 
+    /// The same, said about the attribute at `path` if it is about none yet.
+    #[must_use]
+    pub fn or_at(self, path: impl Into<Path>) -> Self {
+        if self.path.is_some() { self } else { self.at(path) }
+    }
+
     /// The same, said about the attribute at `path`.
     #[must_use]
     pub fn at(mut self, path: impl Into<Path>) -> Self {

@@ -10,9 +10,9 @@ use crate::value::{Attr, Number, Type, Value};
 
 /// A Rust type that stands for an attribute's value inside an [`Attr`].
 ///
-/// Implemented for `bool`, `String`, integers, `f64`, [`Number`], [`Value`] (of any type), derived models,
-/// and `Vec`, `BTreeSet` and `BTreeMap<String, _>` of all these. A collection's element may be an [`Attr`]
-/// again; if it is not, one unknown element makes the whole collection unknown.
+/// Implemented for `bool`, `String`, integers, [`Value`] (of any type), derived models, and `Vec`, `BTreeSet` and
+/// `BTreeMap<String, _>` of all these. A collection's element may be an [`Attr`] again; if it is not, one unknown element
+/// makes the whole collection unknown.
 pub trait AttrType: Sized {
     /// What the schema says of it.
     fn attribute_type() -> AttributeType;
@@ -77,13 +77,6 @@ scalar!(bool, Type::Bool, "true or false", Value::as_bool, |truth| Value::Bool(*
 scalar!(String, Type::String, "a string", |value| value.as_str().map(str::to_owned), |text| {
     Value::String(text.clone())
 });
-scalar!(Number, Type::Number, "a number", |value| value.as_number().cloned(), |number| {
-    Value::Number(number.clone())
-});
-scalar!(f64, Type::Number, "a number", |value| value.as_number().map(Number::to_f64), |float| {
-    // Infinities have no place in a state; null makes the engine's check name the attribute.
-    Number::from_f64(*float).map_or(Value::Null, Value::Number)
-});
 
 macro_rules! integer {
     ($($int:ty),*) => {$(
@@ -113,7 +106,7 @@ macro_rules! integer {
         }
     )*};
 }
-integer!(i64, i32, u64, u32, u16, u8);
+integer!(i64, u64, u32, u16);
 
 impl AttrType for Value {
     fn attribute_type() -> AttributeType {

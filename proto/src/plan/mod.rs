@@ -41,8 +41,8 @@ pub struct PlanInput {
 ///
 /// When the resource sees it, defaults are applied and, if anything differs from the stored object, every
 /// computed attribute that the user left null and that is not `keep_prior` is unknown. The resource may set
-/// those to what it knows. If it makes a change of its own where there was none, it calls
-/// [`Draft::mark_computed_unknown`] for what that change will compute anew.
+/// those to what it knows. If it makes a change of its own where there was none, it makes unknown what that change will
+/// compute anew.
 #[derive(Debug)]
 pub struct Plan<M> {
     draft: Draft,
@@ -116,6 +116,15 @@ impl Draft {
         self.set(path, prior);
     }
 
+    /// Plans those of these attributes as they are stored that are null there.
+    pub fn keep_nulls(&mut self, names: &[&str]) {
+        for name in names {
+            if self.prior(*name).is_some_and(Value::is_null) {
+                self.keep(*name);
+            }
+        }
+    }
+
     /// Says that the change at `path` can only be made by replacing the object. Does nothing if there is no
     /// change at `path`, or no object yet.
     pub fn require_replace(&mut self, path: impl Into<Path>) {
@@ -125,27 +134,6 @@ impl Draft {
     /// Whether the plan, as it is so far, can only be carried out by replacing the object.
     pub fn is_replacement(&self) -> bool {
         self.engine.is_replacement()
-    }
-
-    /// Whether the plan differs from the stored object so far.
-    pub fn has_changes(&self) -> bool {
-        self.engine.has_changes()
-    }
-
-    /// Makes unknown what a change may compute anew: every computed attribute that the user left null, that is
-    /// not `keep_prior`, and that the resource has not set itself.
-    pub fn mark_computed_unknown(&mut self) {
-        self.engine.mark_computed_unknown();
-    }
-
-    /// The bytes that apply will get; at first what is stored.
-    pub fn private(&self) -> &[u8] {
-        &self.engine.private
-    }
-
-    /// Leaves bytes for apply, which are then stored unless apply sets others.
-    pub fn set_private(&mut self, private: Vec<u8>) {
-        self.engine.private = private;
     }
 }
 
@@ -164,9 +152,7 @@ pub(crate) struct Engine {
     schema: Arc<Schema>,
     input: PlanInput,
     planned: Value,
-    private: Vec<u8>,
     require_replace: BTreeSet<Path>,
-    set_by_resource: BTreeSet<Path>,
     /// Places that the resource named and that the plan does not have.
     nowhere: Vec<Path>,
 }
@@ -177,47 +163,15 @@ impl Engine {
         let mut planned = input.proposed.clone();
         defaults::apply(&schema.attributes, &input.config, &mut planned);
         write_only_to_null(&schema.attributes, &mut planned);
-        let private = input.prior_private.clone();
-        let mut engine = Self {
-            schema,
-            input,
-            planned,
-            private,
-            require_replace: BTreeSet::new(),
-            set_by_resource: BTreeSet::new(),
-            nowhere: Vec::new(),
-        };
-        if engine.has_changes() {
-            engine.mark_computed_unknown();
+        if planned != input.prior {
+            unknown::mark(&schema.attributes, &input.config, &input.prior, &mut planned);
         }
-        engine
-    }
-
-    pub(crate) fn has_changes(&self) -> bool {
-        self.planned != self.input.prior
-    }
-
-    fn mark_computed_unknown(&mut self) {
-        let kept: Vec<_> = self
-            .set_by_resource
-            .iter()
-            .filter_map(|path| Some((path.clone(), self.planned.at(path)?.clone())))
-            .collect();
-        let Self { schema, input, planned, .. } = self;
-        unknown::mark(&schema.attributes, &input.config, &input.prior, planned);
-        for (path, value) in kept {
-            if let Some(place) = planned.at_mut(&path) {
-                *place = value;
-            }
-        }
+        Self { schema, input, planned, require_replace: BTreeSet::new(), nowhere: Vec::new() }
     }
 
     fn set(&mut self, path: Path, value: Value) {
         match self.planned.at_mut(&path) {
-            Some(place) => {
-                *place = value;
-                self.set_by_resource.insert(path);
-            }
+            Some(place) => *place = value,
             None => self.nowhere.push(path),
         }
     }
@@ -245,6 +199,6 @@ impl Engine {
         }
         let requires_replace =
             replace::changed(&self.schema.attributes, &self.input.prior, &planned, &self.require_replace);
-        Some(Planned { state: planned, requires_replace, private: self.private })
+        Some(Planned { state: planned, requires_replace, private: self.input.prior_private })
     }
 }

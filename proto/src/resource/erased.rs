@@ -10,8 +10,7 @@ use futures::FutureExt;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    CreateRequest, DeleteRequest, MovedFrom, PlanDestroyRequest, PlanRequest, ReadRequest, Resource,
-    StateSink, UpdateRequest,
+    CreateRequest, DeleteRequest, MovedFrom, PlanRequest, ReadRequest, Resource, StateSink, UpdateRequest,
 };
 use crate::diag::{Diagnostic, Diagnostics};
 use crate::model::{self, Model};
@@ -136,10 +135,6 @@ impl<R: Resource> DynResource for R {
         let private = input.prior_private.clone();
         let prior: Option<R::Model> = told(decode_optional(&input.prior), diags)?;
         if input.proposed.is_null() {
-            if let Some(prior) = &prior {
-                let request = PlanDestroyRequest { prior, prior_private: &private };
-                Resource::plan_destroy(self, request, diags).await;
-            }
             return Some(Planned { state: Value::Null, requires_replace: Vec::new(), private });
         }
         let config: R::Model = told(model::decode(&input.config), diags)?;

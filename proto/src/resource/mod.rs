@@ -49,11 +49,6 @@ pub trait Resource: Send + Sync + 'static {
         let _ = (request, plan, diags);
     }
 
-    /// Has a last word before the object is planned for destruction.
-    async fn plan_destroy(&self, request: PlanDestroyRequest<'_, Self::Model>, diags: &mut Diagnostics) {
-        let _ = (request, diags);
-    }
-
     /// Creates the object. Call [`StateSink::set`] as soon as something exists: what was set last is stored
     /// even if the operation then fails or panics, so that the object can be destroyed.
     async fn create(
@@ -162,20 +157,6 @@ impl<M> PlanRequest<'_, M> {
     pub fn is_create(&self) -> bool {
         self.prior.is_none()
     }
-
-    /// Whether there is an object already; that does not mean that it will change.
-    pub fn is_update(&self) -> bool {
-        self.prior.is_some()
-    }
-}
-
-/// A destruction to be planned.
-#[derive(Debug)]
-pub struct PlanDestroyRequest<'a, M> {
-    /// The stored object.
-    pub prior: &'a M,
-    /// The provider's own bytes as stored.
-    pub prior_private: &'a [u8],
 }
 
 /// An object to be created.

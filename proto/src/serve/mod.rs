@@ -28,9 +28,7 @@ pub use signals::host_is_gone;
 use socket::{Socket, SocketError};
 use tls::TlsError;
 
-/// The host kills the process two seconds after asking it to end.
-const CLEANUP: Duration = Duration::from_secs(1);
-/// What is left of those two seconds for replies that are on their way.
+/// How long replies that are on their way have: the host kills the process two seconds after asking it to end.
 const DRAIN: Duration = Duration::from_millis(300);
 /// As much as the main thread has: who overflows it ends the process, and with it all that other resources do.
 const STACK: usize = 8 << 20;
@@ -131,11 +129,7 @@ async fn run<P: Provider>(
 ) -> Result<(), ServeError> {
     let incoming = incoming::Incoming::new(socket, tls)?;
     let server = Arc::new(Server::new(Arc::clone(provider)));
-    let served = answer(&server, incoming, debug).await;
-    if tokio::time::timeout(CLEANUP, provider.shutdown()).await.is_err() {
-        tracing::warn!("the clean-up at the end took too long and was left");
-    }
-    served
+    answer(&server, incoming, debug).await
 }
 
 /// Answers calls until the host, a signal, or the host's death ends it.

@@ -1,12 +1,11 @@
 //! `prune`: removes old images of this computer that nobody holds.
 
-use std::ffi::OsString;
-
 use tokio_util::sync::CancellationToken;
 
+use super::args::Args;
 use crate::backends::Backends;
 use crate::backends::qemu::prune::Pruned;
-use crate::resources::diagnose;
+use crate::diagnose;
 
 /// What is to be pruned.
 #[derive(Debug, PartialEq, Eq)]
@@ -21,17 +20,16 @@ impl Asked {
     ///
     /// # Errors
     /// When one of them means nothing, or none says how many stay.
-    pub(super) fn read(args: &[OsString]) -> Result<Self, String> {
-        let (mut keep, mut dry_run, mut args) = (None, false, args.iter());
-        while let Some(arg) = args.next() {
-            match arg.to_str() {
+    pub(super) fn read(args: &mut Args<'_>) -> Result<Self, String> {
+        let (mut keep, mut dry_run) = (None, false);
+        while let Some(word) = args.take()? {
+            match word.to_str() {
                 Some("--dry-run") => dry_run = true,
                 Some("--keep") => {
-                    let number = args.next().and_then(|number| number.to_str()?.parse().ok());
-                    keep = Some(number.ok_or("--keep needs a number: how many images of each prefix stay")?);
+                    let missing = "--keep needs a number: how many images of each prefix stay";
+                    keep = Some(args.text(missing)?.parse().map_err(|_| missing)?);
                 }
-                Some("--data-dir") => drop(args.next()),
-                _ => return Err(format!("{arg:?} means nothing to `prune`")),
+                _ => return Err(args.unknown(word)),
             }
         }
         let keep = keep.ok_or("prune needs `--keep N`: how many images of each prefix stay")?;
@@ -74,13 +72,18 @@ fn size(bytes: u64) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::ffi::OsString;
+
     use chrono::{TimeZone, Utc};
 
     use super::*;
 
     #[test]
     fn how_many_stay_has_to_be_said() {
-        let read = |args: &[&str]| Asked::read(&args.iter().map(OsString::from).collect::<Vec<_>>());
+        let read = |args: &[&str]| {
+            let args: Vec<OsString> = args.iter().map(OsString::from).collect();
+            Asked::read(&mut Args::of("prune", &args))
+        };
         assert_eq!(read(&["--keep", "3"]), Ok(Asked { keep: 3, dry_run: false }));
         let asked = read(&["--dry-run", "--data-dir", "/d", "--keep", "0"]);
         assert_eq!(asked, Ok(Asked { keep: 0, dry_run: true }));

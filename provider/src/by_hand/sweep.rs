@@ -1,17 +1,17 @@
 //! `sweep`: removes what killed builds and launches left, on this computer and in clouds.
 
 use std::collections::BTreeSet;
-use std::ffi::OsString;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
 use tokio_util::sync::CancellationToken;
 
+use super::args::Args;
 use crate::backends::qemu::sweep::Sweep;
 use crate::backends::{About, Backends, Cloud, Swept, Unswept};
+use crate::diagnose;
 use crate::domain::{BackendError, causes};
 use crate::journal::Record;
-use crate::resources::diagnose;
 
 /// What is to be swept.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -32,29 +32,28 @@ impl Asked {
     ///
     /// # Errors
     /// When one of them means nothing, or nothing together with the others.
-    pub(super) fn read(args: &[OsString]) -> Result<Self, String> {
-        let (mut asked, mut args) = (Self::default(), args.iter());
-        while let Some(arg) = args.next() {
-            match arg.to_str() {
+    pub(super) fn read(args: &mut Args<'_>) -> Result<Self, String> {
+        let mut asked = Self::default();
+        while let Some(word) = args.take()? {
+            match word.to_str() {
                 Some("--dry-run") => asked.dry_run = true,
                 Some("--region") => {
-                    let name = args.next().and_then(|name| name.to_str()).ok_or("--region needs a region")?;
+                    let name = args.text("--region needs a region")?;
                     About::check_region(name)?;
                     asked.regions.push(name.to_owned());
                 }
                 Some("--all-regions") => asked.all_regions = true,
                 Some("--build") => {
-                    asked.build = Some(args.next().ok_or("--build needs a file of the journal")?.into());
+                    asked.build = Some(args.value("--build needs a file of the journal")?.into());
                 }
                 Some("--vm") if asked.vm.is_some() => {
                     return Err("--vm removes one machine a call".to_owned());
                 }
                 Some("--vm") => {
-                    let id = args.next().and_then(|id| id.to_str());
-                    asked.vm = Some(id.ok_or("--vm needs the id of a machine of this computer")?.to_owned());
+                    let id = args.text("--vm needs the id of a machine of this computer")?;
+                    asked.vm = Some(id.to_owned());
                 }
-                Some("--data-dir") => drop(args.next()),
-                _ => return Err(format!("{arg:?} means nothing to `sweep`")),
+                _ => return Err(args.unknown(word)),
             }
         }
         if asked.vm.is_some() && (asked.build.is_some() || asked.all_regions || !asked.regions.is_empty()) {
@@ -219,11 +218,16 @@ impl Done {
 
 #[cfg(test)]
 mod tests {
+    use std::ffi::OsString;
+
     use super::*;
 
     #[test]
     fn arguments_say_what_to_sweep() {
-        let read = |args: &[&str]| Asked::read(&args.iter().map(OsString::from).collect::<Vec<_>>());
+        let read = |args: &[&str]| {
+            let args: Vec<OsString> = args.iter().map(OsString::from).collect();
+            Asked::read(&mut Args::of("sweep", &args))
+        };
         let regions = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
         for (args, expected) in [
             (&[][..], Asked::default()),
@@ -242,6 +246,8 @@ mod tests {
             assert_eq!(read(args), Ok(expected), "{args:?}");
         }
         assert_eq!(read(&["--build", "/d/journal/x.json"]).unwrap().data_dir(), Some(Path::new("/d")));
+        let told = read(&["--vm", "--data-dir", "/d"]).unwrap_err();
+        assert!(told.starts_with("--vm needs"), "{told}");
         for wrong in [
             &["--region"][..],
             &["--region", "Oregon"],
@@ -249,6 +255,7 @@ mod tests {
             &["--everything"],
             &["x"],
             &["--vm"],
+            &["--region", "--all-regions"],
             &["--vm", "x", "--vm", "y"],
             &["--vm", "x", "--all-regions"],
             &["--region", "us-west-2", "--vm", "x"],

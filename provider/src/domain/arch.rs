@@ -1,10 +1,11 @@
 //! What processors an image is for.
 
 /// A guest's architecture.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Arch {
     /// 64-bit PC.
+    #[default]
     X86_64,
     /// 64-bit ARM.
     Arm64,
@@ -22,7 +23,7 @@ impl Arch {
 
     /// From its name in the words of clouds and distributions; the common one for any other.
     pub fn of_name(name: Option<&str>) -> Self {
-        if name == Some("arm64") { Self::Arm64 } else { Self::X86_64 }
+        if name == Some("arm64") { Self::Arm64 } else { Self::default() }
     }
 
     /// Its name in the words of clouds and distributions.

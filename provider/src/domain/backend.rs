@@ -152,7 +152,7 @@ pub trait ImageBackend: Send + Sync {
 
     /// State knows who holds the image: the claim is not taken for abandoned from here on. Until then, it goes with the
     /// process that made it, and with its time, where a backend can see to that.
-    async fn is_known(&self, id: &str, holder: &Holder) -> Result<(), BackendError> {
+    async fn confirm_claim(&self, id: &str, holder: &Holder) -> Result<(), BackendError> {
         let _ = (id, holder);
         Ok(())
     }
@@ -211,9 +211,9 @@ pub trait ImageBackend: Send + Sync {
 /// Makes images for one target.
 #[async_trait]
 pub trait ImageBuilder: Send + Sync {
-    /// Builds an image and holds it, until [`ImageBackend::is_known`] for this process only. When this returns an error nothing is left of the build, or what is left
-    /// is in the journal. A build that may be shared begins with a look for an image that is there by now, when nobody else
-    /// on this computer builds it.
+    /// Builds an image and holds it, until [`ImageBackend::confirm_claim`] for this process only. When this returns an error
+    /// nothing is left of the build, or what is left is in the journal. A build that may be shared begins with a look for an
+    /// image that is there by now, when nobody else on this computer builds it.
     async fn build(&self, request: &BuildRequest) -> Result<Built, BackendError>;
 
     /// Looks through an image that is there for what its build was to remove, and for others' keys: before everybody may have it.

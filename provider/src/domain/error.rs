@@ -101,7 +101,7 @@ impl BackendError {
 ///
 /// # Errors
 /// Its own, and [`BackendError::Cancelled`].
-pub fn given_up<T>(
+pub fn unless_cancelled<T>(
     operation: &str,
     doing: impl Future<Output = Result<T, BackendError>>,
     cancel: &CancellationToken,
@@ -114,15 +114,16 @@ pub fn given_up<T>(
     }
 }
 
-/// Does something that hears of `cancel` by itself, or not at all, and gets a moment from then on. `None` when that is over.
-pub async fn in_a_moment<T>(
-    moment: Duration,
+/// Does something that hears of `cancel` by itself, or not at all, and gets so much time from then on. `None` when that is
+/// over.
+pub async fn with_grace<T>(
+    grace: Duration,
     doing: impl Future<Output = T>,
     cancel: &CancellationToken,
 ) -> Option<T> {
     let over = async {
         cancel.cancelled().await;
-        tokio::time::sleep(moment).await;
+        tokio::time::sleep(grace).await;
     };
     tokio::select! {
         done = doing => Some(done),
@@ -158,7 +159,7 @@ mod tests {
             (stopped, 60_000, false),
             (CancellationToken::new(), 400, true),
         ] {
-            let ended = in_a_moment(moment, takes(millis), &stop).await;
+            let ended = with_grace(moment, takes(millis), &stop).await;
             assert_eq!(ended.is_some(), is_done, "{millis}");
         }
     }

@@ -25,7 +25,7 @@ pub use backend::{
 };
 pub use cache_key::CacheKey;
 pub use distribution::{Copies, Distribution, Share, ShareChange, Undistributed};
-pub use error::{BackendError, causes, given_up, in_a_moment};
+pub use error::{BackendError, causes, unless_cancelled, with_grace};
 pub use image::{Artifact, Holder, Image, LabelChange, Labels};
 pub use image_spec::{Action, Check, Environment, ImageSpec, OnError, Security, Step};
 pub use made::{Heard, Keeper, Made, Seen};

@@ -25,6 +25,14 @@ pub fn positive(value: &u32) -> Result<(), String> {
     if *value > 0 { Ok(()) } else { Err("must be at least 1".into()) }
 }
 
+/// A port, of TCP or UDP, on which something can listen.
+///
+/// # Errors
+/// That it is none.
+pub fn port(value: &u16) -> Result<(), String> {
+    if *value > 0 { Ok(()) } else { Err("must be from 1 to 65535".into()) }
+}
+
 /// A processor's name in the words of clouds and distributions.
 ///
 /// # Errors
@@ -46,5 +54,6 @@ mod tests {
             assert_eq!(one_of("x", possible), Err(format!("\"x\" is not possible: use {words}")));
         }
         assert_eq!((positive(&1), positive(&0)), (Ok(()), Err("must be at least 1".into())));
+        assert_eq!((port(&1), port(&0)), (Ok(()), Err("must be from 1 to 65535".into())));
     }
 }

@@ -4,8 +4,8 @@
 use tfplugin::{Diagnostic, Diagnostics};
 
 use super::deadline::Time;
-use super::diagnose;
 use crate::backends::Backends;
+use crate::diagnose;
 
 /// What is going on meanwhile.
 const ASKING: &str = "asking for the account";

@@ -4,8 +4,8 @@ use std::time::{Duration, Instant};
 
 use tfplugin::{CancellationToken, Diagnostic, Path};
 
-use super::diagnose;
-use crate::domain::{BackendError, given_up, in_a_moment};
+use crate::diagnose;
+use crate::domain::{BackendError, unless_cancelled, with_grace};
 
 /// What a last request gets when the user stops or the time is over.
 const MOMENT: Duration = Duration::from_secs(5);
@@ -89,7 +89,7 @@ impl Time {
         operation: &str,
         looking: impl Future<Output = Result<T, BackendError>>,
     ) -> Result<T, Failure> {
-        self.run(|cancel| async move { given_up(operation, looking, &cancel).await }).await
+        self.run(|cancel| async move { unless_cancelled(operation, looking, &cancel).await }).await
     }
 
     /// Ends what has had its effect: what must be asked for all the same when the user stops or the time is over, and gets a
@@ -104,7 +104,7 @@ impl Time {
     ) -> Result<T, Failure> {
         let over = || BackendError::Cancelled { operation: operation.to_owned() };
         self.run(
-            |cancel| async move { in_a_moment(MOMENT, ending, &cancel).await.unwrap_or_else(|| Err(over())) },
+            |cancel| async move { with_grace(MOMENT, ending, &cancel).await.unwrap_or_else(|| Err(over())) },
         )
         .await
     }

@@ -1,8 +1,8 @@
-//! The resources. Diagnostics are made here and in the data sources, nowhere else.
+//! The resources. Diagnostics are made here and in the data sources, of the parts in [`crate::diagnose`].
 
 pub mod account;
 pub mod deadline;
-pub mod diagnose;
 pub mod image;
 mod inputs;
+mod object;
 pub mod vm;

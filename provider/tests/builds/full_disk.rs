@@ -15,6 +15,7 @@ use sindri::backends::qemu::image::{BuildError, Host};
 use sindri::backends::qemu::store::{Fingerprint, Metadata, Store};
 use sindri::backends::qemu::vm::QemuVmSpec;
 use sindri::backends::qemu::{Arch, Base, ForeignStore, ImageSource, Local, QemuImageSpec};
+use sindri::diagnose;
 use sindri::domain::cache_key::{CacheKey, KeyInputs};
 use sindri::domain::vm_spec::{PowerState, SshAccess, VmSpec, WaitFor};
 use sindri::domain::{
@@ -22,7 +23,6 @@ use sindri::domain::{
     LabelChange, Labels, VmBackend, VmLauncher, VmRequest,
 };
 use sindri::journal::{Journal, Launch};
-use sindri::resources::diagnose;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 

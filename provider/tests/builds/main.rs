@@ -6,7 +6,10 @@
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "tests, and what supports them")]
 
 mod aws_build;
+mod aws_deletions;
 mod aws_images;
+mod aws_journal;
+mod aws_packers;
 mod aws_sweep;
 mod aws_ways;
 mod enter;

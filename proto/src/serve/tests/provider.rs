@@ -183,7 +183,7 @@ impl Resource for Things {
             Some("plan-revision") => plan.set("revision", 7),
             Some("plan-bug") => plan.set("name", "other"),
             Some("plan-nowhere") => plan.set(Path::from("disks").index(9), Value::Null),
-            Some("plan-touch") if !plan.has_changes() => plan.mark_computed_unknown(),
+            Some("plan-touch") => plan.unknown("revision"),
             Some("plan-error") => diags.error("behaviour", "Refused", "As it was told."),
             _ => {}
         }

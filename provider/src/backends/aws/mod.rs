@@ -18,6 +18,7 @@ mod settings;
 pub mod sweep;
 mod tags;
 pub mod vm;
+mod waiting;
 
 /// The backend's name in state.
 pub const CLOUD: &str = "aws";

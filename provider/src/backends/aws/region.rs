@@ -129,7 +129,7 @@ impl Region {
     }
 
     /// The image was deleted.
-    pub(super) async fn image_is_gone(&self, id: &str) {
+    pub(super) async fn forget_image(&self, id: &str) {
         self.images.enter(id, None).await;
     }
 
@@ -219,14 +219,9 @@ fn is_unshared(error: &AwsError) -> bool {
 pub(super) async fn images(
     asked: aws_sdk_ec2::operation::describe_images::builders::DescribeImagesFluentBuilder,
 ) -> Result<Vec<(String, Image)>, AwsError> {
-    let mut pages = asked.into_paginator().send();
-    let mut found = Vec::new();
-    while let Some(page) = pages.next().await {
-        let page = page.map_err(|error| AwsError::of("DescribeImages", error))?;
-        let images = page.images.unwrap_or_default().into_iter();
-        found.extend(images.filter_map(|image| Some((image.image_id()?.to_owned(), image))));
-    }
-    Ok(found)
+    let found = asked.into_paginator().items().send().try_collect().await;
+    let found = found.map_err(|error| AwsError::of("DescribeImages", error))?;
+    Ok(found.into_iter().filter_map(|image| Some((image.image_id()?.to_owned(), image))).collect())
 }
 
 #[async_trait]
@@ -266,15 +261,12 @@ impl Source for Groups<'_> {
     }
 }
 
-async fn groups(ec2: &Client, filter: Filter) -> Result<Vec<(String, SecurityGroup)>, AwsError> {
-    let mut pages = ec2.describe_security_groups().filters(filter).max_results(PAGE).into_paginator().send();
-    let mut found = Vec::new();
-    while let Some(page) = pages.next().await {
-        let page = page.map_err(|error| AwsError::of("DescribeSecurityGroups", error))?;
-        let groups = page.security_groups.unwrap_or_default().into_iter();
-        found.extend(groups.filter_map(|group| Some((group.group_id()?.to_owned(), group))));
-    }
-    Ok(found)
+/// Security groups, by id.
+pub(super) async fn groups(ec2: &Client, filter: Filter) -> Result<Vec<(String, SecurityGroup)>, AwsError> {
+    let asked = ec2.describe_security_groups().filters(filter).max_results(PAGE);
+    let found = asked.into_paginator().items().send().try_collect().await;
+    let found = found.map_err(|error| AwsError::of("DescribeSecurityGroups", error))?;
+    Ok(found.into_iter().filter_map(|group| Some((group.group_id()?.to_owned(), group))).collect())
 }
 
 fn by_id(instances: impl IntoIterator<Item = Instance>) -> Vec<(String, Instance)> {
@@ -287,27 +279,14 @@ fn by_id(instances: impl IntoIterator<Item = Instance>) -> Vec<(String, Instance
 /// The account's own snapshots.
 pub(super) async fn snapshots(ec2: &Client, filter: Filter) -> Result<Vec<Snapshot>, AwsError> {
     let asked = ec2.describe_snapshots().owner_ids("self").filters(filter).max_results(PAGE);
-    let mut pages = asked.into_paginator().send();
-    let mut found = Vec::new();
-    while let Some(page) = pages.next().await {
-        let page = page.map_err(|error| AwsError::of("DescribeSnapshots", error))?;
-        found.extend(page.snapshots.unwrap_or_default());
-    }
-    Ok(found)
+    let found = asked.into_paginator().items().send().try_collect().await;
+    found.map_err(|error| AwsError::of("DescribeSnapshots", error))
 }
 
 /// Instances in any state.
 pub(super) async fn instances(ec2: &Client, filter: Filter) -> Result<Vec<Instance>, AwsError> {
-    let mut pages = ec2.describe_instances().filters(filter).max_results(PAGE).into_paginator().send();
-    let mut found = Vec::new();
-    while let Some(page) = pages.next().await {
-        let page = page.map_err(|error| AwsError::of("DescribeInstances", error))?;
-        found.extend(
-            page.reservations
-                .unwrap_or_default()
-                .into_iter()
-                .flat_map(|one| one.instances.unwrap_or_default()),
-        );
-    }
-    Ok(found)
+    let asked = ec2.describe_instances().filters(filter).max_results(PAGE);
+    let found = asked.into_paginator().items().send().try_collect().await;
+    let found = found.map_err(|error| AwsError::of("DescribeInstances", error))?;
+    Ok(found.into_iter().flat_map(|reservation| reservation.instances.unwrap_or_default()).collect())
 }

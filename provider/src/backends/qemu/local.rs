@@ -134,9 +134,9 @@ impl ImageBackend for Local {
         self.in_store(&format!("claiming image {id}"), cancel, hold).await
     }
 
-    async fn is_known(&self, id: &str, holder: &Holder) -> Result<(), BackendError> {
+    async fn confirm_claim(&self, id: &str, holder: &Holder) -> Result<(), BackendError> {
         let (wanted, holder) = (id.to_owned(), holder.clone());
-        let known = move |store: &Store| store.is_known(&wanted, &holder);
+        let known = move |store: &Store| store.confirm_claim(&wanted, &holder);
         self.in_store(&format!("keeping the claim on image {id}"), &go_on(), known).await
     }
 

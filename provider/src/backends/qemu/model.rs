@@ -10,6 +10,13 @@ use crate::backends::{ImageAround, ImageSection, Target};
 use crate::domain::rules::{arch, one_of, positive};
 use crate::domain::{Image, names};
 
+/// The processors of a guest when the user does not say.
+pub(super) const CPUS: u32 = 2;
+/// Its memory in MiB then.
+pub(super) const MEMORY_MB: u32 = 2048;
+/// The size of an image's disk in GiB then.
+const DISK_SIZE_GB: u32 = 10;
+
 /// Builds the image on this computer with QEMU.
 #[derive(Debug, Clone, Default, Model)]
 pub struct QemuImageModel {
@@ -17,16 +24,16 @@ pub struct QemuImageModel {
     #[attr(optional)]
     pub base: Attr<BaseModel>,
     /// The guest's architecture: `"x86_64"` or `"arm64"`.
-    #[attr(optional, default = "x86_64", validate = arch)]
+    #[attr(optional, default = Arch::default().name().to_owned(), validate = arch)]
     pub arch: Attr<String>,
     /// The disk's size as the guest sees it, in GiB. It takes up only what is in it.
-    #[attr(optional, default = 10, validate = positive)]
+    #[attr(optional, default = DISK_SIZE_GB, validate = positive)]
     pub disk_size_gb: Attr<u32>,
     /// The guest's memory while the image is built and verified, in MiB.
-    #[attr(optional, default = 2048, validate = memory)]
+    #[attr(optional, default = MEMORY_MB, validate = memory)]
     pub memory_mb: Attr<u32>,
     /// The guest's processors while the image is built and verified.
-    #[attr(optional, default = 2, validate = positive)]
+    #[attr(optional, default = CPUS, validate = positive)]
     pub cpus: Attr<u32>,
     /// The disk's format: `"qcow2"`, `"raw"` or `"vmdk"`.
     #[attr(optional, default = "qcow2", validate = format)]
@@ -137,9 +144,9 @@ impl QemuImageModel {
         Some(QemuImageSpec {
             base,
             arch,
-            disk_size_gb: self.disk_size_gb.unwrap_or(10),
-            memory_mb: self.memory_mb.unwrap_or(2048),
-            cpus: self.cpus.unwrap_or(2),
+            disk_size_gb: self.disk_size_gb.unwrap_or(DISK_SIZE_GB),
+            memory_mb: self.memory_mb.unwrap_or(MEMORY_MB),
+            cpus: self.cpus.unwrap_or(CPUS),
             format: match self.format.known_deref() {
                 Some("raw") => DiskFormat::Raw,
                 Some("vmdk") => DiskFormat::Vmdk,
@@ -321,5 +328,22 @@ fn packages(names: &Vec<String>) -> Result<(), String> {
     match names.iter().find(|name| !good(name)) {
         None => Ok(()),
         Some(bad) => Err(format!("{bad:?} is no package's name")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backends::section::with_defaults;
+
+    /// A data source gets no defaults: the key that it shows is that of the image all the same.
+    #[test]
+    fn what_is_not_said_is_the_schemas_default() {
+        let base = BaseModel { image: "x".into(), ..BaseModel::default() };
+        let spec = |model: QemuImageModel| {
+            let model = QemuImageModel { base: Attr::Known(base.clone()), ..model };
+            model.spec(&Path::root(), &mut Diagnostics::new()).unwrap()
+        };
+        assert_eq!(spec(with_defaults()), spec(QemuImageModel::default()));
     }
 }

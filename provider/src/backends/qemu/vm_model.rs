@@ -4,10 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use tfplugin::{Attr, Diagnostic, Diagnostics, Draft, Model, Path};
 
+use super::model::{CPUS, MEMORY_MB};
 use super::vm::{Port, Protocol, QemuVmSpec};
 use super::{Arch, CLOUD, REGION};
 use crate::backends::{Backends, VmAround, VmChange, VmSection};
-use crate::domain::rules::{arch, one_of, positive};
+use crate::domain::rules::{arch, one_of, port, positive};
 use crate::domain::{Vm, VmLauncher, names};
 
 /// What a running machine only takes up when it is started again.
@@ -17,13 +18,13 @@ const RESTARTS: &[&str] = &["cpus", "memory_mb", "disk_size_gb", "ports"];
 #[derive(Debug, Clone, Default, Model)]
 pub struct QemuVmModel {
     /// The machine's architecture: `"x86_64"` or `"arm64"`.
-    #[attr(optional, default = "x86_64", requires_replace, validate = arch)]
+    #[attr(optional, default = Arch::default().name().to_owned(), requires_replace, validate = arch)]
     pub arch: Attr<String>,
     /// Processors. A change restarts the machine.
-    #[attr(optional, default = 2, validate = positive)]
+    #[attr(optional, default = CPUS, validate = positive)]
     pub cpus: Attr<u32>,
     /// Memory in MiB. A change restarts the machine.
-    #[attr(optional, default = 2048, validate = memory)]
+    #[attr(optional, default = MEMORY_MB, validate = memory)]
     pub memory_mb: Attr<u32>,
     /// The disk's size in GiB; the image's own when not set. It can grow, which restarts the machine, and never
     /// shrink.
@@ -71,8 +72,8 @@ impl QemuVmModel {
         let ports = self.ports.known().into_iter().flatten().map(|(name, port)| (name.clone(), port.spec()));
         QemuVmSpec {
             arch: Arch::of_name(self.arch.known_deref()),
-            cpus: self.cpus.unwrap_or(2),
-            memory_mb: self.memory_mb.unwrap_or(2048),
+            cpus: self.cpus.unwrap_or(CPUS),
+            memory_mb: self.memory_mb.unwrap_or(MEMORY_MB),
             disk_size_gb: self.disk_size_gb.known().copied(),
             ports: ports.collect(),
         }
@@ -153,7 +154,14 @@ fn memory(value: &u32) -> Result<(), String> {
     if *value >= 128 { Ok(()) } else { Err("must be at least 128".into()) }
 }
 
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "validators take references")]
-fn port(value: &u16) -> Result<(), String> {
-    if *value > 0 { Ok(()) } else { Err("must be from 1 to 65535".into()) }
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backends::section::with_defaults;
+
+    #[test]
+    fn what_is_not_said_is_the_schemas_default() {
+        let defaults: QemuVmModel = with_defaults();
+        assert_eq!(defaults.spec(), QemuVmModel::default().spec());
+    }
 }

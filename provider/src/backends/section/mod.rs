@@ -10,6 +10,14 @@ pub use vm::{VmAround, VmChange, VmSection, VmSlot};
 
 use tfplugin::Attr;
 
+/// A section in which all is as the schema says when the user says nothing.
+#[cfg(test)]
+pub(in crate::backends) fn with_defaults<M: tfplugin::Model>() -> M {
+    let all = M::attributes().into_iter();
+    let all = all.map(|attribute| (attribute.name, attribute.default.unwrap_or_default()));
+    tfplugin::model::decode(&tfplugin::Value::object(all)).unwrap()
+}
+
 /// The one section that is set; unknown as long as any may still turn out to be. None where there are two.
 pub fn chosen<S>(all: impl IntoIterator<Item = Attr<S>>) -> Attr<S> {
     let mut known = Vec::new();

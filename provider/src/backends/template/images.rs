@@ -15,7 +15,7 @@ use super::records::Record;
 use super::{Templates, told};
 use crate::domain::{
     Artifact, BackendError, CacheKey, Copies, Holder, Image, ImageBackend, LabelChange, Labels, Made,
-    Released, Seen, given_up,
+    Released, Seen, unless_cancelled,
 };
 use crate::process::Turn;
 
@@ -240,7 +240,7 @@ impl ImageBackend for TemplateImages {
                 None => Ok(()),
             }
         };
-        given_up(&format!("changing image {id}"), changing, cancel).await
+        unless_cancelled(&format!("changing image {id}"), changing, cancel).await
     }
 }
 

@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use tfplugin::{Attr, CancellationToken, DataSource, Diagnostic, Diagnostics, Model};
 
 use super::images::{Filter, FoundImageModel, check_region, cloud, region, search};
-use crate::provider::Configured;
+use crate::configured::Configured;
 
 /// The newest image that Sindri made and that a filter takes. It is an error if there is none.
 #[derive(Debug, Clone, Default, Model)]

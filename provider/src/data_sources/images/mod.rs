@@ -7,11 +7,11 @@ use async_trait::async_trait;
 use tfplugin::{Attr, CancellationToken, DataSource, Diagnostics, Model, Path};
 
 use crate::backends::{About, CLOUDS, LOCAL};
+use crate::configured::Configured;
+use crate::diagnose;
 use crate::domain::rules::one_of;
 use crate::domain::tagging::Unknown;
-use crate::domain::{Image, Tagging, given_up};
-use crate::provider::Configured;
-use crate::resources::diagnose;
+use crate::domain::{Image, Tagging, unless_cancelled};
 
 /// All images that Sindri made on one cloud, the newest first.
 #[derive(Debug, Clone, Default, Model)]
@@ -168,7 +168,7 @@ pub(super) async fn search(
     }
     let cloud = cloud.known_deref().unwrap_or_default();
     let Some(images) = backends.images(cloud, region.known_deref()) else { return Ok(Vec::new()) };
-    let all = given_up("listing images", images.list(), cancel).await;
+    let all = unless_cancelled("listing images", images.list(), cancel).await;
     let all = all.map_err(|error| diagnose::backend("Images not listed", &error))?;
     let found = all.into_iter().rev().filter(|image| filter.takes(image));
     Ok(found.map(|image| shown(image, &backends.tagging)).collect())

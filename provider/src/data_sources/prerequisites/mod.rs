@@ -6,10 +6,10 @@ use async_trait::async_trait;
 use tfplugin::{Attr, CancellationToken, DataSource, Diagnostics, Model};
 
 use super::images::{check_region, cloud, region};
-use crate::domain::given_up;
+use crate::configured::Configured;
+use crate::diagnose;
 use crate::domain::prerequisite::{Prerequisite, satisfied};
-use crate::provider::Configured;
-use crate::resources::diagnose;
+use crate::domain::unless_cancelled;
 
 /// What is needed to work with a cloud, and whether it is there; for `check` blocks and for people.
 #[derive(Debug, Clone, Default, Model)]
@@ -92,7 +92,7 @@ impl DataSource for PrerequisitesDataSource {
         let backends = self.0.require()?;
         let cloud = config.cloud.known_deref().unwrap_or_default();
         let looking = async { Ok(backends.prerequisites(cloud, config.region.known_deref(), &cancel).await) };
-        let found = given_up("looking for what is needed", looking, &cancel).await;
+        let found = unless_cancelled("looking for what is needed", looking, &cancel).await;
         let found = found.map_err(|error| diagnose::backend("Prerequisites not known", &error))?;
         config.satisfied = satisfied(&found).into();
         config.prerequisites = Attr::Known(found.iter().map(PrerequisiteModel::from).collect());

@@ -10,10 +10,9 @@ use async_trait::async_trait;
 use model::TemplateModel;
 use tfplugin::{Attr, CancellationToken, DataSource, Diagnostics, Model, Path};
 
+use crate::configured::Configured;
+use crate::diagnose;
 use crate::domain::TemplateRequest;
-use crate::provider::Configured;
-use crate::resources::diagnose;
-use crate::resources::image::model::impossible;
 use crate::resources::image::place::Place;
 
 /// The data source.
@@ -69,7 +68,7 @@ impl DataSource for TemplateDataSource {
             problems.extend(wanted.target.build_problems());
         }
         if !problems.is_empty() {
-            return Err(impossible(problems));
+            return Err(diagnose::impossible(problems));
         }
         let request = TemplateRequest {
             spec: wanted.spec.without_values(),

@@ -176,7 +176,6 @@ async fn what_only_a_build_needs_is_not_looked_for() {
 
 #[tokio::test]
 async fn the_key_is_that_of_the_image() {
-    let dir = tempfile::tempdir().unwrap();
     let shown = read(&aws()).await.unwrap();
     let mut image = aws();
     let config = image.as_object_mut().unwrap();
@@ -187,7 +186,6 @@ async fn the_key_is_that_of_the_image() {
     let image: crate::resources::image::model::ImageModel = tfplugin::model::decode(&value).unwrap();
     let wanted = image.request(&image, "us-west-2", &mut Diagnostics::new()).unwrap();
     assert_eq!(shown["cache_key"], wanted.key.as_str());
-    drop(dir);
 }
 
 #[tokio::test]

@@ -11,12 +11,13 @@ use super::private::Private;
 use super::spread::Spreading;
 use super::undistributed;
 use crate::backends::{Backends, LOCAL, template};
+use crate::diagnose;
 use crate::domain::{
     BackendError, BuildRequest, Built, Copies, Distribution, Holder, Image, ImageBackend, LabelChange,
     Labels, Made,
 };
 use crate::resources::deadline::{Failure, Time};
-use crate::resources::{diagnose, inputs};
+use crate::resources::inputs;
 
 /// One creation.
 pub(super) struct Create<'a> {
@@ -37,7 +38,7 @@ impl Create<'_> {
         state: &mut StateSink<ImageModel>,
         diags: &mut Diagnostics,
     ) -> Result<(), Diagnostics> {
-        let done = self.bring(state, diags).await;
+        let done = self.adopt_or_obtain(state, diags).await;
         let mut image = None;
         state.change(|model| image = model.image_id.known().cloned());
         if let Some(id) = image {
@@ -48,13 +49,13 @@ impl Create<'_> {
                 return Err(Diagnostic::error("Image not held", text).into());
             }
             let (images, doing) = (self.images()?, format!("keeping the claim on image {id}"));
-            let known = self.time.last(&doing, images.is_known(&id, &self.holder)).await;
+            let known = self.time.last(&doing, images.confirm_claim(&id, &self.holder)).await;
             known.map_err(|failure| failure.diagnostic("Image not held", "create"))?;
         }
         done
     }
 
-    async fn bring(
+    async fn adopt_or_obtain(
         &self,
         state: &mut StateSink<ImageModel>,
         diags: &mut Diagnostics,
@@ -124,13 +125,8 @@ impl Create<'_> {
             model: &self.request.planned,
             holder: Some(self.holder.clone()),
             tags: &settings.labels.tags,
-            limit: self.time.left(),
         };
-        let done = self.time.run(|cancel| {
-            let spreading = &spreading;
-            async move { spreading.bring(from, to, &cancel).await }
-        });
-        match done.await {
+        match spreading.within(&self.time, from, to).await {
             Ok(problems) => {
                 diags.extend(problems.into_iter().map(|one| undistributed(one, Diagnostic::warning)));
             }
@@ -156,8 +152,7 @@ impl Create<'_> {
         let images = self.images()?;
         let looked = self.time.look(&format!("reading image {id}"), images.get(id)).await;
         let image = looked.map_err(|failure| {
-            let told = failure.diagnostic("Image not adopted", "create");
-            if told.path.is_some() { told } else { told.at("existing_image_id") }
+            failure.diagnostic("Image not adopted", "create").or_at("existing_image_id")
         })?;
         let private = Private { adopted: true, ..Private::default() };
         self.store(&image, Origin::Existing, &private, state).await

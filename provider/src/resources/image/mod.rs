@@ -1,6 +1,8 @@
 //! `sindri_image`: the lifecycle of an image, the same for every backend.
 
 mod create;
+mod delete;
+mod import;
 mod lost;
 pub mod model;
 mod moved;
@@ -18,26 +20,23 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use model::{ImageModel, Origin};
+use model::ImageModel;
 use private::Private;
 use tfplugin::{
-    CancellationToken, CreateRequest, DeleteRequest, Diagnostic, Diagnostics, Model, MovedFrom, Operation,
-    Plan, PlanRequest, ReadRequest, Resource, State, StateSink, Timeouts, UpdateRequest,
+    CreateRequest, DeleteRequest, Diagnostic, Diagnostics, Model, MovedFrom, Operation, Plan, PlanRequest,
+    ReadRequest, Resource, State, StateSink, Timeouts, UpdateRequest,
 };
 
+use super::account;
 use super::deadline::Time;
-use super::inputs::restore;
-use super::{account, diagnose};
 use crate::backends::template::{self, Known};
-use crate::backends::{Backends, CLOUDS, ImageSection, ImportId, LOCAL, LOCAL_REGION};
-use crate::domain::{BackendError, Holder, Image, ImageBackend, Released, Undistributed};
-use crate::provider::Configured;
+use crate::backends::{Backends, ImageSection, LOCAL};
+use crate::configured::Configured;
+use crate::diagnose;
+use crate::domain::{BackendError, Holder, Image, ImageBackend, Undistributed};
 
 /// How long a build may take when the user does not say.
 const CREATE: Duration = Duration::from_secs(60 * 60);
-
-/// How long a deletion may take when the user does not say.
-const DELETE: Duration = Duration::from_secs(15 * 60);
 
 /// The resource.
 #[derive(Debug)]
@@ -86,29 +85,6 @@ impl ImageResource {
     }
 }
 
-/// Whether the image is in the store that we work with; false when it is elsewhere and to be forgotten.
-fn is_here(backends: &Backends, model: &ImageModel) -> Result<bool, Diagnostics> {
-    let (Some(id), Some(store)) = (model.image_id.known(), model.store_id.known()) else { return Ok(true) };
-    let here = backends.local.is_here(&format!("image {id}"), store);
-    here.map_err(|error| diagnose::backend("Image out of reach", &error).into())
-}
-
-async fn account_of(backends: &Backends, model: &ImageModel, time: &Time) -> Option<String> {
-    account::current(backends, model.cloud.known_deref()?, time).await
-}
-
-/// With credentials of another account an image is not found, and not to be worked on.
-async fn check_account(
-    backends: &Backends,
-    model: &ImageModel,
-    private: &Private,
-    time: &Time,
-) -> Result<(), Diagnostics> {
-    let cloud = model.cloud.known_deref().unwrap_or_default();
-    let what = format!("image {}", model.image_id.known_deref().unwrap_or_default());
-    account::check(backends, cloud, &what, private.account.as_deref(), time).await
-}
-
 /// What was kept beside the state. Where the host has forgotten it, what can be told without.
 async fn known(
     private: Private,
@@ -147,7 +123,7 @@ async fn observe(
         Some(shared.map_err(|failure| {
             let told = failure.diagnostic("Image not readable", time.timeout);
             let cloud = model.section().map(ImageSection::cloud).unwrap_or_default();
-            if told.path.is_some() { told } else { told.at(cloud) }
+            told.or_at(cloud)
         })?)
     } else {
         None
@@ -181,7 +157,7 @@ impl Resource for ImageResource {
         plan: &mut Plan<ImageModel>,
         diags: &mut Diagnostics,
     ) {
-        if let Err(errors) = self.refine(request, plan, diags).await {
+        if let Err(errors) = self.plan_image(request, plan, diags).await {
             diags.extend(errors);
         }
     }
@@ -207,7 +183,7 @@ impl Resource for ImageResource {
         request: ReadRequest<ImageModel>,
         diags: &mut Diagnostics,
     ) -> Result<Option<State<ImageModel>>, Diagnostics> {
-        self.look(request, diags).await
+        self.read_image(request, diags).await
     }
 
     async fn update(
@@ -216,7 +192,7 @@ impl Resource for ImageResource {
         state: &mut StateSink<ImageModel>,
         diags: &mut Diagnostics,
     ) -> Result<(), Diagnostics> {
-        self.bring(request, state, diags).await
+        self.update_image(request, state, diags).await
     }
 
     async fn delete(
@@ -224,110 +200,11 @@ impl Resource for ImageResource {
         request: DeleteRequest<ImageModel>,
         diags: &mut Diagnostics,
     ) -> Result<(), Diagnostics> {
-        let private = Private::read(&request.private);
-        let Some(id) = request.prior.image_id.known() else { return Ok(()) };
-        if private.adopted || request.prior.origin.known_deref() == Some(Origin::Existing.name()) {
-            return Ok(());
-        }
-        if private.moved {
-            let text = "This object was taken over from `packer_image`, which does not tell what was built. Nothing is deleted: look for what its builds have made.";
-            diags.push(Diagnostic::warning("Nothing known of the image", text));
-            return Ok(());
-        }
-        let backends = self.provider.require()?;
-        if !is_here(&backends, &request.prior)? {
-            return Ok(());
-        }
-        let limit = Timeouts::of(&request.prior.timeouts, Operation::Delete, DELETE);
-        let time = Time::of(&request.cancel, limit, "delete");
-        check_account(&backends, &request.prior, &private, &time).await?;
-        let images = self.images(&backends, &request.prior, &private)?;
-        let private = known(private, &request.private, images.as_ref(), &request.prior, &time).await?;
-        let retain = request.prior.retain_on_destroy.unwrap_or(false);
-        let (holder, copies) = (private.holder(), request.prior.copies());
-        let released = time.run(|cancel| {
-            let (images, holder, copies) = (&images, holder.as_ref(), &copies);
-            async move { images.release(id, holder, retain, copies, &cancel).await }
-        });
-        match released.await {
-            Ok(Released::Held { others }) => {
-                let mut text = format!(
-                    "Image {id} stays: {others} other resource(s) that share it still need it. The last of them deletes it."
-                );
-                if holder.is_none() {
-                    text.push_str(" This one was imported and has no claim on it: a claim that a lost state left has to be taken off by hand.");
-                }
-                diags.push(Diagnostic::warning("Image still in use", text));
-                Ok(())
-            }
-            Ok(Released::Deleted { left }) => {
-                if !left.is_empty() {
-                    let why = if request.prior.packer.is_null() { ", because others use them" } else { "" };
-                    let text = format!("Image {id} is deleted. These stay{why}:\n{}", left.join("\n"));
-                    diags.push(Diagnostic::warning("Something of the image stays", text));
-                }
-                Ok(())
-            }
-            Ok(Released::Forbidden { what, why }) => {
-                let text = format!(
-                    "Nobody holds image {id} any more, and these credentials may not delete it: {why}\nIt stays, and costs:\n{}\nWho may delete it removes it by hand, or applies this configuration, which finds the image, and destroys that. With `retain_on_destroy = true` an image is left without being deleted.",
-                    what.join("\n")
-                );
-                diags.push(Diagnostic::warning("Image not deleted", text));
-                Ok(())
-            }
-            Ok(Released::LetGo { what }) => {
-                if !what.is_empty() {
-                    let text = format!(
-                        "Image {id} was built by another configuration, and this computer has no record of who else uses it. Nothing is deleted. There is:\n{}",
-                        what.join("\n")
-                    );
-                    diags.push(Diagnostic::warning("Image left as it is", text));
-                }
-                Ok(())
-            }
-            Ok(Released::Retained) => Ok(()),
-            Err(failure) if failure.error.is_not_found() => Ok(()),
-            Err(failure) => Err(failure.diagnostic("Image not deleted", "delete").into()),
-        }
+        self.delete_image(request, diags).await
     }
 
     async fn import(&self, id: &str) -> Result<State<ImageModel>, Diagnostics> {
-        let backends = self.provider.require()?;
-        let wrong = || {
-            let text = format!(
-                "{id:?} is not what can be imported: write {}, with an id that the data source `sindri_images` lists.",
-                CLOUDS.iter().map(|cloud| cloud.image_id).collect::<Vec<_>>().join(" or ")
-            );
-            Diagnostic::error("Invalid import id", text)
-        };
-        let ImportId { cloud, region, id: image_id } = ImportId::parse(id).ok_or_else(wrong)?;
-        let images = backends.images(cloud, region).ok_or_else(wrong)?;
-        let missing = |error: BackendError| diagnose::backend("Image not imported", &error);
-        let image = images.get(image_id).await.map_err(missing)?;
-        let inputs = images.inputs(image_id).await.map_err(missing)?;
-        let imported = inputs.is_null();
-        let region = region.unwrap_or(LOCAL_REGION);
-        let mut model =
-            if imported { ImageModel::imported(&image, cloud, region) } else { restore(&inputs)? };
-        model.observe(&image, cloud, region);
-        model.origin = Origin::Imported.name().into();
-        model.cache_key = image.key.as_ref().map(|key| key.as_str().to_owned()).into();
-        if cloud == LOCAL {
-            model.store_id = backends.local.store.id().ok().flatten().into();
-        }
-        model.import_labels(&image, &backends.tagging);
-        // In a store of this computer a single claim is that of the resource which lost the image from its state; of
-        // several, others live. In a cloud, a single one may as well be that of a state elsewhere that lives.
-        let holder = match images.holders(image_id).await.map_err(missing)?.as_slice() {
-            [only] if cloud == LOCAL => Some(only.to_string()),
-            _ => None,
-        };
-        let sha256 = image.disk.map(|disk| disk.sha256);
-        let time = Time::of(&CancellationToken::new(), read::READ, "read");
-        let account = account::current(&backends, cloud, &time).await;
-        let private = Private { holder, sha256, imported, account, ..Private::default() };
-        Ok(State { model, private: Some(private.write()) })
+        self.import_image(id).await
     }
 
     async fn take_over(&self, source: MovedFrom) -> Result<Option<State<ImageModel>>, Diagnostics> {

@@ -5,17 +5,18 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use tfplugin::{Attr, Diagnostic, Diagnostics, Operation, Path, Plan, PlanRequest, Timeouts, Value};
 
-use super::model::{ImageModel, ImageRequest, Origin, Settings, content, doubtful, impossible};
+use super::model::{ImageModel, ImageRequest, Origin, Settings, content};
 use super::place::Place;
 use super::private::Private;
 use super::read::READ;
 use super::{ImageResource, lost};
 use crate::backends::{About, Backends, ImageSection, template};
+use crate::diagnose;
 use crate::domain::{Image, Tagging};
 use crate::resources::deadline::Time;
 
 impl ImageResource {
-    pub(super) async fn refine(
+    pub(super) async fn plan_image(
         &self,
         request: PlanRequest<'_, ImageModel>,
         plan: &mut Plan<ImageModel>,
@@ -54,7 +55,9 @@ impl ImageResource {
         let Some(wanted) = wanted else { return Ok(()) };
         plan.set("cache_key", wanted.key.as_str());
         let settings = planned.settings(&backends.tagging);
-        diags.extend(impossible(wanted.target.label_problems(&settings.labels, &settings.distribution)));
+        diags.extend(diagnose::impossible(
+            wanted.target.label_problems(&settings.labels, &settings.distribution),
+        ));
         match request.prior {
             Some(prior) => {
                 let before = prior.settings(&backends.tagging).max_age;
@@ -70,8 +73,8 @@ impl ImageResource {
                 let found = settings.cache
                     && self.look_up(&backends, &place, &wanted, &settings, &time, plan).await?;
                 if !found {
-                    diags.extend(impossible(wanted.target.build_problems()));
-                    diags.extend(doubtful(wanted.target.doubts(&wanted.spec)));
+                    diags.extend(diagnose::impossible(wanted.target.build_problems()));
+                    diags.extend(diagnose::doubtful(wanted.target.doubts(&wanted.spec)));
                 }
             }
         }
@@ -138,11 +141,7 @@ fn plan_change(place: &Place, prior: &ImageModel, planned: &ImageModel, plan: &m
     } else if prior.region.is_known() && prior.region.known_deref() != Some(place.region.as_str()) {
         plan.require_replace(Path::from(place.cloud).attr("region"));
     }
-    for name in NOT_EVERYWHERE {
-        if plan.prior(*name).is_some_and(Value::is_null) {
-            plan.keep(*name);
-        }
-    }
+    plan.keep_nulls(NOT_EVERYWHERE);
     let copied = |model: &ImageModel| match model.section().map_or(Attr::Null, ImageSection::copies) {
         Attr::Unknown => None,
         regions => Some(regions.known().copied().cloned().unwrap_or_default()),
@@ -273,10 +272,7 @@ fn plan_tags(planned: &ImageModel, tagging: &Tagging, plan: &mut Plan<ImageModel
         plan.unknown("tags_all");
         return;
     }
-    let all = Value::object(tagging.managed(planned.settings(tagging).labels.tags));
-    if plan.get("tags_all") != Some(&all) {
-        plan.set("tags_all", all);
-    }
+    plan.set("tags_all", Value::object(tagging.managed(planned.settings(tagging).labels.tags)));
 }
 
 #[cfg(test)]

@@ -8,16 +8,17 @@ use tfplugin::{Diagnostic, Diagnostics, Operation, ReadRequest, State, Timeouts}
 use super::model::ImageModel;
 use super::plan::created_at;
 use super::private::Private;
-use super::{ImageResource, account_of, check_account, is_here, known, lost, observe};
+use super::{ImageResource, known, lost, observe};
+use crate::diagnose;
 use crate::domain::BackendError;
+use crate::resources::account;
 use crate::resources::deadline::{Failure, Time};
-use crate::resources::diagnose;
 
 /// How long a look may take when the user does not say: an altered disk is hashed.
 pub(super) const READ: Duration = Duration::from_secs(15 * 60);
 
 impl ImageResource {
-    pub(super) async fn look(
+    pub(super) async fn read_image(
         &self,
         request: ReadRequest<ImageModel>,
         diags: &mut Diagnostics,
@@ -26,7 +27,7 @@ impl ImageResource {
         let mut model = request.state;
         let Some(id) = model.image_id.known().cloned() else { return Ok(None) };
         self.seen.add(&id);
-        if !is_here(&backends, &model)? {
+        if !model.object().is_here(&backends)? {
             return Ok(None);
         }
         let private = Private::read(&request.private);
@@ -46,14 +47,14 @@ impl ImageResource {
                 let aged = model.settings(&backends.tagging).are_exceeded(created_at(&model), Utc::now());
                 let account = match &private.account {
                     Some(account) => Some(account.clone()),
-                    None => account_of(&backends, &model, &time).await,
+                    None => account::current(&backends, model.object().cloud, &time).await,
                 };
                 let now = Private { account, aged, ..private.clone() };
                 let is_news = now != private || request.private.is_empty();
                 Ok(Some(State { model, private: is_news.then(|| now.write()) }))
             }
             Err(failure) if failure.error.is_not_found() => {
-                check_account(&backends, &model, &private, &time).await?;
+                model.object().check_account(&backends, private.account.as_deref(), &time).await?;
                 Ok(lost::keep_copies(&backends, model, &time, diags).await?.map(Into::into))
             }
             Err(Failure { error: BackendError::Damaged { source, .. }, .. }) => {

@@ -1,15 +1,15 @@
 //! Bringing an image to other regions and accounts, and to everybody only after a look at it.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
-use chrono::Utc;
+use chrono::{DateTime, Utc};
 use tfplugin::{CancellationToken, Diagnostics, Path};
 
 use super::model::ImageModel;
 use crate::backends::{Backends, ImageSection};
+use crate::diagnose;
 use crate::domain::{BackendError, CacheKey, Distribution, Holder, ImageBackend, LookRequest, Undistributed};
-use crate::resources::diagnose;
+use crate::resources::deadline::{Failure, Time};
 
 /// An image that is complete and in state.
 pub(super) struct Spreading<'a> {
@@ -21,23 +21,32 @@ pub(super) struct Spreading<'a> {
     pub(super) holder: Option<Holder>,
     /// The user's tags.
     pub(super) tags: &'a BTreeMap<String, String>,
-    /// How long it may take.
-    pub(super) limit: Duration,
 }
 
 impl Spreading<'_> {
-    /// Brings it from one distribution to another. Returns what was not done.
-    pub(super) async fn bring(
+    /// Brings it from one distribution to another, in the time that there is. Returns what was not done.
+    pub(super) async fn within(
+        &self,
+        time: &Time,
+        from: &Distribution,
+        to: &Distribution,
+    ) -> Result<Vec<Undistributed>, Failure> {
+        let deadline = Utc::now() + time.left();
+        time.run(|cancel| async move { self.distribute(from, to, deadline, &cancel).await }).await
+    }
+
+    async fn distribute(
         &self,
         from: &Distribution,
         to: &Distribution,
+        deadline: DateTime<Utc>,
         cancel: &CancellationToken,
     ) -> Result<Vec<Undistributed>, BackendError> {
         let mut to = to.clone();
         let mut unclean = None;
         if to.is_public()
             && !from.is_public()
-            && let Err(error) = self.look(cancel).await
+            && let Err(error) = self.look(deadline, cancel).await
         {
             if let Some(share) = &mut to.share {
                 share.public = false;
@@ -52,7 +61,7 @@ impl Spreading<'_> {
         Ok(problems)
     }
 
-    async fn look(&self, cancel: &CancellationToken) -> Result<(), BackendError> {
+    async fn look(&self, deadline: DateTime<Utc>, cancel: &CancellationToken) -> Result<(), BackendError> {
         let model = self.model;
         let region = model.region.known_deref().unwrap_or_default();
         let target = model
@@ -71,7 +80,7 @@ impl Spreading<'_> {
             holder: self.holder.clone().unwrap_or_else(Holder::random),
             tags: self.tags.clone(),
             security: model.security_spec(),
-            deadline: Utc::now() + self.limit,
+            deadline,
             cancel: cancel.clone(),
         };
         target.builder(self.backends).look_through(&request).await

@@ -4,6 +4,7 @@ use tfplugin::value::json;
 use tfplugin::{Diagnostics, Resource, Schema, Value};
 
 use super::*;
+use crate::resources::inputs;
 use crate::resources::inputs::tests::unset_as_unknown;
 
 /// All that is said about a configuration in JSON, a line each: path, summary, detail.
@@ -303,7 +304,7 @@ fn what_was_asked_for_survives_storage() {
     let value = json::decode(schema.ty(), config.to_string().as_bytes()).unwrap();
     let mut model: ImageModel = tfplugin::model::decode(&value).unwrap();
     model.image_id = "computed".into();
-    let restored: ImageModel = restore(&crate::resources::inputs::store(&model)).unwrap();
+    let restored: ImageModel = inputs::restore(&inputs::store(&model)).unwrap();
     assert_eq!(restored.encode(), value);
-    assert!(restore::<ImageModel>(&serde_json::json!({ "provision": 7 })).is_err());
+    assert!(inputs::restore::<ImageModel>(&serde_json::json!({ "provision": 7 })).is_err());
 }

@@ -1,11 +1,13 @@
 //! `sindri_vm`: the lifecycle of a machine, the same for every backend.
 
+mod import;
 mod login;
 pub mod model;
 mod observe;
 mod plan;
 mod plan_local;
 mod private;
+mod read;
 #[cfg(test)]
 mod tests;
 
@@ -18,24 +20,22 @@ use chrono::Utc;
 use model::VmModel;
 use private::Private;
 use tfplugin::{
-    Attr, CancellationToken, CreateRequest, DeleteRequest, Diagnostic, Diagnostics, Operation, Plan,
-    PlanRequest, ReadRequest, Resource, State, StateSink, Timeouts, UpdateRequest,
+    Attr, CancellationToken, CreateRequest, DeleteRequest, Diagnostics, Operation, Plan, PlanRequest,
+    ReadRequest, Resource, State, StateSink, Timeouts, UpdateRequest,
 };
 
 use super::deadline::{Failure, Time};
-use super::{account, diagnose, inputs};
-use crate::backends::{Backends, CLOUDS, ImportId, LOCAL};
-use crate::domain::{BackendError, Vm, VmBackend, VmLauncher, VmRequest};
-use crate::provider::Configured;
+use super::{account, inputs};
+use crate::backends::{Backends, LOCAL};
+use crate::configured::Configured;
+use crate::diagnose;
+use crate::domain::{Vm, VmBackend, VmLauncher, VmRequest};
 
 /// How long create and update may take when the user does not say.
 const LAUNCH: Duration = Duration::from_secs(10 * 60);
 
 /// How long delete may take when the user does not say.
 const DELETE: Duration = Duration::from_secs(5 * 60);
-
-/// How long a look may take when the user does not say.
-const READ: Duration = Duration::from_secs(5 * 60);
 
 /// The resource.
 #[derive(Debug)]
@@ -47,17 +47,6 @@ impl VmResource {
     /// The resource of a provider.
     pub fn new(provider: Arc<Configured>) -> Self {
         Self { provider }
-    }
-
-    /// Refuses to work on a machine, or to take it for gone, with credentials of another account than its own.
-    async fn check_account(
-        backends: &Backends,
-        model: &VmModel,
-        private: &Private,
-        time: &Time,
-    ) -> Result<(), Diagnostics> {
-        let what = format!("machine {}", model.id.known_deref().unwrap_or_default());
-        account::check(backends, cloud_of(model), &what, private.account.as_deref(), time).await
     }
 
     /// Who runs the machine that state names.
@@ -115,13 +104,6 @@ async fn store_of(backends: &Backends, model: &VmModel, time: &Time) -> Result<O
     store.await.map(Some).map_err(|failure| failure.diagnostic("Local store not usable", "create").into())
 }
 
-/// Whether the machine is in the store that we work with; false when it is elsewhere and to be forgotten.
-fn is_here(backends: &Backends, model: &VmModel) -> Result<bool, Diagnostics> {
-    let (Some(id), Some(store)) = (model.id.known(), model.store_id.known()) else { return Ok(true) };
-    let here = backends.local.is_here(&format!("machine {id}"), store);
-    here.map_err(|error| diagnose::backend("Machine out of reach", &error).into())
-}
-
 #[async_trait]
 impl Resource for VmResource {
     type Model = VmModel;
@@ -141,7 +123,7 @@ impl Resource for VmResource {
         diags: &mut Diagnostics,
     ) {
         let backends = self.provider.backends();
-        if let Err(errors) = plan::refine(backends.as_deref(), &request, plan, diags) {
+        if let Err(errors) = plan::plan_machine(backends.as_deref(), &request, plan, diags) {
             diags.extend(errors);
         }
     }
@@ -183,52 +165,7 @@ impl Resource for VmResource {
         request: ReadRequest<VmModel>,
         diags: &mut Diagnostics,
     ) -> Result<Option<State<VmModel>>, Diagnostics> {
-        let backends = self.provider.require()?;
-        let (mut model, mut private) = (request.state, Private::read(&request.private));
-        let Some(id) = model.id.known().cloned() else { return Ok(None) };
-        let store = model.store_id.known().cloned();
-        if !is_here(&backends, &model)? {
-            return Ok(None);
-        }
-        let backend = Self::backend(&backends, &model)?;
-        let limit = Timeouts::of(&model.timeouts, Operation::Read, READ);
-        let time = Time::of(&request.cancel, limit, "read");
-        match time.look(&format!("reading machine {id}"), backend.get(&id)).await {
-            Ok(vm) => {
-                let cloud = cloud_of(&model).to_owned();
-                model.observe(&vm, &cloud, store);
-                model.observe_tags(&vm, &backends.tagging);
-                if private.account.is_some() {
-                    return Ok(Some(model.into()));
-                }
-                // Seen with these credentials, it is in their account.
-                private.account = account::current(&backends, &cloud, &time).await;
-                Ok(Some(State { model, private: Some(private.write()) }))
-            }
-            Err(Failure { error: BackendError::Ended { reason, .. }, .. }) => {
-                let why = reason.map(|reason| format!(" ({reason})")).unwrap_or_default();
-                let text = format!(
-                    "Machine {id} was ended{why}. What was made for it, a key pair or a security group, is still there: the plan replaces the machine, and removes that with it."
-                );
-                diags.push(Diagnostic::warning("Machine is gone", text));
-                model.end();
-                Ok(Some(model.into()))
-            }
-            Err(failure) if failure.error.is_not_found() => {
-                Self::check_account(&backends, &model, &private, &time).await?;
-                Ok(None)
-            }
-            // It may still run: the state keeps it, so that it can be replaced or destroyed.
-            Err(Failure { error: BackendError::Damaged { source, .. }, .. }) => {
-                let text = format!(
-                    "{}\nThe state keeps it as it was last seen. Make it anew with `-replace`, or destroy it.",
-                    diagnose::chain(source.as_ref())
-                );
-                diags.push(Diagnostic::warning("Damaged machine", text));
-                Ok(Some(model.into()))
-            }
-            Err(failure) => Err(failure.diagnostic("Machine not readable", "read").into()),
-        }
+        self.read_machine(request, diags).await
     }
 
     async fn update(
@@ -238,11 +175,11 @@ impl Resource for VmResource {
         diags: &mut Diagnostics,
     ) -> Result<(), Diagnostics> {
         let backends = self.provider.require()?;
-        is_here(&backends, &request.prior)?;
+        request.prior.object().is_here(&backends)?;
         let private = Private { imported: false, ..Private::read(&request.private) };
         let limit = Timeouts::of(&request.planned.timeouts, Operation::Update, LAUNCH);
         let time = Time::of(&request.cancel, limit, "update");
-        Self::check_account(&backends, &request.prior, &private, &time).await?;
+        request.prior.object().check_account(&backends, private.account.as_deref(), &time).await?;
         let mut model = request.planned.clone();
         model.tags_all = Attr::Known(model.managed_tags(&backends.tagging));
         let id = model.id.clone().unwrap_or_default();
@@ -271,12 +208,13 @@ impl Resource for VmResource {
     ) -> Result<(), Diagnostics> {
         let backends = self.provider.require()?;
         let Some(id) = request.prior.id.known() else { return Ok(()) };
-        if !is_here(&backends, &request.prior)? {
+        if !request.prior.object().is_here(&backends)? {
             return Ok(());
         }
         let limit = Timeouts::of(&request.prior.timeouts, Operation::Delete, DELETE);
         let time = Time::of(&request.cancel, limit, "delete");
-        Self::check_account(&backends, &request.prior, &Private::read(&request.private), &time).await?;
+        let account = Private::read(&request.private).account;
+        request.prior.object().check_account(&backends, account.as_deref(), &time).await?;
         let backend = Self::backend(&backends, &request.prior)?;
         let destroyed = time.run(|cancel| {
             let backend = &backend;
@@ -289,28 +227,6 @@ impl Resource for VmResource {
     }
 
     async fn import(&self, id: &str) -> Result<State<VmModel>, Diagnostics> {
-        let backends = self.provider.require()?;
-        let failed = |error: BackendError| diagnose::backend("Machine not imported", &error);
-        let wrong = || {
-            let text = format!(
-                "{id:?} is not what can be imported: write {}.",
-                CLOUDS.iter().map(|cloud| cloud.machine_id).collect::<Vec<_>>().join(" or ")
-            );
-            Diagnostic::error("Invalid import id", text)
-        };
-        let ImportId { cloud, region, id } = ImportId::parse(id).ok_or_else(wrong)?;
-        let backend = backends.vms(cloud, region).ok_or_else(wrong)?;
-        let vm = backend.get(id).await.map_err(failed)?;
-        let kept = backend.inputs(id).await.map_err(failed)?;
-        let imported = kept.is_null();
-        let mut model = if imported { VmModel::imported(&vm, cloud) } else { inputs::restore(&kept)? };
-        // In a cloud, which of the tags are the user's is only known by the configuration.
-        let tags = if imported { BTreeMap::new() } else { backends.tagging.managed(vm.tags.clone()) };
-        model.tags_all = Attr::Known(tags);
-        let store = backends.local.store.id().ok().flatten();
-        model.observe(&vm, cloud, store.filter(|_| cloud == LOCAL));
-        let time = Time::of(&CancellationToken::new(), READ, "read");
-        let account = account::current(&backends, cloud, &time).await;
-        Ok(State { model, private: Some(Private { imported, account }.write()) })
+        self.import_machine(id).await
     }
 }

@@ -8,7 +8,7 @@ use tfplugin::{Attr, Diagnostic, Diagnostics, Model, Path, Timeouts};
 use crate::backends::aws::model::AwsVmModel;
 use crate::backends::qemu::vm_model::QemuVmModel;
 use crate::backends::{VmAround, VmSection, VmSlot, chosen};
-use crate::domain::rules::one_of;
+use crate::domain::rules::{one_of, port};
 use crate::domain::vm_spec::{PowerState, SshAccess, VmSpec, WaitFor};
 use crate::domain::{Tagging, names};
 use crate::process::Secret;
@@ -292,9 +292,4 @@ fn host(value: &str) -> Result<(), String> {
         return Ok(());
     }
     Err(format!("{value:?} is no host name and no address"))
-}
-
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "validators take references")]
-fn port(value: &u16) -> Result<(), String> {
-    if *value > 0 { Ok(()) } else { Err("must be from 1 to 65535".into()) }
 }

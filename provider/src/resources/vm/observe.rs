@@ -4,12 +4,14 @@ use std::path::Path;
 
 use tfplugin::{Attr, Diagnostic};
 
+use super::cloud_of;
 use super::model::VmModel;
 use crate::backends::VmSlot;
 use crate::domain::tagging::Unknown;
 use crate::domain::vm::host_key_alias;
 use crate::domain::vm_spec::PowerState;
 use crate::domain::{Tagging, Vm};
+use crate::resources::object::Object;
 use crate::ssh::LoginCommand;
 
 /// Where SSH listens in a cloud when the user does not say.
@@ -19,6 +21,11 @@ pub(super) const SSH_PORT: u16 = 22;
 const ENDED: &str = "terminated";
 
 impl VmModel {
+    /// The machine as state names it.
+    pub(super) fn object(&self) -> Object<'_> {
+        Object { title: "Machine", id: &self.id, cloud: cloud_of(self), store: &self.store_id }
+    }
+
     /// Fills in what only the machine itself knows. What its backend does not know stays as it is in state.
     pub(super) fn observe(&mut self, vm: &Vm, cloud: &str, store_id: Option<String>) {
         let path = |path: &Option<std::path::PathBuf>| {

@@ -20,7 +20,7 @@ const NOT_EVERYWHERE: &[&str] = &[
     "store_id",
 ];
 
-pub(super) fn refine(
+pub(super) fn plan_machine(
     backends: Option<&Backends>,
     request: &PlanRequest<'_, VmModel>,
     plan: &mut Plan<VmModel>,
@@ -29,7 +29,7 @@ pub(super) fn refine(
     let planned = plan.model()?;
     match backends {
         Some(backends) if !planned.tags.is_unknown() && backends.tagging.is_known() => {
-            set(plan, "tags_all", Value::object(planned.managed_tags(&backends.tagging)));
+            plan.set("tags_all", Value::object(planned.managed_tags(&backends.tagging)));
             if let Attr::Known(section) = planned.section() {
                 section.check_all_tags(&planned.all_tags(&backends.tagging), diags);
             }
@@ -37,7 +37,7 @@ pub(super) fn refine(
         _ => plan.unknown("tags_all"),
     }
     if let Attr::Known(state) = &planned.power_state {
-        set(plan, "status", state.as_str().into());
+        plan.set("status", state.as_str());
     }
     let private = Private::read(request.prior_private);
     // What an imported machine is called in its cloud need not be its host name.
@@ -61,13 +61,6 @@ pub(super) fn refine(
         }
     }
     Ok(())
-}
-
-/// Sets what differs only, so that a plan without changes stays without.
-fn set(plan: &mut Plan<VmModel>, name: &str, value: Value) {
-    if plan.get(name) != Some(&value) {
-        plan.set(name, value);
-    }
 }
 
 fn plan_new(
@@ -121,11 +114,7 @@ fn plan_change(
         plan.require_replace("status");
     }
     plan_user_data(planned, private, plan, diags);
-    for name in NOT_EVERYWHERE {
-        if plan.prior(*name).is_some_and(Value::is_null) {
-            plan.keep(*name);
-        }
-    }
+    plan.keep_nulls(NOT_EVERYWHERE);
     if cloud == LOCAL {
         plan_key(prior, planned, plan);
     } else {

@@ -13,7 +13,7 @@ use super::withdraw::{self, is_withdrawn};
 use super::{AwsImages, build, delete, not_found, read};
 use crate::backends::aws::region::Region;
 use crate::backends::aws::sweep::How;
-use crate::backends::aws::vm::status::once_known;
+use crate::backends::aws::waiting::once_known;
 use crate::backends::aws::{AwsError, tags};
 use crate::domain::causes;
 use crate::domain::{BackendError, Copies, Holder, ImageBackend, Released};

@@ -148,7 +148,7 @@ impl Task<'_> {
         let (from, to) = (self.from, self.to);
         let managed = shared.is_some() || to.share.is_some();
         if managed && (place.fresh || marked || from.share != to.share) {
-            let brought = share::bring(&place.region, &place.id, shared, to.share.as_ref());
+            let brought = share::apply(&place.region, &place.id, shared, to.share.as_ref());
             let stopped = || vec![told(share::SHARE, &place.region.name, &copy::Stopped)];
             problems.extend(self.cancel.run_until_cancelled(brought).await.unwrap_or_else(stopped));
         }

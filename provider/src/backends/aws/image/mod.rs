@@ -40,7 +40,7 @@ use super::{Aws, AwsError, tags};
 use crate::domain::causes;
 use crate::domain::{
     BackendError, CacheKey, Copies, Distribution, Holder, Image, ImageBackend, LabelChange, Released, Share,
-    Undistributed, given_up, in_a_moment,
+    Undistributed, unless_cancelled, with_grace,
 };
 
 /// What a deletion that is interrupted has left: the key of an image that stays is put back.
@@ -174,10 +174,10 @@ impl ImageBackend for AwsImages {
         cancel: &CancellationToken,
     ) -> Result<(), BackendError> {
         let doing = format!("claiming image {id}");
-        given_up(&doing, self.claim(id, holder, until, &doing, cancel), cancel).await
+        unless_cancelled(&doing, self.claim(id, holder, until, &doing, cancel), cancel).await
     }
 
-    async fn is_known(&self, id: &str, holder: &Holder) -> Result<(), BackendError> {
+    async fn confirm_claim(&self, id: &str, holder: &Holder) -> Result<(), BackendError> {
         self.confirm(id, holder, &format!("keeping the claim on image {id}")).await
     }
 
@@ -197,7 +197,7 @@ impl ImageBackend for AwsImages {
         let doing = format!("deleting image {id}");
         // It hears of an interrupt, and has to give an image that stays its key back.
         let going = Box::pin(self.let_go(id, holder, retain, copies, &doing, cancel));
-        let done = in_a_moment(GIVING_BACK, going, cancel).await;
+        let done = with_grace(GIVING_BACK, going, cancel).await;
         done.unwrap_or(Err(BackendError::Cancelled { operation: doing }))
     }
 
@@ -217,7 +217,7 @@ impl ImageBackend for AwsImages {
         cancel: &CancellationToken,
     ) -> Result<(), BackendError> {
         let changing = async { if change.is_empty() { Ok(()) } else { self.relabel(id, change).await } };
-        given_up(&format!("changing image {id}"), changing, cancel).await
+        unless_cancelled(&format!("changing image {id}"), changing, cancel).await
     }
 
     async fn distribute(
@@ -228,7 +228,7 @@ impl ImageBackend for AwsImages {
         cancel: &CancellationToken,
     ) -> Result<Vec<Undistributed>, BackendError> {
         let doing = format!("distributing image {id}");
-        let (home, ami) = given_up(&doing, self.fresh(id, &doing), cancel).await?;
+        let (home, ami) = unless_cancelled(&doing, self.fresh(id, &doing), cancel).await?;
         let task = distribute::Task { aws: &self.aws, home: &home, ami: &ami, from, to, cancel };
         Ok(Box::pin(task.run()).await)
     }

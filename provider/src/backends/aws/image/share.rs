@@ -39,7 +39,7 @@ fn share(permissions: &[LaunchPermission]) -> Share {
 }
 
 /// Brings it from what was asked for to what is asked for. Returns what did not work.
-pub(super) async fn bring(
+pub(super) async fn apply(
     region: &Region,
     id: &str,
     from: Option<&Share>,

@@ -19,6 +19,11 @@ use tfplugin::{Attr, Diagnostics, Path};
 
 use super::tags;
 
+/// The size of a builder and a machine when the user does not say.
+const INSTANCE_TYPE: &str = "t3.large";
+/// The first user of the images that Canonical publishes.
+const FIRST_USER: &str = "ubuntu";
+
 /// The most tags that EC2 takes on one thing.
 const MOST_TAGS: usize = 50;
 /// What is left of them for our own on a machine and what is made for it: name, launch, deadline, instance.

@@ -6,14 +6,12 @@ use std::collections::BTreeSet;
 
 use tfplugin::{Attr, Diagnostics, Model, Path};
 
+use super::INSTANCE_TYPE;
 use super::words::{cidrs, imdsv2, is_none, is_some, volume_type, word};
 use crate::backends::aws::settings;
 use crate::backends::aws::vm::{AwsVmSpec, RootVolume, names_profile};
 use crate::domain::Surroundings;
 use crate::domain::rules::positive;
-
-/// What an instance has when the user does not say.
-const INSTANCE_TYPE: &str = "t3.large";
 
 /// The most that EC2 takes as user data, before they are encoded.
 const MOST_USER_DATA: usize = 16 * 1024;
@@ -25,7 +23,7 @@ pub struct AwsVmModel {
     #[attr(optional, validate = settings::region)]
     pub region: Attr<String>,
     /// Its size. A change stops the machine, changes it, and starts it again.
-    #[attr(optional, default = "t3.large", validate = word)]
+    #[attr(optional, default = INSTANCE_TYPE.to_owned(), validate = word)]
     pub instance_type: Attr<String>,
     /// The subnet; one of the default VPC's when not set.
     #[attr(optional, validate = word)]
@@ -174,6 +172,13 @@ impl RootVolumeModel {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::backends::section::with_defaults;
+
+    #[test]
+    fn what_is_not_said_is_the_schemas_default() {
+        let defaults: AwsVmModel = with_defaults();
+        assert_eq!(defaults.spec(None), AwsVmModel::default().spec(None));
+    }
 
     #[test]
     fn what_is_configured_follows_the_machine() {

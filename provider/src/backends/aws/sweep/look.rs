@@ -273,17 +273,13 @@ async fn images(region: &Region, by: Filter) -> Result<Vec<Ami>, AwsError> {
 
 async fn volumes(region: &Region, by: Filter) -> Result<Vec<Thing>, AwsError> {
     let asked = region.ec2.describe_volumes().filters(by).max_results(region::PAGE);
-    let mut pages = asked.into_paginator().send();
-    let mut found = Vec::new();
-    while let Some(page) = pages.next().await {
-        let page = page.map_err(|error| AwsError::of("DescribeVolumes", error))?;
-        let there = page.volumes().iter().filter(|it| {
-            let state = it.state();
-            !matches!(state, Some(VolumeState::Deleting | VolumeState::Deleted))
-        });
-        found.extend(there.filter_map(|it| Thing::new(Kind::Volume, it.volume_id(), it.tags())));
-    }
-    Ok(found)
+    let found = asked.into_paginator().items().send().try_collect().await;
+    let found = found.map_err(|error| AwsError::of("DescribeVolumes", error))?;
+    let there = found.iter().filter(|it| {
+        let state = it.state();
+        !matches!(state, Some(VolumeState::Deleting | VolumeState::Deleted))
+    });
+    Ok(there.filter_map(|it| Thing::new(Kind::Volume, it.volume_id(), it.tags())).collect())
 }
 
 async fn key_pairs(region: &Region, by: Filter) -> Result<Vec<Thing>, AwsError> {
@@ -294,15 +290,9 @@ async fn key_pairs(region: &Region, by: Filter) -> Result<Vec<Thing>, AwsError> 
 }
 
 async fn groups(region: &Region, by: Filter) -> Result<Vec<Thing>, AwsError> {
-    let asked = region.ec2.describe_security_groups().filters(by).max_results(region::PAGE);
-    let mut pages = asked.into_paginator().send();
-    let mut found = Vec::new();
-    while let Some(page) = pages.next().await {
-        let page = page.map_err(|error| AwsError::of("DescribeSecurityGroups", error))?;
-        let groups = page.security_groups().iter();
-        found.extend(groups.filter_map(|it| Thing::new(Kind::SecurityGroup, it.group_id(), it.tags())));
-    }
-    Ok(found)
+    let found = region::groups(&region.ec2, by).await?;
+    let things = found.iter().filter_map(|(id, it)| Thing::new(Kind::SecurityGroup, Some(id), it.tags()));
+    Ok(things.collect())
 }
 
 /// Orders that may still become instances. Who may not ask for them has made none.
@@ -325,23 +315,15 @@ async fn spot_requests(region: &Region, by: Filter) -> Result<Vec<Thing>, AwsErr
 /// What Packer orders spot instances from. Who may not ask for them has made none.
 async fn launch_templates(region: &Region, by: Filter) -> Result<Vec<Thing>, AwsError> {
     let asked = region.ec2.describe_launch_templates().filters(by).max_results(MOST_TEMPLATES);
-    let mut pages = asked.into_paginator().send();
-    let mut found = Vec::new();
-    while let Some(page) = pages.next().await {
-        match page.map_err(|error| AwsError::of("DescribeLaunchTemplates", error)) {
-            Err(AwsError::Denied { .. }) => return Ok(Vec::new()),
-            page => {
-                let page = page?;
-                let templates = page.launch_templates().iter();
-                found.extend(
-                    templates.filter_map(|it| {
-                        Thing::new(Kind::LaunchTemplate, it.launch_template_id(), it.tags())
-                    }),
-                );
-            }
-        }
-    }
-    Ok(found)
+    let found = asked.into_paginator().items().send().try_collect().await;
+    let found = match found.map_err(|error| AwsError::of("DescribeLaunchTemplates", error)) {
+        Err(AwsError::Denied { .. }) => Vec::new(),
+        found => found?,
+    };
+    let thing = |it: &aws_sdk_ec2::types::LaunchTemplate| {
+        Thing::new(Kind::LaunchTemplate, it.launch_template_id(), it.tags())
+    };
+    Ok(found.iter().filter_map(thing).collect())
 }
 
 #[cfg(test)]

@@ -158,7 +158,7 @@ async fn remove_one(region: &Region, thing: &Thing) -> Result<(), AwsError> {
         Kind::Instance => ask!("TerminateInstances", ec2.terminate_instances().instance_ids(id)),
         Kind::Image => {
             ask!("DeregisterImage", ec2.deregister_image().image_id(id))?;
-            region.image_is_gone(id).await;
+            region.forget_image(id).await;
             Ok(())
         }
         Kind::Snapshot => ask!("DeleteSnapshot", ec2.delete_snapshot().snapshot_id(id)),

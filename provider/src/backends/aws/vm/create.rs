@@ -10,15 +10,16 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::launch::{Launch, is_early};
-use super::status::{LAST_WORDS, once_known, until, view, with_volumes, within_reach};
+use super::status::{LAST_WORDS, until, view, with_volumes};
 use super::{
     AwsVmSpec, Files, LAUNCH, SSH_PORT, VmError, change, destroy, lost, surroundings, unfinished, up,
 };
 use crate::backends::aws::region::{Region, tag_filter};
+use crate::backends::aws::waiting::once_known;
 use crate::backends::aws::{Aws, AwsError, CLOUD, sweep, tags};
 use crate::domain::causes;
 use crate::domain::vm_spec::{PowerState, SshAccess, VmSpec, WaitFor};
-use crate::domain::{Exists, Vm, VmLogin, VmRequest};
+use crate::domain::{Exists, Vm, VmLogin, VmRequest, with_grace};
 use crate::journal;
 use crate::ssh;
 
@@ -56,7 +57,8 @@ pub(super) async fn create(
         lost::remove(aws, region, cancel).await;
         Ok((image, entry(aws, region, launch, request).await?))
     });
-    let (image, entry) = within_reach(cancel, Duration::ZERO, beginning).await?;
+    let begun = with_grace(Duration::ZERO, beginning, cancel).await;
+    let (image, entry) = begun.unwrap_or(Err(VmError::Cancelled))?;
     // On the disk and in state before anything is made.
     let record = aws.launches().begin(entry)?;
     let launch = launch.to_string();
@@ -65,7 +67,9 @@ pub(super) async fn create(
     let (made, running) = (Vec::new(), None);
     let mut create = Create { region, spec, request, files, launch, tags, made, id: None, running };
     exists(&create.with_login(unfinished(region, &id)));
-    let created = match within_reach(cancel, LAST_WORDS, Box::pin(create.run(&image, exists, cancel))).await {
+    // A request that is not answered must not hold up who wants to stop.
+    let created = with_grace(LAST_WORDS, Box::pin(create.run(&image, exists, cancel)), cancel).await;
+    let created = match created.unwrap_or(Err(VmError::Cancelled)) {
         // Whoever asked may not be there any more to hear of it, and wants nothing to be left.
         Ok(_) if request.stop.is_cancelled() => Err(VmError::Cancelled),
         created => created,
@@ -82,7 +86,7 @@ pub(super) async fn create(
                 None => destroy::destroy(aws, region, &id, &never).await,
             },
             // One whose time is over wants to see why: what there is stays in state.
-            Err(_) => create.is_kept(&never).await,
+            Err(_) => create.take_off_deadline(&never).await,
         }
     };
     let ended = tokio::time::timeout(CLEANING, ending).await.unwrap_or(Err(VmError::Cancelled));
@@ -206,12 +210,12 @@ impl Create<'_> {
             let stopped = change::stop(self.region, &id, cancel).await?;
             self.with_login(view(self.region, &stopped))
         };
-        self.is_kept(cancel).await?;
+        self.take_off_deadline(cancel).await?;
         Ok(vm)
     }
 
     /// Takes the deadline off all that there is: it is in state now, and nobody else's to remove.
-    async fn is_kept(&self, cancel: &CancellationToken) -> Result<(), VmError> {
+    async fn take_off_deadline(&self, cancel: &CancellationToken) -> Result<(), VmError> {
         let found = match &self.running {
             Some(_) => None,
             None => self.region.launched(&self.launch).await?,
@@ -223,7 +227,7 @@ impl Create<'_> {
             return Ok(());
         }
         // A place that has not heard of one of them is no reason to give up a machine that runs.
-        once_known(cancel, AwsError::is_gone, || self.region.untag(&objects, [tags::DEADLINE])).await
+        Ok(once_known(cancel, AwsError::is_gone, || self.region.untag(&objects, [tags::DEADLINE])).await?)
     }
 
     async fn make_group(&self) -> Result<String, AwsError> {

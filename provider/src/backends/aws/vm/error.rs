@@ -4,6 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use crate::backends::aws::AwsError;
+use crate::backends::aws::waiting::WaitError;
 use crate::domain::BackendError;
 use crate::journal::JournalError;
 use crate::ssh::SshError;
@@ -74,6 +75,15 @@ pub enum VmError {
     /// The user asked to stop, or the time is over.
     #[error("cancelled")]
     Cancelled,
+}
+
+impl From<WaitError> for VmError {
+    fn from(error: WaitError) -> Self {
+        match error {
+            WaitError::Aws(error) => Self::Aws(error),
+            WaitError::Cancelled => Self::Cancelled,
+        }
+    }
 }
 
 impl VmError {

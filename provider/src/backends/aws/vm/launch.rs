@@ -13,9 +13,9 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use tokio_util::sync::CancellationToken;
 
-use super::status::once_known;
 use super::{AwsVmSpec, VmError, spec::RootVolume, surroundings};
 use crate::backends::aws::region::{self, Region, is_gone};
+use crate::backends::aws::waiting::{WaitError, once_known};
 use crate::backends::aws::{AwsError, tags};
 use crate::process::Secret;
 
@@ -68,12 +68,12 @@ impl Launch<'_> {
                 let instance = reservation.instances.unwrap_or_default().into_iter().next();
                 instance.ok_or(AwsError::Incomplete { operation: OPERATION, what: "instance" }.into())
             }
-            Err(VmError::Aws(error)) if error.is_ambiguous() => {
+            Err(WaitError::Aws(error)) if error.is_ambiguous() => {
                 let found = region::instances(&region.ec2, by).await.unwrap_or_default();
                 let is_ours = |it: &Instance| !is_gone(it) && it.image_id() == self.image.image_id();
                 found.into_iter().find(is_ours).ok_or(VmError::Aws(error))
             }
-            Err(other) => Err(other),
+            Err(other) => Err(other.into()),
         }
     }
 

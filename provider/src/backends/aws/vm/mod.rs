@@ -30,7 +30,9 @@ pub(super) use self::files::Files;
 use super::Aws;
 use super::region::{Region, is_gone};
 use crate::domain::vm_spec::PowerState;
-use crate::domain::{BackendError, Exists, Vm, VmBackend, VmLauncher, VmRequest, given_up};
+use crate::domain::{
+    BackendError, Exists, Vm, VmBackend, VmLauncher, VmRequest, unless_cancelled, with_grace,
+};
 
 /// What the id of a machine begins with while it is not known whether there is an instance; the launch follows.
 pub(super) const LAUNCH: &str = "launch-";
@@ -81,7 +83,7 @@ impl VmLauncher for AwsLauncher {
     ) -> Result<Vm, BackendError> {
         let doing = format!("launching machine {}", request.spec.name);
         let region = self.aws.region_for(self.spec.region.as_deref(), &doing);
-        let region = given_up(&doing, region, cancel).await?;
+        let region = unless_cancelled(&doing, region, cancel).await?;
         let created = create::create(&self.aws, &region, &self.spec, request, exists, cancel).await;
         created.map_err(|error| error.into_backend(&doing))
     }
@@ -94,10 +96,10 @@ impl VmLauncher for AwsLauncher {
     ) -> Result<Vm, BackendError> {
         let doing = format!("changing machine {id}");
         let region = self.aws.region_for(self.spec.region.as_deref(), &doing);
-        let region = given_up(&doing, region, cancel).await?;
+        let region = unless_cancelled(&doing, region, cancel).await?;
         let change = Box::pin(change::change(&self.aws, &region, id, &self.spec, request, cancel));
-        let changed = status::within_reach(cancel, status::LAST_WORDS, change).await;
-        changed.map_err(|error| error.into_backend(&doing))
+        let changed = with_grace(status::LAST_WORDS, change, cancel).await;
+        changed.unwrap_or(Err(VmError::Cancelled)).map_err(|error| error.into_backend(&doing))
     }
 }
 
@@ -143,10 +145,11 @@ impl VmBackend for AwsVms {
 
     async fn destroy(&self, id: &str, cancel: &CancellationToken) -> Result<(), BackendError> {
         let doing = format!("destroying machine {id}");
-        let region = given_up(&doing, self.aws.region_for(self.region.as_deref(), &doing), cancel).await?;
+        let region =
+            unless_cancelled(&doing, self.aws.region_for(self.region.as_deref(), &doing), cancel).await?;
         let destroy = destroy::destroy(&self.aws, &region, id, cancel);
-        let destroyed = status::within_reach(cancel, LAST_REQUEST, destroy).await;
-        destroyed.map_err(|error| error.into_backend(&doing))
+        let destroyed = with_grace(LAST_REQUEST, destroy, cancel).await;
+        destroyed.unwrap_or(Err(VmError::Cancelled)).map_err(|error| error.into_backend(&doing))
     }
 }
 

@@ -7,10 +7,10 @@ use aws_sdk_ec2::types::{HttpTokensState, Instance};
 use tokio_util::sync::CancellationToken;
 
 use super::launch::{is_early, profile};
-use super::status::once_known;
 use super::{AwsVmSpec, VmError, names_profile, surroundings};
 use crate::backends::aws::AwsError;
 use crate::backends::aws::region::{Region, filter};
+use crate::backends::aws::waiting::{WaitError, once_known};
 
 /// Whether `allowed_cidrs` can be had: by a group that was made for the machine, which there is none of when somebody else
 /// launched it.
@@ -60,8 +60,8 @@ pub(super) async fn change(
             let is_early = |error: &AwsError| is_early(error, false);
             let changed = once_known(cancel, is_early, || change_profile(region, id, wanted)).await;
             changed.map_err(|error| match error {
-                VmError::Aws(error) => VmError::launching(error, "", &region.name),
-                other => other,
+                WaitError::Aws(error) => VmError::launching(error, "", &region.name),
+                WaitError::Cancelled => VmError::Cancelled,
             })
         }
         _ => Ok(()),

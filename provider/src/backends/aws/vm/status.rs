@@ -7,19 +7,13 @@ use tokio_util::sync::CancellationToken;
 
 use super::VmError;
 use crate::backends::aws::region::{Region, is_gone};
-use crate::backends::aws::{AwsError, tags};
+use crate::backends::aws::tags;
+use crate::backends::aws::waiting::{LOOK, wait};
+use crate::domain::Vm;
 use crate::domain::vm_spec::PowerState;
-use crate::domain::{Vm, in_a_moment};
 
-/// How often an instance is looked at, at first and at most.
-const LOOK: Duration = Duration::from_millis(500);
-/// See [`LOOK`].
-const LONGEST_LOOK: Duration = Duration::from_secs(5);
 /// For how many looks a new instance may not be known everywhere in EC2.
 const UNKNOWN_LOOKS: u32 = 20;
-
-/// For how many looks what was made a moment ago may be refused as unknown: about half a minute.
-const EARLY_LOOKS: u32 = 10;
 
 /// How long work that is cancelled may take to fetch the machine's console.
 pub(super) const LAST_WORDS: Duration = Duration::from_secs(20);
@@ -124,43 +118,5 @@ pub(in crate::backends::aws) async fn until_gone(
             _ => return Ok(()),
         }
         pause = wait(pause, cancel).await?;
-    }
-}
-
-/// Asks until what was made a moment ago is known everywhere in EC2: `is_early` tells the answers of a place that has not
-/// heard of it.
-pub(in crate::backends::aws) async fn once_known<T, F: Future<Output = Result<T, AwsError>>>(
-    cancel: &CancellationToken,
-    is_early: impl Fn(&AwsError) -> bool,
-    ask: impl Fn() -> F,
-) -> Result<T, VmError> {
-    let (mut pause, mut looks) = (LOOK, 0);
-    loop {
-        match ask().await {
-            Err(error) if looks < EARLY_LOOKS && is_early(&error) => looks += 1,
-            other => return other.map_err(VmError::from),
-        }
-        pause = wait(pause, cancel).await?;
-    }
-}
-
-/// What is at work hears of `cancel` between its requests, and gets a moment for its last ones. A request that is not
-/// answered must not hold up who wants to stop.
-pub(super) async fn within_reach<T>(
-    cancel: &CancellationToken,
-    moment: Duration,
-    work: impl Future<Output = Result<T, VmError>>,
-) -> Result<T, VmError> {
-    in_a_moment(moment, work, cancel).await.unwrap_or(Err(VmError::Cancelled))
-}
-
-/// Pauses, and tells how long the next pause is.
-pub(in crate::backends::aws) async fn wait(
-    pause: Duration,
-    cancel: &CancellationToken,
-) -> Result<Duration, VmError> {
-    tokio::select! {
-        () = tokio::time::sleep(pause) => Ok(LONGEST_LOOK.min(pause.mul_f32(1.5))),
-        () = cancel.cancelled() => Err(VmError::Cancelled),
     }
 }

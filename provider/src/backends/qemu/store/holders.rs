@@ -35,7 +35,7 @@ impl Store {
     ///
     /// # Errors
     /// What the file system says.
-    pub fn is_known(&self, id: &str, holder: &Holder) -> Result<(), StoreError> {
+    pub fn confirm_claim(&self, id: &str, holder: &Holder) -> Result<(), StoreError> {
         let dir = self.image_dir(id)?;
         self.claims.settle(id, holder).map_err(io_error("write", &dir))
     }

@@ -251,9 +251,9 @@ fn a_claim_stays_when_its_process_ends_only_if_state_knows_it() {
         other.hold(&image.id, &holder('2')).unwrap();
         assert_eq!(other.holders(&image.id).unwrap(), [holder('1'), holder('2')], "while it lives");
         if known {
-            killed.is_known(&image.id, &holder('1')).unwrap();
+            killed.confirm_claim(&image.id, &holder('1')).unwrap();
         }
-        other.is_known(&image.id, &holder('1')).unwrap();
+        other.confirm_claim(&image.id, &holder('1')).unwrap();
         drop(killed);
         // A process that another test starts in this moment has the lock, too, until it is another program.
         let late = std::time::Instant::now() + Duration::from_secs(5);

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use tfplugin::{Attr, Model, Timeouts};
 
-pub use request::{ImageRequest, Settings, content, doubtful, impossible};
+pub use request::{ImageRequest, Settings, content};
 pub use state::Origin;
 pub use step::{StepModel, UploadModel};
 

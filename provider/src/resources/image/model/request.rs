@@ -3,13 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tfplugin::{Attr, Diagnostic, Diagnostics, Path};
+use tfplugin::{Attr, Diagnostics, Path};
 
 use super::{ImageModel, step};
-use crate::backends::{ImageAround, ImageSection, KeyError, Problems, Target};
+use crate::backends::{ImageAround, ImageSection, KeyError, Target};
+use crate::diagnose;
 use crate::domain::cache_key::{CacheKey, KeyInputs};
 use crate::domain::{Check, Distribution, ImageSpec, Labels, OnError, Security, Tagging};
-use crate::resources::diagnose;
 
 /// An image as asked for, with the key under which it is found.
 #[derive(Debug, Clone)]
@@ -78,24 +78,6 @@ const NOT_FOR_TEMPLATES: &[(&str, &str)] = &[
     ("security", "is what is removed after the steps: the template has its own"),
     ("verify", "has checks: the template has its own provisioners"),
 ];
-
-/// Problems that a backend names, as errors.
-pub fn impossible(problems: Problems) -> Diagnostics {
-    let mut diags = Diagnostics::new();
-    for (attribute, problem) in problems {
-        diags.error(diagnose::attribute_path(&attribute), "Impossible image", problem);
-    }
-    diags
-}
-
-/// What is perhaps not meant, as warnings.
-pub fn doubtful(doubts: Problems) -> Diagnostics {
-    let mut diags = Diagnostics::new();
-    for (attribute, doubt) in doubts {
-        diags.push(Diagnostic::warning("Doubtful image", doubt).at(diagnose::attribute_path(&attribute)));
-    }
-    diags
-}
 
 impl ImageModel {
     /// Checks what can be said before values are known.
@@ -208,7 +190,7 @@ impl ImageModel {
             },
         };
         let target = target?;
-        let problems = impossible(target.problems(&spec));
+        let problems = diagnose::impossible(target.problems(&spec));
         if problems.has_errors() {
             diags.extend(problems);
             return None;

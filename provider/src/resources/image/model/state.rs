@@ -10,6 +10,7 @@ use crate::backends::template::{self, Known};
 use crate::backends::{ImageSlot, LOCAL};
 use crate::domain::tagging::Unknown;
 use crate::domain::{Copies, Image, Made, Share, Tagging};
+use crate::resources::object::Object;
 
 /// Where an image came from, from the point of view of the resource.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,6 +56,12 @@ impl ImageModel {
         self.path = disk.map(|disk| disk.path.display().to_string()).into();
         self.format = disk.map(|disk| disk.format.clone()).into();
         self.sha256 = disk.map(|disk| disk.sha256.clone()).into();
+    }
+
+    /// The image as state names it.
+    pub(in crate::resources) fn object(&self) -> Object<'_> {
+        let cloud = self.cloud.known_deref().unwrap_or(LOCAL);
+        Object { title: "Image", id: &self.image_id, cloud, store: &self.store_id }
     }
 
     /// Fills in what there is of the image, by region.

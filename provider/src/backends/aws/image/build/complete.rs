@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use super::{Build, BuildError};
 use crate::backends::aws::image::{describe, read};
 use crate::backends::aws::region::Region;
-use crate::backends::aws::vm::status::once_known;
+use crate::backends::aws::waiting::once_known;
 use crate::backends::aws::{AwsError, sweep, tags};
 use crate::domain::Image;
 use crate::journal::{Phase, Record};
@@ -29,7 +29,7 @@ pub(super) async fn accept(
     build.log.step("Completing the image");
     let seconds = build.started.elapsed().as_secs();
     let given = || async { try_join!(give_attributes(build, ami), tag_snapshots(build, ami)) };
-    once_known(&request.cancel, AwsError::is_gone, given).await.map_err(BuildError::of_request)?;
+    once_known(&request.cancel, AwsError::is_gone, given).await?;
     if request.cancel.is_cancelled() {
         return Err(BuildError::Cancelled);
     }
@@ -49,8 +49,7 @@ pub(super) async fn complete(
     let Build { region, request, .. } = build;
     let id = ami.image_id().unwrap_or_default();
     let completed = || sweep::complete(build.aws, record.entry(), ami, Some(&request.holder));
-    let known = once_known(&CancellationToken::new(), AwsError::is_gone, completed).await;
-    let known = known.map_err(BuildError::of_request)?;
+    let known = once_known(&CancellationToken::new(), AwsError::is_gone, completed).await?;
     let image = read::image(&region.name, known.as_ref().unwrap_or(ami));
     build.log.step(&format!("Image {id} is finished"));
     // EC2 may answer with the image as it was a moment ago.

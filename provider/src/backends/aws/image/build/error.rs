@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use super::TAIL;
 use crate::backends::aws::AwsError;
 use crate::backends::aws::vm::VmError;
+use crate::backends::aws::waiting::WaitError;
 use crate::domain::{BackendError, InputsChanged};
 use crate::journal::JournalError;
 use crate::packer::PackerError;
@@ -127,15 +128,6 @@ impl BuildError {
         move |source| Self::Io { operation, path, source }
     }
 
-    /// What became of a request that was made until it was understood.
-    pub(super) fn of_request(error: VmError) -> Self {
-        match error {
-            VmError::Aws(error) => error.into(),
-            VmError::Cancelled => Self::Cancelled,
-            other => other.into(),
-        }
-    }
-
     /// Whether it is about the finished image, and what was launched from that.
     pub(super) fn is_of_the_image(&self) -> bool {
         matches!(self, Self::Check(_) | Self::Unlaunched { .. } | Self::Unverified { .. })
@@ -168,6 +160,15 @@ impl BuildError {
                 log: log.path().to_owned(),
                 tail: log.tail(TAIL),
             },
+        }
+    }
+}
+
+impl From<WaitError> for BuildError {
+    fn from(error: WaitError) -> Self {
+        match error {
+            WaitError::Aws(error) => Self::Aws(error),
+            WaitError::Cancelled => Self::Cancelled,
         }
     }
 }

@@ -15,7 +15,7 @@ use super::{AwsBuilder, BuildError, RECOVERING, Work, guard, tell_all, verify, w
 use crate::backends::aws::image::{not_found, read};
 use crate::backends::aws::sweep::How;
 use crate::backends::aws::{Aws, AwsError, CLOUD, sweep, tags};
-use crate::domain::{BackendError, LookRequest, Security, given_up};
+use crate::domain::{BackendError, LookRequest, Security, unless_cancelled};
 use crate::journal::{Entry, Phase, Record};
 use crate::process::{BuildLog, Redactor, private};
 use crate::provision;
@@ -45,7 +45,7 @@ impl AwsBuilder {
             let found = found.map_err(|error| error.into_backend(doing.as_str()))?.filter(read::is_there);
             Ok((region, found.ok_or_else(|| not_found(&request.id))?))
         };
-        let (region, ami) = given_up(&doing, begun, &request.cancel).await?;
+        let (region, ami) = unless_cancelled(&doing, begun, &request.cancel).await?;
         if was_looked_through(&ami, request.security) {
             return Ok(());
         }

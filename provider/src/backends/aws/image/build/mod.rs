@@ -51,7 +51,7 @@ use crate::backends::aws::{Aws, CLOUD};
 use crate::domain::causes;
 use crate::domain::{
     BackendError, BuildRequest, Built, Check, Image, ImageBackend, ImageBuilder, LookRequest, OnError,
-    Template, TemplateRequest, given_up,
+    Template, TemplateRequest, unless_cancelled,
 };
 use crate::journal::{Entry, Phase, Record};
 use crate::packer;
@@ -100,7 +100,7 @@ impl ImageBuilder for AwsBuilder {
     async fn build(&self, request: &BuildRequest) -> Result<Built, BackendError> {
         let doing = "building the image";
         let region = self.aws.region_for(Some(&self.spec.region), doing);
-        let region = given_up(doing, region, &request.cancel).await?;
+        let region = unless_cancelled(doing, region, &request.cancel).await?;
         // One build of a key at a time on this computer: whoever waited finds what was built.
         let _turn = if request.share { Some(self.turn(request).await?) } else { None };
         if let Some(image) = Box::pin(self.shared_after_others(request)).await? {
@@ -108,7 +108,7 @@ impl ImageBuilder for AwsBuilder {
         }
         let id = Uuid::new_v4();
         let credentials = async { self.aws.credentials().await.map_err(|error| error.into_backend(doing)) };
-        let credentials = given_up(doing, credentials, &request.cancel).await?;
+        let credentials = unless_cancelled(doing, credentials, &request.cancel).await?;
         let log = self.log(request, id, &credentials)?;
         let spec = access::on_this_computer(&self.spec).map_err(|error| error.into_backend(&log))?;
         let build = Build {
@@ -153,7 +153,7 @@ impl AwsBuilder {
         let never = CancellationToken::new();
         let failed = |error| BackendError::failed("waiting for another build of the image", error);
         let turn = async { Turn::wait(&path, &never).await.map_err(failed) };
-        given_up("building the image", turn, &request.cancel).await
+        unless_cancelled("building the image", turn, &request.cancel).await
     }
 
     /// Finishes or removes what killed builds left in the region, and takes the image if it is there: what is finished may
@@ -174,7 +174,8 @@ impl AwsBuilder {
     async fn shared(&self, request: &BuildRequest) -> Result<Option<Image>, BackendError> {
         let images = self.aws.images(Some(&self.spec.region));
         let young = |image: &Image| request.not_before.is_none_or(|limit| image.created_at >= limit);
-        let found = given_up("looking for the image", images.find_now(&request.key), &request.cancel).await?;
+        let found =
+            unless_cancelled("looking for the image", images.find_now(&request.key), &request.cancel).await?;
         for image in found.into_iter().filter(young) {
             match images.hold(&image.id, &request.holder, request.deadline, &request.cancel).await {
                 Ok(()) => return Ok(Some(image)),

@@ -213,7 +213,7 @@ async fn deregister(
         }
         Ok(_) => {}
     }
-    region.image_is_gone(id).await;
+    region.forget_image(id).await;
     delete_all(region, id, &snapshots, marks, cancel).await
 }
 

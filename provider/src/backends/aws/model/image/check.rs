@@ -6,7 +6,7 @@ use std::time::Duration;
 use tfplugin::{Attr, Diagnostics, Model, Path};
 
 use super::super::words::{is_none, is_some};
-use super::AwsImageModel;
+use super::{AwsImageModel, INSTANCE_TYPE};
 use crate::domain::Arch;
 
 /// Not a leap year's: what is allowed is allowed in any.
@@ -103,14 +103,14 @@ impl AwsImageModel {
     fn validate_builder(&self, path: &Path, diags: &mut Diagnostics) {
         let arch = (!self.arch.is_unknown()).then(|| Arch::of_name(self.arch.known_deref()));
         let size =
-            if self.instance_type.is_null() { Some("t3.large") } else { self.instance_type.known_deref() };
+            if self.instance_type.is_null() { Some(INSTANCE_TYPE) } else { self.instance_type.known_deref() };
         if let (Some(arch), Some(size)) = (arch, size)
             && processors(size).is_some_and(|of_size| of_size != arch)
         {
             let text = format!(
-                "An image for {} is not built on a {size}: set `instance_type` to one with such processors, such as {}.",
+                "An image for {} is not built on a {size}: set `instance_type` to one with such processors, such as {:?}.",
                 arch.name(),
-                if arch == Arch::Arm64 { "\"t4g.large\"" } else { "\"t3.large\"" }
+                if arch == Arch::Arm64 { "t4g.large" } else { INSTANCE_TYPE }
             );
             diags.error(path.attr("instance_type"), "Other processors", text);
         }

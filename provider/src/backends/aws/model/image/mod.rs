@@ -14,11 +14,17 @@ use tfplugin::{Attr, Model};
 
 #[cfg(test)]
 pub(in crate::backends::aws) use self::texts::with_text;
-use self::words::{accounts, interface, organizations, owners, port, regions};
+use self::words::{accounts, interface, organizations, owners, regions};
 use super::words::{cidrs, imdsv2, volume_type, word};
+use super::{FIRST_USER, INSTANCE_TYPE};
 use crate::backends::aws::settings;
-use crate::domain::names;
-use crate::domain::rules::{arch, positive};
+use crate::domain::rules::{arch, port, positive};
+use crate::domain::{Arch, names};
+
+/// The root volume's size in GiB when the user does not say.
+const VOLUME_SIZE_GB: u32 = 80;
+/// Its type then.
+const VOLUME_TYPE: &str = "gp3";
 
 /// Builds the image on AWS with Packer, as an AMI.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Model)]
@@ -27,7 +33,7 @@ pub struct AwsImageModel {
     #[attr(optional, validate = settings::region)]
     pub region: Attr<String>,
     /// Whose processors it is for: `"x86_64"` or `"arm64"`.
-    #[attr(optional, default = "x86_64", validate = arch)]
+    #[attr(optional, default = Arch::default().name().to_owned(), validate = arch)]
     pub arch: Attr<String>,
     /// The id of the AMI that it starts from. When neither this nor `source_filter` is set, it starts from Canonical's newest
     /// Ubuntu 24.04.
@@ -37,10 +43,10 @@ pub struct AwsImageModel {
     #[attr(optional)]
     pub source_filter: Attr<SourceFilterModel>,
     /// The root volume's size in GiB.
-    #[attr(optional, default = 80, validate = positive)]
+    #[attr(optional, default = VOLUME_SIZE_GB, validate = positive)]
     pub volume_size_gb: Attr<u32>,
     /// `"gp3"`, `"gp2"`, `"io1"`, `"io2"` or `"standard"`.
-    #[attr(optional, default = "gp3", validate = volume_type)]
+    #[attr(optional, default = VOLUME_TYPE.to_owned(), validate = volume_type)]
     pub volume_type: Attr<String>,
     /// Operations a second, for `gp3`, and for `io1` and `io2`, which need it.
     #[attr(optional, validate = positive)]
@@ -66,7 +72,7 @@ pub struct AwsImageModel {
     pub verify_boot: Attr<bool>,
 
     /// The builder's size.
-    #[attr(optional, default = "t3.large", validate = word)]
+    #[attr(optional, default = INSTANCE_TYPE.to_owned(), validate = word)]
     pub instance_type: Attr<String>,
     /// The builder's VPC; the default one when not set.
     #[attr(optional, validate = word)]
@@ -92,7 +98,7 @@ pub struct AwsImageModel {
     #[attr(optional, default = false)]
     pub spot: Attr<bool>,
     /// Who logs in: the source image's own first user.
-    #[attr(optional, default = "ubuntu", validate = names::user)]
+    #[attr(optional, default = FIRST_USER.to_owned(), validate = names::user)]
     pub ssh_username: Attr<String>,
     /// The way to the builder: `"public"`, `"private"` (its private address) or `"session_manager"`.
     #[attr(optional, default = "public", validate = interface)]

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use tfplugin::Attr;
 
-use super::AwsImageModel;
+use super::{AwsImageModel, FIRST_USER, INSTANCE_TYPE, VOLUME_SIZE_GB, VOLUME_TYPE};
 use crate::backends::aws::image::{AwsImageSpec, Bastion, Builder, Interface, Login, Source, Volume};
 use crate::domain::Arch;
 
@@ -21,8 +21,8 @@ impl AwsImageModel {
             arch,
             source: self.source(arch),
             volume: Volume {
-                size_gb: self.volume_size_gb.unwrap_or(80),
-                volume_type: self.volume_type.clone().into_known().unwrap_or_else(|| "gp3".to_owned()),
+                size_gb: self.volume_size_gb.unwrap_or(VOLUME_SIZE_GB),
+                volume_type: self.volume_type.known_deref().unwrap_or(VOLUME_TYPE).to_owned(),
                 iops: self.iops.known().copied(),
                 throughput: self.throughput.known().copied(),
                 encrypted: self.encrypt_boot.unwrap_or(true),
@@ -32,11 +32,7 @@ impl AwsImageModel {
             verify_boot: self.verify_boot.unwrap_or(false),
             for_everybody: self.share.known().is_some_and(|share| share.public == Attr::Known(true)),
             builder: Builder {
-                instance_type: self
-                    .instance_type
-                    .clone()
-                    .into_known()
-                    .unwrap_or_else(|| "t3.large".to_owned()),
+                instance_type: self.instance_type.known_deref().unwrap_or(INSTANCE_TYPE).to_owned(),
                 vpc_id: self.vpc_id.clone().into_known(),
                 subnet_id: self.subnet_id.clone().into_known(),
                 security_group_ids: self.security_group_ids.clone().unwrap_or_default(),
@@ -68,7 +64,7 @@ impl AwsImageModel {
     }
 
     fn login(&self) -> Login {
-        let username = self.ssh_username.clone().into_known().unwrap_or_else(|| "ubuntu".to_owned());
+        let username = self.ssh_username.known_deref().unwrap_or(FIRST_USER).to_owned();
         let path = |path: &Attr<String>| path.known().map(PathBuf::from);
         Login {
             interface: match self.ssh_interface.known_deref() {
@@ -97,6 +93,14 @@ mod tests {
 
     use super::super::CONTENT;
     use super::*;
+    use crate::backends::section::with_defaults;
+
+    /// A data source gets no defaults: the key that it shows is that of the image all the same.
+    #[test]
+    fn what_is_not_said_is_the_schemas_default() {
+        let defaults: AwsImageModel = with_defaults();
+        assert_eq!(defaults.spec("us-west-2"), AwsImageModel::default().spec("us-west-2"));
+    }
 
     /// What is not in this list is free to change, unknown, or set on one machine only, without a build.
     #[test]

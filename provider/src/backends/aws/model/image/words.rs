@@ -9,11 +9,6 @@ pub(super) fn interface(value: &str) -> Result<(), String> {
     one_of(value, &["public", "private", "session_manager"])
 }
 
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "validators take references")]
-pub(super) fn port(value: &u16) -> Result<(), String> {
-    if *value > 0 { Ok(()) } else { Err("must be from 1 to 65535".into()) }
-}
-
 pub(super) fn regions(values: &BTreeSet<String>) -> Result<(), String> {
     values.iter().try_for_each(|value| settings::region(value))
 }

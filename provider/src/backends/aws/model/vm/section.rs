@@ -27,7 +27,7 @@ impl VmSection for AwsVmModel {
     }
 
     fn first_user(&self) -> &'static str {
-        "ubuntu"
+        model::FIRST_USER
     }
 
     fn validate(&self, around: &VmAround<'_>, path: &Path, diags: &mut Diagnostics) {

@@ -20,6 +20,7 @@ use super::engine::{AWAIT, PATIENCE};
 use super::{BuildError, Work};
 use crate::backends::aws::AwsError;
 use crate::backends::aws::vm::{VmError, status};
+use crate::backends::aws::waiting;
 use crate::domain::causes;
 use crate::domain::{Check, Environment};
 use crate::process::{Finished, Limits};
@@ -154,7 +155,7 @@ impl<'a> Machine<'a> {
         loop {
             let asked = region.ec2.terminate_instances().instance_ids(&self.id).send().await;
             match asked.map_err(|error| AwsError::of("TerminateInstances", error)) {
-                Err(error) if error.is_ambiguous() => pause = status::wait(pause, cancel).await?,
+                Err(error) if error.is_ambiguous() => pause = waiting::wait(pause, cancel).await?,
                 Err(error) if !error.is_gone() => return Err(error.into()),
                 _ => return status::until_gone(region, &self.id, cancel).await,
             }

@@ -4,8 +4,9 @@
 use std::error::Error;
 use std::io;
 
-use tfplugin::{Diagnostic, Path};
+use tfplugin::{Diagnostic, Diagnostics, Path};
 
+use crate::backends::Problems;
 use crate::domain::BackendError;
 
 /// What to do about a full disk, where those who met it know no better.
@@ -65,6 +66,24 @@ pub fn backend(summary: &str, error: &BackendError) -> Diagnostic {
     }
 }
 
+/// Problems that a backend names, as errors.
+pub fn impossible(problems: Problems) -> Diagnostics {
+    let mut diags = Diagnostics::new();
+    for (attribute, problem) in problems {
+        diags.error(attribute_path(&attribute), "Impossible image", problem);
+    }
+    diags
+}
+
+/// What is perhaps not meant, as warnings.
+pub fn doubtful(doubts: Problems) -> Diagnostics {
+    let mut diags = Diagnostics::new();
+    for (attribute, doubt) in doubts {
+        diags.push(Diagnostic::warning("Doubtful image", doubt).at(attribute_path(&attribute)));
+    }
+    diags
+}
+
 /// The path of an attribute whose parts are separated by dots; a number is a position in a list, and what
 /// follows `ports` is a key.
 pub fn attribute_path(dotted: &str) -> Path {
@@ -92,7 +111,7 @@ fn sentence(text: &str) -> String {
 }
 
 /// The state is of a version that knows more clouds.
-pub(super) fn unknown_backend(cloud: &str) -> Diagnostic {
+pub fn unknown_backend(cloud: &str) -> Diagnostic {
     let text = format!(
         "The state names {cloud:?}, which this version of the provider does not know. Use the version that made it."
     );
