@@ -1,24 +1,11 @@
 //! What a program prints: line by line into the build's log, and kept for those whose output is an answer.
 
-use std::path::Path;
-
 use super::BuildLog;
 
 /// The longest line that is kept whole; the rest of a longer one is cut.
 const LONGEST_LINE: usize = 16 * 1024;
 /// How much is kept at least, when there is so much: the newest.
 const KEPT: usize = 1024 * 1024;
-
-/// Whether a program's output says that a disk is full, in the C library's words or in Go's.
-pub fn says_no_space(output: &str) -> bool {
-    let output = output.to_ascii_lowercase();
-    output.contains("no space left on device") || output.contains("disk quota exceeded")
-}
-
-/// Whether the disk of a folder is as good as full: programs remove some of what they could not write as a whole.
-pub fn is_full(folder: &Path) -> bool {
-    rustix::fs::statvfs(folder).is_ok_and(|disk| disk.f_bavail.saturating_mul(disk.f_frsize) < 1 << 20)
-}
 
 /// Where output comes from, when it comes apart: half a line of one is not continued by the other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

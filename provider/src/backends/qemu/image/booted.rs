@@ -18,7 +18,7 @@ use crate::backends::qemu::{Base, DiskFormat, Network, QemuImageSpec};
 use crate::domain::{Environment, OnError};
 use crate::process::private;
 use crate::process::{Finished, Limits, ProcessError, Secret};
-use crate::provision::{self, RUN_SCRIPT, STAGE, Task, UPLOAD, Work};
+use crate::provision::{self, RUN_SCRIPT, STAGE, StepFailure, Task, UPLOAD, Work};
 use crate::ssh::{self, Exec, Input, KnownHost, Login, Session, SshError};
 
 /// How long a guest may take to its login: emulated, with a busy host, minutes are usual.
@@ -173,7 +173,7 @@ impl<'a> Booted<'a> {
     /// Runs one step.
     ///
     /// # Errors
-    /// [`BuildError::Step`] when it fails, with its last lines.
+    /// [`StepFailure`] when it fails, with its last lines.
     pub(super) async fn run(&mut self, task: &Task) -> Result<(), BuildError> {
         self.build.log.step(&format!("Provisioning step {}", task.name));
         if task.work == Work::Reboot { self.reboot(task).await } else { self.run_here(task).await }
@@ -309,19 +309,16 @@ impl<'a> Booted<'a> {
         let command = format!("chmod 755 {STAGE}\n{script}");
         let exec = Exec { command: &command, environment: &environment, input: Input::Empty };
         let ran = self.session()?.exec(&exec, Some(self.build.log), &limits);
-        match self.while_space(&format!("run step {}", task.name), ran).await? {
+        let name = task.name.clone();
+        match self.while_space(&format!("run step {name}"), ran).await? {
             Ok(finished) if finished.code == 0 => Ok(()),
-            Ok(finished) => Err(BuildError::Step {
-                name: task.name.clone(),
-                code: finished.code,
-                tail: finished.tail(TAIL),
-            }),
-            Err(SshError::Timeout { limit }) => Err(BuildError::StepTimeout {
-                name: task.name.clone(),
-                limit,
-                tail: self.build.log.tail(TAIL),
-            }),
-            Err(error) => Err(ssh_error(format!("run step {}", task.name))(error)),
+            Ok(finished) => {
+                Err(StepFailure::Code { name, code: finished.code, tail: finished.tail(TAIL) }.into())
+            }
+            Err(SshError::Timeout { limit }) => {
+                Err(StepFailure::Timeout { name, limit, tail: self.build.log.tail(TAIL) }.into())
+            }
+            Err(error) => Err(ssh_error(format!("run step {name}"))(error)),
         }
     }
 

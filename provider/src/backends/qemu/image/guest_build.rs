@@ -11,7 +11,7 @@ use super::{Build, BuildError};
 use crate::backends::qemu::DiskFormat;
 use crate::backends::qemu::guest::GuestError;
 use crate::domain::Environment;
-use crate::provision;
+use crate::provision::{self, StepFailure};
 use crate::ssh::SshError;
 
 pub(super) const AWAIT: &str = include_str!("../../../../../templates/scripts/await-cloud-init.sh");
@@ -93,7 +93,7 @@ async fn own_script(
     if finished.code == 0 {
         return Ok(());
     }
-    Err(BuildError::Step { name: name.to_owned(), code: finished.code, tail: finished.tail(TAIL) })
+    Err(StepFailure::Code { name: name.to_owned(), code: finished.code, tail: finished.tail(TAIL) }.into())
 }
 
 /// Moves a raw disk into the guest's folder, block by block where it cannot be renamed.

@@ -6,6 +6,7 @@ mod apt_login;
 mod apt_options;
 mod apt_sources;
 mod area;
+mod attribute;
 mod base_image;
 mod booted;
 mod bootstrap;

@@ -19,8 +19,8 @@ use super::{BuildError, Host};
 use crate::domain::Environment;
 use crate::process::enter::{self, Door, ENV_PREFIX, Entry};
 use crate::process::lock::How;
-use crate::process::{BuildLog, Command, Limits, ProcessError, is_full, says_no_space, tail};
-use crate::provision::{self, RUN_SCRIPT, Task, UPLOAD, Work};
+use crate::process::{BuildLog, Command, Limits, ProcessError, full_disk, says_no_space, tail};
+use crate::provision::{self, RUN_SCRIPT, StepFailure, Task, UPLOAD, Work};
 
 const MKE2FS_CONF: &str = include_str!("../../../../../templates/mke2fs.conf");
 const PACK: &str = include_str!("../../../../../templates/scripts/pack-tree.sh");
@@ -87,7 +87,7 @@ impl<'a> Tree<'a> {
     /// Runs one step.
     ///
     /// # Errors
-    /// [`BuildError::Step`] when it fails, with its last lines.
+    /// [`StepFailure`] when it fails, with its last lines.
     pub(super) async fn run(&self, task: &Task) -> Result<(), BuildError> {
         self.log.step(&format!("Provisioning step {}", task.name));
         let (script, name) = match &task.work {
@@ -201,11 +201,8 @@ impl<'a> Tree<'a> {
         let finished = match finished {
             Ok(finished) => finished,
             Err(ProcessError::Timeout { limit, .. }) => {
-                return Err(BuildError::StepTimeout {
-                    name: task.name.clone(),
-                    limit,
-                    tail: self.log.tail(TAIL),
-                });
+                let (name, tail) = (task.name.clone(), self.log.tail(TAIL));
+                return Err(StepFailure::Timeout { name, limit, tail }.into());
             }
             Err(error) => return Err(BuildError::tool(format!("run step {}", task.name))(error)),
         };
@@ -220,7 +217,7 @@ impl<'a> Tree<'a> {
     /// Why a step failed: where the disk with the tree is full, that is no fault of the step.
     fn failed(&self, name: &str, code: i32, output: &str) -> BuildError {
         let folder = self.area.host(&self.folder);
-        if says_no_space(output) && is_full(&folder) {
+        if full_disk(output, &[&folder]).is_some() {
             return BuildError::NoSpace { operation: format!("run step {name} in {}", folder.display()) };
         }
         step_error(name, code, output)
@@ -362,7 +359,7 @@ fn exit_code(status: &Path) -> Option<i32> {
 
 fn step_error(name: &str, code: i32, output: &str) -> BuildError {
     let tail = tail::last(output.lines().filter(|line| !noise(line)), TAIL);
-    BuildError::Step { name: name.to_owned(), code, tail }
+    StepFailure::Code { name: name.to_owned(), code, tail }.into()
 }
 
 /// What the way into the namespaces says after a program that failed.
