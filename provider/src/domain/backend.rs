@@ -60,6 +60,26 @@ impl BuildRequest {
         });
         if now.as_ref() == Some(&self.key) { Ok(()) } else { Err(InputsChanged) }
     }
+
+    /// Holds the first of these images that will do, if one is still there: others have finished them.
+    ///
+    /// # Errors
+    /// What keeps one from being held, but that it is gone.
+    pub async fn take(
+        &self,
+        images: &dyn ImageBackend,
+        found: Vec<Image>,
+    ) -> Result<Option<Image>, BackendError> {
+        let young = |image: &Image| self.not_before.is_none_or(|limit| image.created_at >= limit);
+        for image in found.into_iter().filter(young) {
+            match images.hold(&image.id, &self.holder, self.deadline, &self.cancel).await {
+                Ok(()) => return Ok(Some(image)),
+                Err(error) if error.is_not_found() => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(None)
+    }
 }
 
 /// An image that is there, and that everybody is to have.

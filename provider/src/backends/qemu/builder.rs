@@ -32,20 +32,6 @@ impl LocalBuilder {
         Self { local, spec }
     }
 
-    /// Takes an image that another process finished since this one looked.
-    async fn shared(&self, request: &BuildRequest) -> Result<Option<Image>, BackendError> {
-        let found = self.local.find(&request.key).await?;
-        let young = |image: &Image| request.not_before.is_none_or(|limit| image.created_at >= limit);
-        for image in found.into_iter().filter(young) {
-            match self.local.hold(&image.id, &request.holder, request.deadline, &request.cancel).await {
-                Ok(()) => return Ok(Some(image)),
-                Err(error) if error.is_not_found() => {}
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(None)
-    }
-
     async fn build_locked(&self, request: &BuildRequest, lock: &KeyLock) -> Result<Image, BackendError> {
         self.local.sweep(Sweep::Abandoned, &request.cancel).await?;
         let id = Uuid::new_v4();
@@ -134,7 +120,7 @@ impl ImageBuilder for LocalBuilder {
         let lock = self.local.store.lock_key(&request.key, &request.cancel).await;
         let lock = lock.map_err(|error| failed("waiting for a build of the same image", error))?;
         if request.share
-            && let Some(image) = self.shared(request).await?
+            && let Some(image) = request.take(&*self.local, self.local.find(&request.key).await?).await?
         {
             return Ok(Built::Shared(image));
         }

@@ -67,10 +67,11 @@ impl ImageBuilder for TemplateBuilder {
         let turn = Turn::wait(&path, &request.cancel).await;
         let _turn = turn.map_err(|error| BackendError::failed("building the image", error))?;
         let left = templates.recover(&request.cancel).await;
-        if request.share
-            && let Some(image) = self.shared(request).await?
-        {
-            return Ok(Built::Shared(image));
+        if request.share {
+            let images = templates.images(None);
+            if let Some(image) = request.take(&images, images.find(&request.key).await?).await? {
+                return Ok(Built::Shared(image));
+            }
         }
         let id = Uuid::new_v4();
         let log = self.log(request, id)?;
@@ -94,20 +95,6 @@ impl ImageBuilder for TemplateBuilder {
 impl TemplateBuilder {
     pub(super) fn new(templates: Arc<Templates>, spec: TemplateSpec) -> Self {
         Self { templates, spec }
-    }
-
-    /// Takes an image that another process has finished since the plan.
-    async fn shared(&self, request: &BuildRequest) -> Result<Option<Image>, BackendError> {
-        let images = self.templates.images(None);
-        let young = |image: &Image| request.not_before.is_none_or(|limit| image.created_at >= limit);
-        for image in images.find(&request.key).await?.into_iter().filter(young) {
-            match images.hold(&image.id, &request.holder, request.deadline, &request.cancel).await {
-                Ok(()) => return Ok(Some(image)),
-                Err(error) if error.is_not_found() => {}
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(None)
     }
 
     fn log(&self, request: &BuildRequest, id: Uuid) -> Result<BuildLog, BackendError> {

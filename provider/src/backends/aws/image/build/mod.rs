@@ -50,8 +50,8 @@ use crate::backends::aws::sweep::{self, How, SweepError, Swept};
 use crate::backends::aws::{Aws, CLOUD};
 use crate::domain::causes;
 use crate::domain::{
-    BackendError, BuildRequest, Built, Check, Image, ImageBackend, ImageBuilder, LookRequest, OnError,
-    Template, TemplateRequest, given_up,
+    BackendError, BuildRequest, Built, Check, Image, ImageBuilder, LookRequest, OnError, Template,
+    TemplateRequest, given_up,
 };
 use crate::journal::{Entry, Phase, Record};
 use crate::packer;
@@ -173,16 +173,8 @@ impl AwsBuilder {
     /// Takes an image that another process has finished since the plan.
     async fn shared(&self, request: &BuildRequest) -> Result<Option<Image>, BackendError> {
         let images = self.aws.images(Some(&self.spec.region));
-        let young = |image: &Image| request.not_before.is_none_or(|limit| image.created_at >= limit);
         let found = given_up("looking for the image", images.find_now(&request.key), &request.cancel).await?;
-        for image in found.into_iter().filter(young) {
-            match images.hold(&image.id, &request.holder, request.deadline, &request.cancel).await {
-                Ok(()) => return Ok(Some(image)),
-                Err(error) if error.is_not_found() => {}
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(None)
+        request.take(&images, found).await
     }
 
     fn log(
