@@ -12,6 +12,7 @@ use super::local::failed;
 use super::store::{Fingerprint, KeyLock, Metadata};
 use super::sweep::Sweep;
 use super::{Local, QemuImageSpec};
+use crate::domain::image::name_of;
 use crate::domain::{
     BackendError, BuildRequest, Built, Image, ImageBackend, ImageBuilder, Template, TemplateRequest,
 };
@@ -54,7 +55,7 @@ impl LocalBuilder {
         log: &BuildLog,
     ) -> Result<Image, BackendError> {
         let store = &self.local.store;
-        let name = image_name(request, id);
+        let name = name_of(&request.spec.name_prefix, &request.key, id);
         log.step(&format!("Building image {name}"));
         let started = Instant::now();
         let partial = store.begin(id).map_err(|error| failed("preparing the build", error))?;
@@ -130,12 +131,6 @@ impl ImageBuilder for LocalBuilder {
     async fn template(&self, request: &TemplateRequest) -> Result<Template, BackendError> {
         image::template(&self.local.host(), &self.spec, request).await
     }
-}
-
-/// Prefix, first 12 digits of the cache key, 6 of the build's id.
-fn image_name(request: &BuildRequest, id: Uuid) -> String {
-    let id = id.simple().to_string();
-    format!("{}-{}-{}", request.spec.name_prefix, &request.key.as_str()[..12], &id[..6])
 }
 
 fn metadata(

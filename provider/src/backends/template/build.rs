@@ -22,6 +22,7 @@ use super::settle::{self, Left, MADE, Told, within};
 use super::trace::Traced;
 use super::{CLOUD, REGION, TemplateSpec, Templates, environment, images, records, told, values};
 use crate::domain::causes;
+use crate::domain::image::name_of;
 use crate::domain::{BackendError, BuildRequest, Built, Image, ImageBackend, ImageBuilder, Made};
 use crate::journal::{Entry, Journal, Phase, Record};
 use crate::packer::{self, Folder, Job, Own, Packer, PackerError};
@@ -83,7 +84,7 @@ impl ImageBuilder for TemplateBuilder {
             request,
             log: &log,
             id,
-            name: format!("{}-{}-{}", request.spec.name_prefix, &request.key.as_str()[..12], &short[..6]),
+            name: name_of(&request.spec.name_prefix, &request.key, id),
             dir: templates.build_dir(id),
             tmp: std::env::temp_dir().join(format!("sindri-{}", &short[..12])),
             started: Instant::now(),
