@@ -209,7 +209,7 @@ async fn packer_has_a_private_folder_and_no_secret_in_its_arguments() {
     let bench = Bench::new();
     let (folder, runner) = (bench.folder(), runner());
     let mut variables = Variables::default();
-    variables.set_secret("s", SECRET);
+    variables.set("s", SECRET);
     folder.write("# template\n", &variables).unwrap();
     let seen = bench.path("seen");
     let packer = bench.building(&format!(

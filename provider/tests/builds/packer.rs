@@ -60,7 +60,7 @@ async fn a_real_packer_takes_hostile_values_as_they_are() {
         let folder = Folder::create(&dir.path().join("work")).unwrap();
         let mut variables = Variables::default();
         variables.set("content", HOSTILE);
-        variables.set_secret("secret", SECRET);
+        variables.set("secret", SECRET);
         folder.write(TEMPLATE, &variables).unwrap();
         let grace = Duration::from_secs(30);
         let job = Job {
