@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::Version;
+use crate::process::lock::Busy;
 use crate::process::{ProcessError, full_disk};
 
 /// Why there is no Packer to be used.
@@ -98,6 +99,9 @@ pub enum PackerError {
     /// Packer could not be run, was cancelled, or took too long.
     #[error("could not run Packer")]
     Process(#[from] ProcessError),
+    /// Somebody else was getting some until the build was cancelled.
+    #[error("could not get Packer's plugins")]
+    Busy(#[source] Busy),
     /// Plugins could not be had.
     #[error(
         "`packer init` could not get the plugins that are needed:\n{output}\nWithout a network, set `packer = {{ \
