@@ -18,8 +18,7 @@ use crate::support::image;
 
 /// Those of this machine: Debian's on `PATH`, and the one that the tools script builds.
 fn real() -> Vec<PathBuf> {
-    let search = sindri::process::search_path();
-    let distribution = std::env::split_paths(&search).map(|dir| dir.join("packer")).find(|it| it.is_file());
+    let distribution = sindri::process::programs("packer").into_iter().next();
     distribution.into_iter().chain([tool("packer")]).collect()
 }
 
