@@ -1,11 +1,13 @@
 //! What every backend can do with images. Resources know backends by this trait alone.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
 use super::cache_key::KeyInputs;
 use super::vm::{Vm, VmRequest};
@@ -13,6 +15,7 @@ use super::{
     BackendError, CacheKey, Copies, Distribution, Holder, Image, ImageSpec, LabelChange, Labels, Security,
     Share, Template, TemplateRequest, Undistributed,
 };
+use crate::process::{BuildLog, Redactor, Secret};
 
 /// A build as a builder gets it, which was made for one target and knows the rest.
 #[derive(Debug, Clone)]
@@ -59,6 +62,22 @@ impl BuildRequest {
             CacheKey::of(&self.spec, &inputs).ok()
         });
         if now.as_ref() == Some(&self.key) { Ok(()) } else { Err(InputsChanged) }
+    }
+
+    /// The log of this build in `dir`, without these secrets.
+    ///
+    /// # Errors
+    /// When it cannot be made.
+    pub fn log<'a>(
+        &self,
+        dir: &Path,
+        build: Uuid,
+        secrets: impl IntoIterator<Item = &'a Secret>,
+    ) -> Result<BuildLog, BackendError> {
+        let log = BuildLog::create(dir, &self.spec.name_prefix, &build.to_string(), Redactor::new(secrets));
+        log.map_err(|error| {
+            BackendError::failed(format!("writing the build's log in {}", dir.display()), error)
+        })
     }
 
     /// Holds the first of these images that will do, if one is still there: others have finished them.
@@ -231,9 +250,9 @@ pub trait ImageBackend: Send + Sync {
 /// Makes images for one target.
 #[async_trait]
 pub trait ImageBuilder: Send + Sync {
-    /// Builds an image and holds it, until [`ImageBackend::is_known`] for this process only. When this returns an error nothing is left of the build, or what is left
-    /// is in the journal. A build that may be shared begins with a look for an image that is there by now, when nobody else
-    /// on this computer builds it.
+    /// Builds an image and holds it, until [`ImageBackend::is_known`] for this process only. When this returns an error nothing
+    /// is left of the build, or what is left is in the journal. A build that may be shared begins with a look for an image
+    /// that is there by now, when nobody else on this computer builds it.
     async fn build(&self, request: &BuildRequest) -> Result<Built, BackendError>;
 
     /// Looks through an image that is there for what its build was to remove, and for others' keys: before everybody may have it.

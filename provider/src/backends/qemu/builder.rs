@@ -16,7 +16,7 @@ use crate::domain::image::name_of;
 use crate::domain::{
     BackendError, BuildRequest, Built, Image, ImageBackend, ImageBuilder, Template, TemplateRequest,
 };
-use crate::process::{BuildLog, Redactor};
+use crate::process::BuildLog;
 
 /// How many lines of the log a diagnostic shows.
 const TAIL: usize = 20;
@@ -36,7 +36,7 @@ impl LocalBuilder {
     async fn build_locked(&self, request: &BuildRequest, lock: &KeyLock) -> Result<Image, BackendError> {
         self.local.sweep(Sweep::Abandoned, &request.cancel).await?;
         let id = Uuid::new_v4();
-        let log = self.log(request, id)?;
+        let log = request.log(&self.local.store.logs(), id, request.spec.secrets())?;
         let result = self.build_and_store(request, id, &log).await;
         match &result {
             Err(error) if !request.cancel.is_cancelled() => {
@@ -100,17 +100,6 @@ impl LocalBuilder {
             log: log.path().to_owned(),
             tail: log.tail(TAIL),
         }
-    }
-
-    fn log(&self, request: &BuildRequest, id: Uuid) -> Result<BuildLog, BackendError> {
-        let spec = &request.spec;
-        let secrets = spec.environment.secret.values();
-        let redactor =
-            Redactor::new(secrets.chain(spec.steps.iter().flat_map(|step| step.environment.secret.values())));
-        let dir = self.local.store.logs();
-        BuildLog::create(&dir, &spec.name_prefix, &id.to_string(), redactor).map_err(|error| {
-            BackendError::failed(format!("writing the build's log in {}", dir.display()), error)
-        })
     }
 }
 
@@ -222,7 +211,7 @@ mod tests {
         let partial = store.begin(id).unwrap();
         let disk = partial.dir().join("disk.qcow2");
         std::fs::write(&disk, "x").unwrap();
-        let log = builder.log(&request, id).unwrap();
+        let log = request.log(&builder.local.store.logs(), id, request.spec.secrets()).unwrap();
         let built = BuiltImage {
             disk: disk.clone(),
             format: super::super::DiskFormat::Qcow2,

@@ -26,7 +26,7 @@ use crate::domain::image::name_of;
 use crate::domain::{BackendError, BuildRequest, Built, Image, ImageBackend, ImageBuilder, Made};
 use crate::journal::{Entry, Journal, Phase, Record};
 use crate::packer::{self, Folder, Job, Own, Packer, PackerError};
-use crate::process::{BuildLog, HandOver, Limits, Redactor, Turn, private};
+use crate::process::{BuildLog, HandOver, Limits, Turn, private};
 
 /// What Packer has to clean up when it is cancelled.
 const GRACE: Duration = Duration::from_secs(5 * 60);
@@ -75,7 +75,9 @@ impl ImageBuilder for TemplateBuilder {
             }
         }
         let id = Uuid::new_v4();
-        let log = self.log(request, id)?;
+        let of_environment = environment::secrets(&environment::handed_on());
+        let secrets = self.spec.secrets.values().chain(&of_environment);
+        let log = request.log(&templates.data_dir.join("logs"), id, secrets)?;
         left.iter().for_each(|line| log.step(line));
         let short = id.simple().to_string();
         let build = Build {
@@ -96,15 +98,6 @@ impl ImageBuilder for TemplateBuilder {
 impl TemplateBuilder {
     pub(super) fn new(templates: Arc<Templates>, spec: TemplateSpec) -> Self {
         Self { templates, spec }
-    }
-
-    fn log(&self, request: &BuildRequest, id: Uuid) -> Result<BuildLog, BackendError> {
-        let of_environment = environment::secrets(&environment::handed_on());
-        let redactor = Redactor::new(self.spec.secrets.values().chain(&of_environment));
-        let (dir, prefix) = (self.templates.data_dir.join("logs"), &request.spec.name_prefix);
-        BuildLog::create(&dir, prefix, &id.to_string(), redactor).map_err(|error| {
-            BackendError::failed(format!("writing the build's log in {}", dir.display()), error)
-        })
     }
 }
 

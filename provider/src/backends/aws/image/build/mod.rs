@@ -47,7 +47,7 @@ use self::access::Access;
 use super::AwsImageSpec;
 use crate::backends::aws::region::Region;
 use crate::backends::aws::sweep::{self, How, SweepError, Swept};
-use crate::backends::aws::{Aws, CLOUD};
+use crate::backends::aws::{Aws, CLOUD, tags};
 use crate::domain::causes;
 use crate::domain::{
     BackendError, BuildRequest, Built, Check, Image, ImageBuilder, LookRequest, OnError, Template,
@@ -55,7 +55,7 @@ use crate::domain::{
 };
 use crate::journal::{Entry, Phase, Record};
 use crate::packer;
-use crate::process::{BuildLog, Redactor, Secret, Turn, private};
+use crate::process::{BuildLog, Secret, Turn, private};
 use crate::provision;
 
 /// How many lines of the log a diagnostic shows.
@@ -109,7 +109,10 @@ impl ImageBuilder for AwsBuilder {
         let id = Uuid::new_v4();
         let credentials = async { self.aws.credentials().await.map_err(|error| error.into_backend(doing)) };
         let credentials = given_up(doing, credentials, &request.cancel).await?;
-        let log = self.log(request, id, &credentials)?;
+        let ours = [Some(credentials.secret_access_key()), credentials.session_token()];
+        let ours: Vec<Secret> = ours.into_iter().flatten().map(Secret::new).collect();
+        let secrets = request.spec.secrets().chain(&ours);
+        let log = request.log(&self.aws.data_dir.join("logs"), id, secrets)?;
         let spec = access::on_this_computer(&self.spec).map_err(|error| error.into_backend(&log))?;
         let build = Build {
             aws: &self.aws,
@@ -175,23 +178,6 @@ impl AwsBuilder {
         let images = self.aws.images(Some(&self.spec.region));
         let found = given_up("looking for the image", images.find_now(&request.key), &request.cancel).await?;
         request.take(&images, found).await
-    }
-
-    fn log(
-        &self,
-        request: &BuildRequest,
-        id: Uuid,
-        credentials: &Credentials,
-    ) -> Result<BuildLog, BackendError> {
-        let spec = &request.spec;
-        let of_steps = spec.steps.iter().flat_map(|step| step.environment.secret.values());
-        let ours = [Some(credentials.secret_access_key()), credentials.session_token()];
-        let ours: Vec<Secret> = ours.into_iter().flatten().map(Secret::new).collect();
-        let redactor = Redactor::new(spec.environment.secret.values().chain(of_steps).chain(&ours));
-        let dir = self.aws.data_dir.join("logs");
-        BuildLog::create(&dir, &spec.name_prefix, &id.to_string(), redactor).map_err(|error| {
-            BackendError::failed(format!("writing the build's log in {}", dir.display()), error)
-        })
     }
 }
 
@@ -359,7 +345,7 @@ impl Build<'_> {
     }
 
     fn tags(&self) -> BTreeMap<String, String> {
-        let deadline = work::in_words(sweep::over_by(self.request.deadline));
+        let deadline = tags::in_words(sweep::over_by(self.request.deadline));
         work::tags_of(&self.name, &self.request.labels.tags, &self.id.to_string(), &deadline)
     }
 }

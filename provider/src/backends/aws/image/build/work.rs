@@ -5,7 +5,6 @@ use std::io;
 use std::path::Path;
 use std::time::Duration;
 
-use chrono::{DateTime, SecondsFormat, Utc};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -72,9 +71,4 @@ pub(super) fn tags_of(
     let ours = [(tags::BUILD, build), (tags::DEADLINE, deadline)];
     all.extend(ours.map(|(key, value)| (key.to_owned(), value.to_owned())));
     all
-}
-
-/// When it must be over, as a tag says it.
-pub(super) fn in_words(deadline: DateTime<Utc>) -> String {
-    deadline.to_rfc3339_opts(SecondsFormat::Secs, true)
 }
