@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::fs::DirBuilder;
 use std::os::unix::fs::DirBuilderExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -270,7 +270,7 @@ impl Build<'_> {
     /// Deletes what was made all the same. What cannot be deleted stays in the journal.
     async fn give_up(&self, record: Record, made: &[Made], failure: BuildError) -> BuildError {
         if matches!(&failure, BuildError::Packer(error) if error.is_unread()) {
-            remove_dir(&self.tmp);
+            private::remove_build_dir(&self.tmp);
             let told = "What Packer made is not known yet: the build stays in the journal. The next build of a template looks again, or `terraform-provider-sindri sweep`".to_owned();
             return BuildError::Left { source: Box::new(failure), told };
         }
@@ -291,7 +291,7 @@ impl Build<'_> {
             }
             Err(error) => undeleted(made, &causes(&error)),
         };
-        remove_dir(&self.tmp);
+        private::remove_build_dir(&self.tmp);
         if told.is_empty() {
             return failure;
         }
@@ -319,8 +319,8 @@ impl Build<'_> {
 
     /// Nothing of the build can be lost any more.
     fn end(&self, record: Record) -> Result<(), BuildError> {
-        remove_dir(&self.tmp);
-        remove_dir(&self.dir);
+        private::remove_build_dir(&self.tmp);
+        private::remove_build_dir(&self.dir);
         Ok(record.end()?)
     }
 }
@@ -354,13 +354,4 @@ fn undeleted(made: &[Made], why: &str) -> Vec<String> {
     vec![format!(
         "This was made and cannot be deleted yet: {all}: {why}\nThe next build of a template tries again, or `terraform-provider-sindri sweep`"
     )]
-}
-
-pub(super) fn remove_dir(dir: &Path) {
-    match std::fs::remove_dir_all(dir) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            tracing::warn!(folder = %dir.display(), %error, "a build's folder cannot be removed");
-        }
-        _ => {}
-    }
 }

@@ -105,7 +105,7 @@ impl Area {
     pub(super) async fn remove(&self, host: &Host, relative: &str) -> Result<(), BuildError> {
         let path = self.host(relative);
         // What a single host user owns (root's own view, or an empty shell) goes without a namespace.
-        if remove_all(&path).is_ok() {
+        if private::remove_dir_all(&path).is_ok() {
             return Ok(());
         }
         let entry = Entry::new("rm").args(["-rf", "--one-file-system", "--"]).args(inner(&path, relative));
@@ -114,7 +114,7 @@ impl Area {
         // Its exit code says little: rm cannot remove the outermost folders, which are ours.
         let finished =
             host.runner.run(&command, None, &limits).await.map_err(BuildError::tool("remove a tree"))?;
-        remove_all(&path).map_err(|source| match super::said::refused(&finished.output) {
+        private::remove_dir_all(&path).map_err(|source| match super::said::refused(&finished.output) {
             Some(error) => error,
             None => BuildError::Io { operation: "remove", path, source },
         })
@@ -147,12 +147,7 @@ impl Area {
 /// # Errors
 /// When it cannot be made.
 pub(super) fn create_anew(path: &Path, mode: u32) -> Result<File, BuildError> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            return Err(BuildError::io("remove", path)(error));
-        }
-        _ => {}
-    }
+    private::remove_file(path).map_err(BuildError::io("remove", path))?;
     let file = OpenOptions::new().write(true).create_new(true).mode(mode).open(path);
     let file = file.map_err(BuildError::io("create", path))?;
     // A umask does not apply to this.
@@ -192,13 +187,6 @@ fn inner(path: &Path, relative: &str) -> Vec<String> {
     children
         .map(|child| format!("{}/{relative}/{}", enter::AREA, child.file_name().to_string_lossy()))
         .collect()
-}
-
-fn remove_all(path: &Path) -> std::io::Result<()> {
-    match fs::remove_dir_all(path) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
-        other => other,
-    }
 }
 
 #[cfg(test)]

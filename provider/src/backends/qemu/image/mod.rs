@@ -59,7 +59,7 @@ use super::host::AcceleratorChoice;
 use super::{Base, Bootstrap, DiskFormat, Engine, ImageSource, Network, QemuImageSpec};
 use crate::domain::ImageSpec;
 use crate::packer;
-use crate::process::{BuildLog, Command, Limits, Runner, leftover};
+use crate::process::{BuildLog, Command, Limits, Runner, leftover, private};
 use crate::provision;
 
 /// What a build uses of this computer.
@@ -161,12 +161,7 @@ pub async fn remove_partial(host: &Host, id: Uuid, work_dir: &Path) -> Result<()
         }
     }
     leftover::end_those_of(work_dir);
-    match fs::remove_dir_all(work_dir) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            return Err(BuildError::io("remove", work_dir)(error));
-        }
-        _ => {}
-    }
+    private::remove_dir_all(work_dir).map_err(BuildError::io("remove", work_dir))?;
     tree::remove_left(host, &Area::open(&host.cache_dir)?, id).await
 }
 
