@@ -10,7 +10,7 @@ pub mod parts;
 mod upload;
 
 pub use check::{FailedCheck, STARTED, judge};
-pub use clean::{Cleanup, cleanup, look, looked_for};
+pub use clean::{cleanup, look, looked_for};
 pub use failure::StepFailure;
 pub use upload::{UploadError, pack};
 

@@ -57,7 +57,7 @@ async fn run(build: &Build<'_>, guest: &mut Booted<'_>) -> Result<(), BuildError
         own_script(guest, "quiet the guest", provision::QUIET, &Environment::default()).await?;
     }
     for cleanup in cleanups {
-        guest.run(&cleanup.task()).await?;
+        guest.run(&cleanup).await?;
     }
     build.log.step("Leaving the guest");
     leave(guest, &leave_environment(&guest.public_key)).await

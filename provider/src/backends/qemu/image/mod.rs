@@ -215,11 +215,8 @@ async fn from_bootstrap(build: &Build<'_>, area: &Area, bootstrap: &Bootstrap) -
 async fn from_tree(build: &Build<'_>, layer: &Layer, tree: &Tree<'_>) -> Result<(PathBuf, u64), BuildError> {
     if !build.qemu.boot {
         tree.prepare().await?;
-        for task in provision::tasks(build.spec) {
-            tree.run(&task).await?;
-        }
-        for cleanup in provision::cleanup(build.spec.security) {
-            tree.run(&cleanup.task()).await?;
+        for task in provision::tasks(build.spec).iter().chain(&provision::cleanup(build.spec.security)) {
+            tree.run(task).await?;
         }
     }
     build.log.step("Making the disk");

@@ -31,7 +31,7 @@ pub(in crate::backends::qemu) async fn template(
 /// All that is done in the tree or in the guest, in order.
 fn scripts(spec: &ImageSpec, qemu: &QemuImageSpec) -> Vec<Script> {
     let tasks = provision::tasks(spec);
-    let cleanups: Vec<Task> = provision::cleanup(spec.security).into_iter().map(|it| it.task()).collect();
+    let cleanups = provision::cleanup(spec.security);
     let mut all = Vec::new();
     all.extend((qemu.boot && is_seeded(qemu)).then(|| own("wait for cloud-init", AWAIT)));
     all.extend(tasks.iter().enumerate().map(|(index, task)| of_task(Origin::Step(index), task)));

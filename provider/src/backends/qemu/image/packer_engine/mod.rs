@@ -20,10 +20,9 @@ use super::{Build, BuildError};
 use crate::backends::qemu::guest::GuestSpec;
 use crate::backends::qemu::guest::{self, GuestError, console};
 use crate::backends::qemu::{DiskFormat, QemuImageSpec};
-use crate::domain::{ImageSpec, Origin};
+use crate::domain::ImageSpec;
 use crate::packer::{Folder, Job, Packer, PackerError, Recipe, Report, Variables, Version};
 use crate::process::Limits;
-use crate::provision;
 use crate::provision::parts::{self, Draft, Drafts, Failure, Part, PartError, Site, shell_line};
 use crate::ssh;
 
@@ -203,15 +202,7 @@ fn drafts(spec: &ImageSpec, qemu: &QemuImageSpec) -> Result<Vec<Draft>, PartErro
     if booted::is_seeded(qemu) {
         drafts.script("wait for cloud-init", AWAIT, Some(PATIENCE));
     }
-    for (index, task) in provision::tasks(spec).iter().enumerate() {
-        drafts.task(Origin::Step(index), task)?;
-    }
-    let cleanups = provision::cleanup(spec.security);
-    if !cleanups.is_empty() {
-        drafts.script("quiet the guest", provision::QUIET, Some(PATIENCE));
-    }
-    for cleanup in cleanups {
-        drafts.task(Origin::Cleanup, &cleanup.task())?;
-    }
+    drafts.steps(spec)?;
+    drafts.cleanup(spec.security, PATIENCE)?;
     Ok(drafts.finish())
 }
