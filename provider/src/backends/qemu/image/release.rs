@@ -28,8 +28,9 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// Where distributions keep APT's own downloader.
 const HELPERS: [&str; 2] = ["/usr/lib/apt/apt-helper", "/usr/libexec/apt/apt-helper"];
 
-/// Asks the mirror for the suite's release file, by APT itself: its proxies and certificates are those of the host. APT checks its signature later; here it only serves to tell a wrong suite from a mirror that cannot be
-/// reached. None when the mirror has no such suite.
+/// Asks the mirror for the suite's release file, by APT itself: its proxies and certificates are those of the host. APT checks
+/// its signature later; here it only serves to tell a wrong suite from a mirror that cannot be reached. None when the mirror
+/// has no such suite.
 ///
 /// # Errors
 /// When the mirror does not answer or answers with something else.
