@@ -19,7 +19,7 @@ use super::{BuildError, Host};
 use crate::process::enter::{self, Entry};
 use crate::process::lock::{self, How};
 use crate::process::private;
-use crate::process::{BuildLog, Command, Finished, Limits};
+use crate::process::{Command, Limits};
 
 /// The area of one cache folder.
 #[derive(Debug, Clone)]
@@ -82,20 +82,6 @@ impl Area {
     /// The same where nothing but the folder is seen of the area: for programs of packages.
     pub(super) fn command_in(&self, host: &Host, entry: &Entry, folder: &str) -> Command {
         Command::new(host.runner.supervisor()).arg("enter").arg(entry.to_arg()).cwd(self.host(folder))
-    }
-
-    /// Runs a program in the namespaces; an exit code other than 0 is not an error, refused namespaces are.
-    ///
-    /// # Errors
-    /// When it cannot be run.
-    pub(super) async fn run(
-        &self,
-        host: &Host,
-        command: &Command,
-        log: Option<&BuildLog>,
-        limits: &Limits,
-    ) -> Result<Finished, crate::process::ProcessError> {
-        host.runner.run(command, log, limits).await
     }
 
     /// Removes a tree whose files belong to the namespace's ids. Nothing there is success.

@@ -105,7 +105,5 @@ pub(super) async fn move_disk(build: &Build<'_>, from: &Path, to: &Path) -> Resu
         return Ok(());
     }
     let command = super::convert::command(from, DiskFormat::Raw, to, DiskFormat::Raw, false);
-    let limits = crate::process::Limits::cancelled_by(build.cancel);
-    let copied = build.host.runner.check(&command, Some(build.log), &limits).await;
-    copied.map(drop).map_err(BuildError::tool(format!("move the disk to {}", to.display())))
+    build.here().run(&command).await.map_err(BuildError::tool(format!("move the disk to {}", to.display())))
 }

@@ -59,7 +59,7 @@ use super::host::AcceleratorChoice;
 use super::{Base, Bootstrap, DiskFormat, Engine, ImageSource, Network, QemuImageSpec};
 use crate::domain::ImageSpec;
 use crate::packer;
-use crate::process::{BuildLog, Command, Limits, Runner, leftover, private};
+use crate::process::{BuildLog, Command, Limits, ProcessError, Runner, leftover, private};
 use crate::provision;
 
 /// What a build uses of this computer.
@@ -75,6 +75,22 @@ pub struct Host {
     pub etc_apt: PathBuf,
     /// Which Packer is run, for images of that engine.
     pub packer: packer::Settings,
+}
+
+/// Where a part of a build works.
+#[derive(Clone, Copy)]
+struct Here<'a> {
+    host: &'a Host,
+    log: &'a BuildLog,
+    cancel: &'a CancellationToken,
+}
+
+impl Here<'_> {
+    /// Runs a program that says nothing but what it does.
+    async fn run(self, command: &Command) -> Result<(), ProcessError> {
+        let limits = Limits::cancelled_by(self.cancel);
+        self.host.runner.check(command, Some(self.log), &limits).await.map(drop)
+    }
 }
 
 /// An image to be built.
@@ -100,6 +116,10 @@ const BUILD_GUEST: &str = "guest";
 const CHECK_GUEST: &str = "check";
 
 impl Build<'_> {
+    fn here(&self) -> Here<'_> {
+        Here { host: self.host, log: self.log, cancel: self.cancel }
+    }
+
     fn guest_dir(&self) -> PathBuf {
         self.work_dir.join(BUILD_GUEST)
     }
@@ -175,15 +195,15 @@ struct Made {
 }
 
 async fn from_bootstrap(build: &Build<'_>, area: &Area, bootstrap: &Bootstrap) -> Result<Made, BuildError> {
-    let Build { host, qemu, log, cancel, .. } = build;
-    let layer = layer::obtain(host, area, bootstrap, qemu.arch, log, cancel).await?;
+    let Build { host, qemu, log, .. } = build;
+    let layer = layer::obtain(build.here(), area, bootstrap, qemu.arch).await?;
     let reached = match qemu.network {
         Network::User => Reached::All,
         Network::Mirror => Reached::Mirrors(layer.mirrors(bootstrap, log)?),
         Network::None => Reached::Nothing,
     };
     booted::make_dir(&build.guest_dir())?;
-    let tree = match Tree::create(host, area, &layer, build.id, reached.clone(), log, cancel) {
+    let tree = match Tree::create(build.here(), area, &layer, build.id, reached.clone()) {
         Ok(tree) => tree,
         Err(error) => {
             // The first error is what matters.
@@ -233,11 +253,11 @@ async fn from_image(
     source: &ImageSource,
     sha256: Option<&str>,
 ) -> Result<Made, BuildError> {
-    let Build { host, qemu, log, cancel, .. } = build;
+    let qemu = build.qemu;
     let raw = build.guest_dir().join("disk.raw");
     booted::make_dir(&build.guest_dir())?;
     let size = u64::from(qemu.disk_size_gb) << 30;
-    let base = base_image::bring(host, source, sha256, &raw, size, log, cancel).await?;
+    let base = base_image::bring(build.here(), source, sha256, &raw, size).await?;
     let mut mirrors = None;
     if qemu.boot {
         mirrors = provision_booted(build, &raw, None).await?;
@@ -263,9 +283,9 @@ async fn provision_booted(
 
 /// The disk in its format, checked.
 async fn finish(build: &Build<'_>, made: Made) -> Result<BuiltImage, BuildError> {
-    let Build { host, qemu, log, cancel, .. } = build;
+    let Build { qemu, log, cancel, .. } = build;
     let disk = build.work_dir.join(format!("disk.{}", qemu.format.name()));
-    convert::convert(host, &made.raw, &disk, qemu.format, qemu.compress, log, cancel).await?;
+    convert::convert(build.here(), &made.raw, &disk, qemu.format, qemu.compress).await?;
     let guest = build.guest_dir();
     fs::remove_dir_all(&guest).map_err(BuildError::io("remove", &guest))?;
     log.step("Computing the checksum");
