@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::booted::{Booted, FirstBoot, Start, TAIL, is_seeded};
+use super::booted::{Booted, TAIL};
 use super::mirrors::{self, Mirrors};
+use super::prepare::{FirstBoot, Start, is_seeded};
 use super::{Build, BuildError};
 use crate::backends::qemu::DiskFormat;
 use crate::backends::qemu::guest::GuestError;

@@ -22,6 +22,7 @@ mod layer;
 mod layer_id;
 mod mirrors;
 mod packer_engine;
+mod prepare;
 mod preview;
 mod problems;
 mod reach;

@@ -1,7 +1,7 @@
 //! What a build would do, without one: for Packer its template, for the native engine the scripts.
 
-use super::booted::is_seeded;
 use super::guest_build::{AWAIT, LEAVE};
+use super::prepare::is_seeded;
 use super::{Host, packer_engine};
 use crate::backends::qemu::{Engine, QemuImageSpec};
 use crate::domain::template::Script;

@@ -14,8 +14,9 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-use super::booted::{self, BOOT, FirstBoot, Start, guest_error};
+use super::booted::{BOOT, guest_error};
 use super::guest_build::{AWAIT, LEAVE, OFF, PATIENCE, leave_environment};
+use super::prepare::{FirstBoot, Prepared, Start, is_seeded, prepare};
 use super::{Build, BuildError};
 use crate::backends::qemu::guest::GuestSpec;
 use crate::backends::qemu::guest::{self, GuestError, console};
@@ -55,7 +56,7 @@ pub(super) async fn provision(build: &Build<'_>, dir: &Path, disk: &Path) -> Res
         first_boot: FirstBoot::Brief,
         mirrors: None,
     };
-    let prepared = booted::prepare(build, &start)?;
+    let prepared = prepare(build, &start)?;
     let Build { host, log, cancel, .. } = build;
     let site = Site { cwd: dir, runner: &host.runner, log, cancel };
     let parts = parts::write(&site, drafts(build.spec, build.qemu)?).await?;
@@ -155,7 +156,7 @@ struct Machine<'a> {
     dir: &'a Path,
     /// The disk's size in bytes.
     size: u64,
-    prepared: &'a booted::Prepared,
+    prepared: &'a Prepared,
     leave: String,
 }
 
@@ -199,7 +200,7 @@ fn leave_command(public_key: &str) -> Result<String, PartError> {
 /// All that is done in the guest, in order, but for switching it off.
 fn drafts(spec: &ImageSpec, qemu: &QemuImageSpec) -> Result<Vec<Draft>, PartError> {
     let mut drafts = Drafts::begin(PARTS, BOOT);
-    if booted::is_seeded(qemu) {
+    if is_seeded(qemu) {
         drafts.script("wait for cloud-init", AWAIT, Some(PATIENCE));
     }
     drafts.steps(spec)?;
