@@ -8,10 +8,12 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use sindri::domain::causes;
 use sindri::packer::{
     Folder, Form, Job, LocateError, Packer, PackerError, Plugins, Recipe, Report, Said, Settings, Variables,
     Version,
 };
+use sindri::process::lock;
 use sindri::process::{BuildLog, Limits, Redactor, Runner, Secret};
 use tokio_util::sync::CancellationToken;
 
@@ -209,7 +211,7 @@ async fn packer_has_a_private_folder_and_no_secret_in_its_arguments() {
     let bench = Bench::new();
     let (folder, runner) = (bench.folder(), runner());
     let mut variables = Variables::default();
-    variables.set_secret("s", SECRET);
+    variables.set("s", SECRET);
     folder.write("# template\n", &variables).unwrap();
     let seen = bench.path("seen");
     let packer = bench.building(&format!(
@@ -312,4 +314,20 @@ async fn plugins_are_got_once_unless_that_is_not_wanted() {
     packer.program = bench.script("echo no network; exit 1");
     let error = packer.init(&job, "qemu 3", &lock).await.unwrap_err().to_string();
     assert!(error.contains("no network") && error.contains("plugin_dir"), "{error}");
+}
+
+#[tokio::test]
+async fn who_gives_up_waiting_for_plugins_is_told_who_gets_them() {
+    let bench = Bench::new();
+    let (packer, folder, runner, dir) =
+        (bench.building("true"), bench.folder(), runner(), bench.path("cache"));
+    fs::create_dir(&dir).unwrap();
+    let _held = lock::try_open(&dir.join("packer-init.lock")).unwrap().unwrap();
+    let (job, cancel) = (bench.job(&folder, &runner), bench.cancel.clone());
+    let (waited, ()) = tokio::join!(packer.init(&job, "qemu 4", &dir), async {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        cancel.cancel();
+    });
+    let told = causes(&waited.unwrap_err());
+    assert!(told.contains("another resource of this run holds the lock"), "{told}");
 }

@@ -1,5 +1,6 @@
 //! The same promises as in `scenarios/cancel.rs`, `scenarios/image_cache.rs`, `scenarios/aws_build.rs` and
-//! `scenarios/aws_vm.rs`, by the dozen and at random moments. Takes hours; `make soak` runs it, `make soak SHARE=10` a tenth of the rounds.
+//! `scenarios/aws_vm.rs`, by the dozen and at random moments. Takes hours; `make soak` runs it, `make soak SHARE=10` a tenth of
+//! the rounds.
 #![cfg(feature = "soak")]
 
 mod aws;

@@ -1,11 +1,13 @@
 //! What every backend can do with images. Resources know backends by this trait alone.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
 use super::cache_key::KeyInputs;
 use super::vm::{Vm, VmRequest};
@@ -13,6 +15,7 @@ use super::{
     BackendError, CacheKey, Copies, Distribution, Holder, Image, ImageSpec, LabelChange, Labels, Security,
     Share, Template, TemplateRequest, Undistributed,
 };
+use crate::process::{BuildLog, Redactor, Secret};
 
 /// A build as a builder gets it, which was made for one target and knows the rest.
 #[derive(Debug, Clone)]
@@ -59,6 +62,42 @@ impl BuildRequest {
             CacheKey::of(&self.spec, &inputs).ok()
         });
         if now.as_ref() == Some(&self.key) { Ok(()) } else { Err(InputsChanged) }
+    }
+
+    /// The log of this build in `dir`, without these secrets.
+    ///
+    /// # Errors
+    /// When it cannot be made.
+    pub fn log<'a>(
+        &self,
+        dir: &Path,
+        build: Uuid,
+        secrets: impl IntoIterator<Item = &'a Secret>,
+    ) -> Result<BuildLog, BackendError> {
+        let log = BuildLog::create(dir, &self.spec.name_prefix, &build.to_string(), Redactor::new(secrets));
+        log.map_err(|error| {
+            BackendError::failed(format!("writing the build's log in {}", dir.display()), error)
+        })
+    }
+
+    /// Holds the first of these images that will do, if one is still there: others have finished them.
+    ///
+    /// # Errors
+    /// What keeps one from being held, but that it is gone.
+    pub async fn take(
+        &self,
+        images: &dyn ImageBackend,
+        found: Vec<Image>,
+    ) -> Result<Option<Image>, BackendError> {
+        let young = |image: &Image| self.not_before.is_none_or(|limit| image.created_at >= limit);
+        for image in found.into_iter().filter(young) {
+            match images.hold(&image.id, &self.holder, self.deadline, &self.cancel).await {
+                Ok(()) => return Ok(Some(image)),
+                Err(error) if error.is_not_found() => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(None)
     }
 }
 

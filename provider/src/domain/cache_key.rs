@@ -88,6 +88,11 @@ impl CacheKey {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// Its first 12 digits, for names.
+    pub fn short(&self) -> &str {
+        &self.0[..12]
+    }
 }
 
 impl fmt::Display for CacheKey {

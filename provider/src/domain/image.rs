@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
 use super::{CacheKey, Made};
 
@@ -41,12 +42,20 @@ pub struct Image {
 }
 
 impl Image {
-    /// What the name was made from: builds put a part of the key and of their id after it.
+    /// What the name was made from; all of it where no build made it.
     pub fn prefix(&self) -> &str {
-        let key = self.key.as_ref().and_then(|key| key.as_str().get(..12));
-        let prefix = key.and_then(|key| self.name.rsplit_once(&format!("-{key}-")));
-        prefix.map_or(self.name.as_str(), |(prefix, _)| prefix)
+        self.key.as_ref().and_then(|key| prefix_of(&self.name, key)).unwrap_or(&self.name)
     }
+}
+
+/// What a build's image is called: prefix, first 12 digits of the cache key, 6 of the build's id.
+pub fn name_of(prefix: &str, key: &CacheKey, build: Uuid) -> String {
+    format!("{prefix}-{}-{}", key.short(), &build.simple().to_string()[..6])
+}
+
+/// The prefix from which [`name_of`] made a name.
+pub fn prefix_of<'a>(name: &'a str, key: &CacheKey) -> Option<&'a str> {
+    name.rsplit_once(&format!("-{}-", key.short())).map(|(prefix, _)| prefix)
 }
 
 /// One region's copy of an image.
@@ -141,7 +150,7 @@ pub struct Holder(String);
 impl Holder {
     /// A fresh one.
     pub fn random() -> Self {
-        Self(uuid::Uuid::new_v4().simple().to_string()[..8].to_owned())
+        Self(Uuid::new_v4().simple().to_string()[..8].to_owned())
     }
 
     /// One that was written down earlier; none when it is not 8 lower-case hex digits.
@@ -196,6 +205,18 @@ mod tests {
         let tags = [("keep", "1"), ("change", "2"), ("add", "1"), ("theirs", "1")];
         assert_eq!(shared, labels(None, &tags, &["prod", "theirs"]));
         assert!(LabelChange::between(&planned, &planned).is_empty());
+    }
+
+    #[test]
+    fn a_name_tells_its_prefix() {
+        let key = CacheKey::try_from("0123456789ab".repeat(6)[..63].to_owned()).unwrap();
+        let build = Uuid::from_u128(0xabcd_ef01 << 96);
+        for prefix in ["web", "a-b", "x-0123456789ab-y", "é"] {
+            let name = name_of(prefix, &key, build);
+            assert_eq!(name, format!("{prefix}-0123456789ab-abcdef"));
+            assert_eq!(prefix_of(&name, &key), Some(prefix));
+        }
+        assert_eq!(prefix_of("web-0123456789ac-abcdef", &key), None);
     }
 
     #[test]

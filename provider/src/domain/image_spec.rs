@@ -23,6 +23,14 @@ pub struct ImageSpec {
     pub on_error: OnError,
 }
 
+impl ImageSpec {
+    /// All that must not be printed.
+    pub fn secrets(&self) -> impl Iterator<Item = &Secret> {
+        let of_steps = self.steps.iter().map(|step| &step.environment);
+        std::iter::once(&self.environment).chain(of_steps).flat_map(|environment| environment.secret.values())
+    }
+}
+
 /// Variables that a step sees.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Environment {

@@ -70,7 +70,8 @@ pub trait Keeper: std::fmt::Debug + Send + Sync {
         Ok(None)
     }
 
-    /// Whether something that a thing left is seen, which proves that it was here, and that it is gone when it is not seen itself.
+    /// Whether something that a thing left is seen, which proves that it was here, and that it is gone when it is not seen
+    /// itself.
     async fn was_here(&self, _made: &Made) -> Result<bool, BackendError> {
         Ok(false)
     }

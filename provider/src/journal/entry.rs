@@ -10,7 +10,8 @@ use uuid::Uuid;
 use super::Begun;
 use crate::domain::{CacheKey, Holder};
 
-/// A build in a cloud, or a claim on an image there, as somebody else needs to know it to finish it or to remove what it made. Has no secrets.
+/// A build in a cloud, or a claim on an image there, as somebody else needs to know it to finish it or to remove what it made.
+/// Has no secrets.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Entry {
     /// Its id, which all that it makes carries.

@@ -287,12 +287,7 @@ impl<E: Begun> Record<E> {
     /// # Errors
     /// When the entry cannot be removed: the image must not be handed on then, for it will be taken for abandoned.
     pub fn end(self) -> Result<(), JournalError> {
-        match fs::remove_file(&self.path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                return Err(failed("remove", &self.path)(error));
-            }
-            _ => {}
-        }
+        private::remove_file(&self.path).map_err(failed("remove", &self.path))?;
         // The lock's file last, and before the lock is released: nobody has a lock without a name.
         let _ = fs::remove_file(&self.lock_path);
         self.sync()

@@ -55,8 +55,8 @@ impl Job<'_> {
 pub struct Ran {
     /// What it told. Where one of several builds failed, the others have made something.
     pub report: Report,
-    /// [`PackerError::Invalid`] when Packer began nothing, [`PackerError::Build`] when it failed; or that it was cancelled or took too long, which it may have noticed only after
-    /// it had made all.
+    /// [`PackerError::Invalid`] when Packer began nothing, [`PackerError::Build`] when it failed; or that it was cancelled or
+    /// took too long, which it may have noticed only after it had made all.
     pub failure: Option<PackerError>,
 }
 

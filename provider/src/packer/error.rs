@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::Version;
-use crate::process::{ProcessError, is_full, says_no_space};
+use crate::process::lock::Busy;
+use crate::process::{ProcessError, full_disk};
 
 /// Why there is no Packer to be used.
 #[derive(Debug, thiserror::Error)]
@@ -98,6 +99,9 @@ pub enum PackerError {
     /// Packer could not be run, was cancelled, or took too long.
     #[error("could not run Packer")]
     Process(#[from] ProcessError),
+    /// Somebody else was getting some until the build was cancelled.
+    #[error("could not get Packer's plugins")]
+    Busy(#[source] Busy),
     /// Plugins could not be had.
     #[error(
         "`packer init` could not get the plugins that are needed:\n{output}\nWithout a network, set `packer = {{ \
@@ -174,13 +178,15 @@ impl PackerError {
     /// Names the disk, where one with these folders is full and Packer says that there is no space: the guest's may be meant,
     /// too.
     pub(super) fn naming_a_full_disk(self, folders: &[&Path]) -> Self {
-        let says_so = match &self {
-            Self::Build { reason, tail, .. } => says_no_space(reason) || says_no_space(tail),
-            Self::Init { output } | Self::Invalid { output, .. } => says_no_space(output),
-            _ => false,
+        let full = match &self {
+            Self::Build { reason, tail, .. } => {
+                full_disk(reason, folders).or_else(|| full_disk(tail, folders))
+            }
+            Self::Init { output } | Self::Invalid { output, .. } => full_disk(output, folders),
+            _ => None,
         };
-        match folders.iter().find(|folder| says_so && is_full(folder)) {
-            Some(path) => Self::NoSpace { path: path.to_path_buf(), source: Box::new(self) },
+        match full {
+            Some(path) => Self::NoSpace { path: path.to_owned(), source: Box::new(self) },
             None => self,
         }
     }

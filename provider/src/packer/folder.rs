@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::{PackerError, Variables};
+use super::{PackerError, Variables, variables};
 use crate::process::private;
 
 /// The template's file name.
@@ -37,8 +37,7 @@ impl Folder {
     /// # Errors
     /// When they cannot be written.
     pub fn write(&self, template: &str, variables: &Variables) -> Result<(), PackerError> {
-        let files = [(TEMPLATE, template.to_owned())].into_iter().chain(variables.files());
-        for (name, content) in files {
+        for (name, content) in [(TEMPLATE, template), (variables::FILE, &variables.values().to_string())] {
             let path = self.template().join(name);
             private::write(&path, content.as_bytes()).map_err(PackerError::io("write", &path))?;
         }
@@ -82,7 +81,7 @@ mod tests {
         let folder = Folder::create(&dir).unwrap();
         assert!(Folder::create(&dir).is_err());
         let mut variables = Variables::default();
-        variables.set_secret("s", "hunter22");
+        variables.set("s", "hunter22");
         folder.write("# a template\n", &variables).unwrap();
         let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
         for made in [&dir, &folder.template(), &folder.tmp()] {
@@ -90,7 +89,7 @@ mod tests {
         }
         let files: Vec<_> =
             fs::read_dir(folder.template()).unwrap().map(|file| file.unwrap().path()).collect();
-        assert_eq!(files.len(), 3);
+        assert_eq!(files.len(), 2);
         for file in files {
             assert_eq!(mode(&file), 0o600, "{}", file.display());
         }

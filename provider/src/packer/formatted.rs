@@ -5,9 +5,8 @@ use std::process::Command;
 
 /// The Packer on `PATH`.
 fn packer() -> PathBuf {
-    let search = crate::process::search_path();
-    let mut candidates = std::env::split_paths(&search).map(|dir| dir.join("packer"));
-    candidates.find(|it| it.is_file()).expect("packer is not in PATH: run scripts/install.sh test")
+    let found = crate::process::programs("packer").into_iter().next();
+    found.expect("packer is not in PATH: run scripts/install.sh test")
 }
 
 /// `packer fmt` finds nothing to change.

@@ -2,23 +2,20 @@
 //! parallel runs would write the same plugin files.
 
 use std::collections::HashSet;
-use std::fs::{File, OpenOptions};
-use std::os::unix::fs::OpenOptionsExt;
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 use std::time::Duration;
 
-use rustix::fs::FlockOperation;
 use tokio_util::sync::CancellationToken;
 
 use super::command::{self, Call};
 use super::{Packer, PackerError, Version};
+use crate::process::lock::{self, How};
 use crate::process::{BuildLog, Limits, ProcessError, Runner, private};
 
 /// How long plugins may take to come.
 const LIMIT: Duration = Duration::from_secs(10 * 60);
-/// How often the lock is tried.
-const TRY_AGAIN: Duration = Duration::from_millis(200);
 
 /// Where a builder that a template uses comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -93,19 +90,13 @@ fn cancelled() -> PackerError {
 async fn lock(dir: &Path, cancel: &CancellationToken) -> Result<File, PackerError> {
     private::create_dir(dir).map_err(PackerError::io("create", dir))?;
     let path = dir.join("packer-init.lock");
-    loop {
-        let file = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(&path);
-        let file = file.map_err(PackerError::io("open", &path))?;
-        match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => return Ok(file),
-            Err(rustix::io::Errno::WOULDBLOCK | rustix::io::Errno::INTR) => {}
-            Err(error) => return Err(PackerError::io("lock", &path)(error.into())),
-        }
-        tokio::select! {
-            () = cancel.cancelled() => return Err(cancelled()),
-            () = tokio::time::sleep(TRY_AGAIN) => {}
-        }
-    }
+    let file = lock::open(&path).map_err(PackerError::io("open", &path))?;
+    let attempt = || {
+        let ours = lock::try_lock(&file, How::Exclusive).map_err(PackerError::io("lock", &path))?;
+        Ok(ours.then_some(()))
+    };
+    lock::wait(&path, cancel, attempt, PackerError::Busy).await?;
+    Ok(file)
 }
 
 #[cfg(test)]

@@ -7,14 +7,13 @@ use std::time::Duration;
 
 use super::known::Known;
 use super::{LocateError, Version, command};
-use crate::process::{Limits, ProcessError, Runner, search_path};
+use crate::process::{Limits, ProcessError, Runner, programs_in, search_path};
 
 /// How long `packer version` may take: a large binary from a cold disk takes seconds.
 const ANSWER: Duration = Duration::from_secs(20);
 
-/// Variables of ours that Packer may see beside those of every program: where its plugins and its own settings are,
-/// with which token it asks GitHub for plugins, and whom
-/// it trusts for that.
+/// Variables of ours that Packer may see beside those of every program: where its plugins and its own settings are, with
+/// which token it asks GitHub for plugins, and whom it trusts for that.
 const PASSED: [&str; 6] = [
     "PACKER_CONFIG_DIR",
     "PACKER_PLUGIN_PATH",
@@ -105,9 +104,8 @@ impl Settings {
             return vec![absolute(named)];
         }
         let mut found: Vec<PathBuf> = Vec::new();
-        for program in std::env::split_paths(path).map(|dir| dir.join("packer")) {
-            let program = absolute(program);
-            if program.is_file() && !found.contains(&program) {
+        for program in programs_in(path, "packer").into_iter().map(absolute) {
+            if !found.contains(&program) {
                 found.push(program);
             }
         }

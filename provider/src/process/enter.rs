@@ -29,6 +29,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::served::{Door, PORT};
 use super::command::PROXIES;
+use super::run::code;
 
 /// Where the current folder appears inside.
 pub const AREA: &str = "/mnt";
@@ -291,10 +292,6 @@ fn environment(
     }
     all.extend(told);
     all
-}
-
-fn code(status: ExitStatus) -> i32 {
-    status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or_default())
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "made for `map_err`")]

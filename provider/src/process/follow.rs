@@ -13,6 +13,7 @@ use rustix::fs::FallocateFlags;
 use tokio::process::Child;
 
 use super::hand_over::HandOver;
+use super::lines::Lines;
 use super::run::{code, find};
 use super::supervise::Ending;
 use super::{Command, Limits, ProcessError, Runner};
@@ -99,7 +100,7 @@ async fn attend(
     };
     drop(lifeline);
     early = tail.read(line).err().and_then(unread).or(early);
-    tail.finish(line);
+    tail.lines.finish(line);
     early.map_or(Ok(code(status)), Err)
 }
 
@@ -108,8 +109,7 @@ struct Tail {
     file: File,
     keep: bool,
     read: u64,
-    /// A line without its end yet.
-    partial: Vec<u8>,
+    lines: Lines,
 }
 
 impl Tail {
@@ -117,7 +117,7 @@ impl Tail {
         let mut options = OpenOptions::new();
         let file = options.create(true).read(true).append(true).mode(0o600).open(path)?;
         file.set_len(0)?;
-        Ok(Self { file, keep, read: 0, partial: Vec::new() })
+        Ok(Self { file, keep, read: 0, lines: Lines::new(LONGEST_LINE) })
     }
 
     /// What the program writes to: always at the end.
@@ -135,7 +135,11 @@ impl Tail {
                 break;
             }
             self.read += read as u64;
-            self.take(&chunk[..read], line);
+            self.lines.take(&chunk[..read], |text| {
+                if !text.is_empty() {
+                    line(text);
+                }
+            });
         }
         if self.read > before && !self.keep {
             // A chatty program does not fill the disk. Where the file system cannot do this, it stays.
@@ -143,28 +147,6 @@ impl Tail {
             let _ = rustix::fs::fallocate(&self.file, punch, 0, self.read);
         }
         Ok(())
-    }
-
-    fn take(&mut self, mut bytes: &[u8], line: &mut impl FnMut(&str)) {
-        while let Some(at) = bytes.iter().position(|byte| *byte == b'\n') {
-            self.append(&bytes[..at]);
-            self.finish(line);
-            bytes = &bytes[at + 1..];
-        }
-        self.append(bytes);
-    }
-
-    fn append(&mut self, bytes: &[u8]) {
-        let room = LONGEST_LINE.saturating_sub(self.partial.len());
-        self.partial.extend_from_slice(&bytes[..bytes.len().min(room)]);
-    }
-
-    fn finish(&mut self, line: &mut impl FnMut(&str)) {
-        if self.partial.is_empty() {
-            return;
-        }
-        let bytes = std::mem::take(&mut self.partial);
-        line(String::from_utf8_lossy(&bytes).trim_end_matches('\r'));
     }
 }
 
@@ -185,7 +167,7 @@ mod tests {
         let mut command = tokio::process::Command::new("sh");
         let child = command.args(["-c", &script]).stdin(Stdio::piped()).spawn().unwrap();
         let write_only = File::create(dir.path().join("output")).unwrap();
-        let tail = Tail { file: write_only, keep: true, read: 0, partial: Vec::new() };
+        let tail = Tail { file: write_only, keep: true, read: 0, lines: Lines::new(LONGEST_LINE) };
         let limits = Limits::cancelled_by(&CancellationToken::new());
         let error = attend("sh", child, tail, &limits, &mut |_: &str| {}).await.unwrap_err();
         assert!(matches!(error, ProcessError::Unread { .. }), "{error}");

@@ -1,24 +1,12 @@
 //! What a program prints: line by line into the build's log, and kept for those whose output is an answer.
 
-use std::path::Path;
-
 use super::BuildLog;
+use super::lines::Lines;
 
 /// The longest line that is kept whole; the rest of a longer one is cut.
 const LONGEST_LINE: usize = 16 * 1024;
 /// How much is kept at least, when there is so much: the newest.
 const KEPT: usize = 1024 * 1024;
-
-/// Whether a program's output says that a disk is full, in the C library's words or in Go's.
-pub fn says_no_space(output: &str) -> bool {
-    let output = output.to_ascii_lowercase();
-    output.contains("no space left on device") || output.contains("disk quota exceeded")
-}
-
-/// Whether the disk of a folder is as good as full: programs remove some of what they could not write as a whole.
-pub fn is_full(folder: &Path) -> bool {
-    rustix::fs::statvfs(folder).is_ok_and(|disk| disk.f_bavail.saturating_mul(disk.f_frsize) < 1 << 20)
-}
 
 /// Where output comes from, when it comes apart: half a line of one is not continued by the other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,59 +20,51 @@ pub enum Stream {
 /// Takes bytes as they come, in bounded memory.
 #[derive(Debug)]
 pub struct Output {
-    log: Option<BuildLog>,
-    /// A line of each stream that has no end yet.
-    lines: [Vec<u8>; 2],
-    kept: String,
+    /// Of each stream.
+    lines: [Lines; 2],
+    kept: Kept,
 }
 
 impl Output {
     /// Writes to this log, if there is one; what is kept is then redacted, too.
     pub fn new(log: Option<&BuildLog>) -> Self {
-        Self { log: log.cloned(), lines: Default::default(), kept: String::new() }
+        let lines = [Lines::new(LONGEST_LINE), Lines::new(LONGEST_LINE)];
+        Self { lines, kept: Kept { log: log.cloned(), text: String::new() } }
     }
 
     /// Takes what has been printed since the last call.
-    pub fn take(&mut self, stream: Stream, mut bytes: &[u8]) {
-        while let Some(at) = bytes.iter().position(|byte| *byte == b'\n') {
-            self.append(stream, &bytes[..at]);
-            self.end_line(stream);
-            bytes = &bytes[at + 1..];
-        }
-        self.append(stream, bytes);
+    pub fn take(&mut self, stream: Stream, bytes: &[u8]) {
+        self.lines[stream as usize].take(bytes, |line| self.kept.line(line));
     }
 
     /// The newest output, with an end to its last line.
     pub fn finish(mut self) -> String {
-        for stream in [Stream::Out, Stream::Err] {
-            if !self.lines[stream as usize].is_empty() {
-                self.end_line(stream);
-            }
+        for lines in &mut self.lines {
+            lines.finish(|line| self.kept.line(line));
         }
-        self.kept
+        self.kept.text
     }
+}
 
-    fn append(&mut self, stream: Stream, bytes: &[u8]) {
-        let line = &mut self.lines[stream as usize];
-        let room = LONGEST_LINE.saturating_sub(line.len());
-        line.extend_from_slice(&bytes[..bytes.len().min(room)]);
-    }
+#[derive(Debug)]
+struct Kept {
+    log: Option<BuildLog>,
+    text: String,
+}
 
-    fn end_line(&mut self, stream: Stream) {
-        let line = std::mem::take(&mut self.lines[stream as usize]);
-        let text = String::from_utf8_lossy(&line);
-        let text = text.trim_end_matches('\r');
+impl Kept {
+    fn line(&mut self, line: &str) {
         match &self.log {
             Some(log) => {
-                log.line(text);
-                self.kept.push_str(&log.redact(text));
+                log.line(line);
+                self.text.push_str(&log.redact(line));
             }
-            None => self.kept.push_str(text),
+            None => self.text.push_str(line),
         }
-        self.kept.push('\n');
-        if self.kept.len() > 2 * KEPT {
-            let cut = (self.kept.len() - KEPT..self.kept.len()).find(|at| self.kept.is_char_boundary(*at));
-            self.kept.drain(..cut.unwrap_or_default());
+        self.text.push('\n');
+        if self.text.len() > 2 * KEPT {
+            let cut = (self.text.len() - KEPT..self.text.len()).find(|at| self.text.is_char_boundary(*at));
+            self.text.drain(..cut.unwrap_or_default());
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Files and folders that only their owner can read, written such that a crash leaves the old or the new.
+//! Files and folders that only their owner can read, written such that a crash leaves the old or the new; and their removal.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
@@ -27,6 +27,36 @@ pub fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
 /// What the file system says.
 pub fn sync_dir(dir: &Path) -> io::Result<()> {
     File::open(dir)?.sync_all()
+}
+
+/// Removes a file. One that is not there is fine.
+///
+/// # Errors
+/// When it stays.
+pub fn remove_file(path: &Path) -> io::Result<()> {
+    unless_absent(fs::remove_file(path))
+}
+
+/// Removes a folder with all that is in it. One that is not there is fine.
+///
+/// # Errors
+/// When something stays.
+pub fn remove_dir_all(dir: &Path) -> io::Result<()> {
+    unless_absent(fs::remove_dir_all(dir))
+}
+
+/// The same for a build's folder: that it stays is told, and no reason to stop.
+pub fn remove_build_dir(dir: &Path) {
+    if let Err(error) = remove_dir_all(dir) {
+        tracing::warn!(folder = %dir.display(), %error, "a build's folder cannot be removed");
+    }
+}
+
+fn unless_absent(removed: io::Result<()>) -> io::Result<()> {
+    match removed {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
 }
 
 /// Copies a file (0600), complete or not there.
@@ -75,5 +105,19 @@ mod tests {
         assert_eq!(fs::read_dir(&folder).unwrap().count(), 2);
         let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
         assert_eq!((mode(&folder), mode(&file), mode(&other)), (0o700, 0o600, 0o600));
+    }
+
+    #[test]
+    fn what_is_not_there_is_removed() {
+        let dir = tempfile::tempdir().unwrap();
+        let (file, folder) = (dir.path().join("file"), dir.path().join("a"));
+        fs::write(&file, "").unwrap();
+        create_dir(&folder.join("b")).unwrap();
+        assert!(remove_file(&folder).is_err() && remove_dir_all(&file).is_err());
+        for _ in 0..2 {
+            remove_file(&file).unwrap();
+            remove_dir_all(&folder).unwrap();
+        }
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
     }
 }

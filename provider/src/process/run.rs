@@ -1,6 +1,6 @@
 //! Runs a command under our supervisor, its output into the build's log.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
@@ -145,7 +145,7 @@ impl Runner {
         let program = command.name();
         find(command)?;
         let start = |source| ProcessError::Start { program: program.clone(), source };
-        let (writer, reader) = io::pipe().map_err(start).map(|(reader, writer)| (writer, reader))?;
+        let (reader, writer) = io::pipe().map_err(start)?;
         let mut supervised = self.supervised(command, Ending::default(), None);
         supervised.stdout(writer.try_clone().map_err(start)?).stderr(writer);
         let mut child = supervised.spawn().map_err(start)?;
@@ -273,21 +273,31 @@ fn surround(child: &mut tokio::process::Command, command: &Command) {
 /// A missing program is told apart before a supervisor is started for it.
 pub(super) fn find(command: &Command) -> Result<(), ProcessError> {
     let program = &command.program;
-    let found = if program.components().count() > 1 {
-        program.exists()
-    } else {
-        std::env::split_paths(&search_path()).any(|dir| dir.join(program).is_file())
-    };
+    let found =
+        if program.components().count() > 1 { program.exists() } else { !programs(program).is_empty() };
     if found { Ok(()) } else { Err(ProcessError::Missing { program: command.name() }) }
 }
 
-/// Where programs are looked for: `PATH` with the folders of system programs (`mke2fs`), which an ordinary user's `PATH` lacks on Debian.
+/// The programs of this name, those first that are found first.
+pub fn programs(name: impl AsRef<Path>) -> Vec<PathBuf> {
+    programs_in(&search_path(), name)
+}
+
+/// The programs of this name in these folders.
+pub fn programs_in(path: &OsStr, name: impl AsRef<Path>) -> Vec<PathBuf> {
+    let paths = std::env::split_paths(path).map(|dir| dir.join(&name));
+    paths.filter(|path| path.is_file()).collect()
+}
+
+/// Where programs are looked for: `PATH` with the folders of system programs (`mke2fs`), which an ordinary user's lacks on
+/// Debian.
 pub fn search_path() -> OsString {
     let mut path = std::env::var_os("PATH").unwrap_or_default();
     path.push(":/usr/local/sbin:/usr/sbin:/sbin");
     path
 }
 
+/// As a shell counts.
 pub(super) fn code(status: ExitStatus) -> i32 {
     status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or_default())
 }

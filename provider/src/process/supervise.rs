@@ -11,7 +11,6 @@
 use std::ffi::OsString;
 use std::io::{self, Read};
 use std::os::unix::process::CommandExt;
-use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -20,6 +19,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal};
 
 use super::hand_over::Heir;
+use super::run::code;
 
 /// What a program has between SIGTERM and SIGKILL when nobody says otherwise.
 const GRACE: Duration = Duration::from_secs(5);
@@ -114,9 +114,7 @@ fn wait(child: &mut Child, closed: &AtomicBool, ending: Ending) -> i32 {
     let mut asked: Option<Instant> = None;
     loop {
         match child.try_wait() {
-            Ok(Some(status)) => {
-                return status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or_default());
-            }
+            Ok(Some(status)) => return code(status),
             Ok(None) => {}
             Err(_) => return 127,
         }

@@ -8,38 +8,20 @@ const HOST_KEYS: &str = include_str!("../../../templates/scripts/remove-host-key
 
 const LOOK: &str = include_str!("../../../templates/scripts/look-clean.sh");
 
-/// A script to be run as root in the image, after all steps.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Cleanup {
-    /// For the log.
-    pub name: &'static str,
-    /// Its text with its `#!` line.
-    pub script: &'static str,
-}
-
-impl Cleanup {
-    /// As a task that a backend runs like a step.
-    pub fn task(self) -> Task {
-        Task {
-            name: self.name.to_owned(),
-            work: Work::Script(self.script.to_owned()),
-            environment: Environment::default(),
-            user: None,
-            timeout: None,
-        }
-    }
-}
-
-/// The scripts that clean an image, in order.
-pub fn cleanup(security: Security) -> Vec<Cleanup> {
-    let mut scripts = Vec::new();
-    if security.clean_sensitive_data {
-        scripts.push(Cleanup { name: "Removing logs, histories, caches and instance data", script: SYSTEM });
-    }
-    if security.remove_ssh_host_keys {
-        scripts.push(Cleanup { name: "Removing SSH host keys", script: HOST_KEYS });
-    }
-    scripts
+/// What cleans an image after all steps, in order.
+pub fn cleanup(security: Security) -> Vec<Task> {
+    let task = |name: &str, script: &str| Task {
+        name: name.to_owned(),
+        work: Work::Script(script.to_owned()),
+        environment: Environment::default(),
+        user: None,
+        timeout: None,
+    };
+    let data = ("Removing logs, histories, caches and instance data", SYSTEM);
+    let keys = ("Removing SSH host keys", HOST_KEYS);
+    let data = security.clean_sensitive_data.then_some(data);
+    let keys = security.remove_ssh_host_keys.then_some(keys);
+    data.into_iter().chain(keys).map(|(name, script)| task(name, script)).collect()
 }
 
 /// What is looked for in a machine from a finished image; with `everybody`, also for keys that let somebody into all machines

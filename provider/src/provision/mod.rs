@@ -5,11 +5,13 @@
 
 mod check;
 mod clean;
+mod failure;
 pub mod parts;
 mod upload;
 
 pub use check::{FailedCheck, STARTED, judge};
-pub use clean::{Cleanup, cleanup, look, looked_for};
+pub use clean::{cleanup, look, looked_for};
+pub use failure::StepFailure;
 pub use upload::{UploadError, pack};
 
 use std::path::PathBuf;

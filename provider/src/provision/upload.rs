@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use tokio_util::sync::CancellationToken;
 
-use crate::process::{BuildLog, Command, Limits, ProcessError, Runner, is_full, says_no_space};
+use crate::process::{BuildLog, Command, Limits, ProcessError, Runner};
 
 /// Why an upload cannot be packed.
 #[derive(Debug, thiserror::Error)]
@@ -68,12 +68,15 @@ pub async fn pack(
     let made = OpenOptions::new().write(true).create_new(true).mode(0o600).open(archive);
     made.map_err(|source| UploadError::Archive { path: archive.to_owned(), source })?;
     let packed = runner.check(&tar(archive, parent, name), Some(log), &Limits::cancelled_by(cancel)).await;
-    packed.map_err(|error| match &error {
+    packed.map_err(|error| {
         // Of its last block, tar says only that it was not written whole.
-        ProcessError::Failed { tail, .. } if says_no_space(tail) || archive.parent().is_some_and(is_full) => {
-            UploadError::Archive { path: archive.to_owned(), source: rustix::io::Errno::NOSPC.into() }
+        if error.lacks_space(archive.parent()) {
+            return UploadError::Archive {
+                path: archive.to_owned(),
+                source: rustix::io::Errno::NOSPC.into(),
+            };
         }
-        _ => UploadError::Tar { path: source.clone(), source: error },
+        UploadError::Tar { path: source.clone(), source: error }
     })?;
     Ok(name.to_string_lossy().into_owned())
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use sindri::backends::qemu::image::{BuildError, remove_partial};
 use sindri::backends::qemu::{Base, Engine, ImageSource};
 use sindri::domain::{Action, Check, OnError};
+use sindri::provision::StepFailure;
 
 use crate::support::debian;
 use crate::support::image::{CANARY, Inside, Site, assert_clean, bookworm, host, image, inline, run, step};
@@ -132,6 +133,6 @@ async fn packer_makes_the_same_of_a_base_image_and_tells_what_was_late() {
     late.timeout = Some(limit_set);
     spec.steps = vec![late];
     let error = site.build(&spec, &qemu).await.unwrap_err();
-    let BuildError::StepTimeout { name, limit, tail } = &error else { panic!("{error}") };
+    let BuildError::Step(StepFailure::Timeout { name, limit, tail }) = &error else { panic!("{error}") };
     assert_eq!((name.as_str(), *limit, tail.as_str()), ("1 (echo soon; sleep 600)", limit_set, "soon"));
 }

@@ -11,6 +11,7 @@ use base64::engine::general_purpose::STANDARD;
 use sindri::backends::qemu::image::{BuildError, Host};
 use sindri::backends::qemu::{Base, Bootstrap, DiskFormat, ImageSource, Network, QemuImageSpec};
 use sindri::domain::Action;
+use sindri::provision::StepFailure;
 use tokio_util::sync::CancellationToken;
 
 use crate::support::image::{CANARY, Inside, Site, assert_clean, bookworm, host, image, inline, run, step};
@@ -136,20 +137,20 @@ async fn failures_say_what_and_leave_nothing() {
         .await
         .unwrap_err();
     assert!(
-        matches!(&error, BuildError::Step { name, code: 7, tail } if name == "1 (echo one)" && tail == "one\nwhy"),
+        matches!(&error, BuildError::Step(StepFailure::Code { name, code: 7, tail }) if name == "1 (echo one)" && tail == "one\nwhy"),
         "{error}"
     );
     let mut slow = inline(&["sleep 600"]);
     slow.timeout = Some(Duration::from_secs(1));
     let error = site.build(&image(vec![slow]), &bookworm()).await.unwrap_err();
-    assert!(matches!(error, BuildError::StepTimeout { .. }), "{error}");
+    assert!(matches!(error, BuildError::Step(StepFailure::Timeout { .. })), "{error}");
 
     let mut alone = bookworm();
     alone.network = Network::None;
     let cut_off =
         inline(&["test $(ls /sys/class/net | wc -l) -ge 0", "! getent hosts localhost.invalid", "exit 3"]);
     let error = site.build(&image(vec![cut_off]), &alone).await.unwrap_err();
-    assert!(matches!(error, BuildError::Step { code: 3, .. }), "{error}");
+    assert!(matches!(error, BuildError::Step(StepFailure::Code { code: 3, .. })), "{error}");
 
     let big = inline(&["head -c 900M /dev/urandom > /opt/big"]);
     let mut small = bookworm();

@@ -18,8 +18,7 @@ use crate::support::image;
 
 /// Those of this machine: Debian's on `PATH`, and the one that the tools script builds.
 fn real() -> Vec<PathBuf> {
-    let search = sindri::process::search_path();
-    let distribution = std::env::split_paths(&search).map(|dir| dir.join("packer")).find(|it| it.is_file());
+    let distribution = sindri::process::programs("packer").into_iter().next();
     distribution.into_iter().chain([tool("packer")]).collect()
 }
 
@@ -60,7 +59,7 @@ async fn a_real_packer_takes_hostile_values_as_they_are() {
         let folder = Folder::create(&dir.path().join("work")).unwrap();
         let mut variables = Variables::default();
         variables.set("content", HOSTILE);
-        variables.set_secret("secret", SECRET);
+        variables.set("secret", SECRET);
         folder.write(TEMPLATE, &variables).unwrap();
         let grace = Duration::from_secs(30);
         let job = Job {

@@ -60,6 +60,7 @@ fn findings() -> Result<Vec<Finding>> {
         if file.extension().is_some_and(|extension| extension == "rs") {
             findings.extend(names::check(&file));
             findings.extend(length::check(&file, &text));
+            findings.extend(length::comments(&file, &text));
             let reading = || format!("reading {}", file.display());
             findings.extend(edges::check(&file, &text).with_context(reading)?);
             findings.extend(clouds::check(&file, &text, &clouds).with_context(reading)?);

@@ -47,7 +47,12 @@ pub(super) fn held_by(holder: &Holder) -> (String, String) {
 
 /// The tag of a holder that no state knows yet: it counts until then.
 pub(super) fn held_until(holder: &Holder, deadline: DateTime<Utc>) -> (String, String) {
-    (held_by(holder).0, deadline.to_rfc3339_opts(SecondsFormat::Secs, true))
+    (held_by(holder).0, in_words(deadline))
+}
+
+/// A deadline as tags tell it.
+pub(super) fn in_words(deadline: DateTime<Utc>) -> String {
+    deadline.to_rfc3339_opts(SecondsFormat::Secs, true)
 }
 
 /// The tag of a channel.

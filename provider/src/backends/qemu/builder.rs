@@ -12,10 +12,11 @@ use super::local::failed;
 use super::store::{Fingerprint, KeyLock, Metadata};
 use super::sweep::Sweep;
 use super::{Local, QemuImageSpec};
+use crate::domain::image::name_of;
 use crate::domain::{
     BackendError, BuildRequest, Built, Image, ImageBackend, ImageBuilder, Template, TemplateRequest,
 };
-use crate::process::{BuildLog, Redactor};
+use crate::process::BuildLog;
 
 /// How many lines of the log a diagnostic shows.
 const TAIL: usize = 20;
@@ -32,24 +33,10 @@ impl LocalBuilder {
         Self { local, spec }
     }
 
-    /// Takes an image that another process finished since this one looked.
-    async fn shared(&self, request: &BuildRequest) -> Result<Option<Image>, BackendError> {
-        let found = self.local.find(&request.key).await?;
-        let young = |image: &Image| request.not_before.is_none_or(|limit| image.created_at >= limit);
-        for image in found.into_iter().filter(young) {
-            match self.local.hold(&image.id, &request.holder, request.deadline, &request.cancel).await {
-                Ok(()) => return Ok(Some(image)),
-                Err(error) if error.is_not_found() => {}
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(None)
-    }
-
     async fn build_locked(&self, request: &BuildRequest, lock: &KeyLock) -> Result<Image, BackendError> {
         self.local.sweep(Sweep::Abandoned, &request.cancel).await?;
         let id = Uuid::new_v4();
-        let log = self.log(request, id)?;
+        let log = request.log(&self.local.store.logs(), id, request.spec.secrets())?;
         let result = self.build_and_store(request, id, &log).await;
         match &result {
             Err(error) if !request.cancel.is_cancelled() => {
@@ -68,7 +55,7 @@ impl LocalBuilder {
         log: &BuildLog,
     ) -> Result<Image, BackendError> {
         let store = &self.local.store;
-        let name = image_name(request, id);
+        let name = name_of(&request.spec.name_prefix, &request.key, id);
         log.step(&format!("Building image {name}"));
         let started = Instant::now();
         let partial = store.begin(id).map_err(|error| failed("preparing the build", error))?;
@@ -114,17 +101,6 @@ impl LocalBuilder {
             tail: log.tail(TAIL),
         }
     }
-
-    fn log(&self, request: &BuildRequest, id: Uuid) -> Result<BuildLog, BackendError> {
-        let spec = &request.spec;
-        let secrets = spec.environment.secret.values();
-        let redactor =
-            Redactor::new(secrets.chain(spec.steps.iter().flat_map(|step| step.environment.secret.values())));
-        let dir = self.local.store.logs();
-        BuildLog::create(&dir, &spec.name_prefix, &id.to_string(), redactor).map_err(|error| {
-            BackendError::failed(format!("writing the build's log in {}", dir.display()), error)
-        })
-    }
 }
 
 #[async_trait]
@@ -134,7 +110,7 @@ impl ImageBuilder for LocalBuilder {
         let lock = self.local.store.lock_key(&request.key, &request.cancel).await;
         let lock = lock.map_err(|error| failed("waiting for a build of the same image", error))?;
         if request.share
-            && let Some(image) = self.shared(request).await?
+            && let Some(image) = request.take(&*self.local, self.local.find(&request.key).await?).await?
         {
             return Ok(Built::Shared(image));
         }
@@ -144,12 +120,6 @@ impl ImageBuilder for LocalBuilder {
     async fn template(&self, request: &TemplateRequest) -> Result<Template, BackendError> {
         image::template(&self.local.host(), &self.spec, request).await
     }
-}
-
-/// Prefix, first 12 digits of the cache key, 6 of the build's id.
-fn image_name(request: &BuildRequest, id: Uuid) -> String {
-    let id = id.simple().to_string();
-    format!("{}-{}-{}", request.spec.name_prefix, &request.key.as_str()[..12], &id[..6])
 }
 
 fn metadata(
@@ -241,7 +211,7 @@ mod tests {
         let partial = store.begin(id).unwrap();
         let disk = partial.dir().join("disk.qcow2");
         std::fs::write(&disk, "x").unwrap();
-        let log = builder.log(&request, id).unwrap();
+        let log = request.log(&builder.local.store.logs(), id, request.spec.secrets()).unwrap();
         let built = BuiltImage {
             disk: disk.clone(),
             format: super::super::DiskFormat::Qcow2,

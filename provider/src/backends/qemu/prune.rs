@@ -92,7 +92,7 @@ mod tests {
     /// As builds name them.
     fn named(store: &Store, prefix: &str, digit: char, age: i64) -> String {
         let key = key(digit);
-        put_named(store, &format!("{prefix}-{}-0a1b2c", &key.as_str()[..12]), &key, age).id
+        put_named(store, &format!("{prefix}-{}-0a1b2c", key.short()), &key, age).id
     }
 
     #[test]

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::fs::DirBuilder;
 use std::os::unix::fs::DirBuilderExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -22,10 +22,11 @@ use super::settle::{self, Left, MADE, Told, within};
 use super::trace::Traced;
 use super::{CLOUD, REGION, TemplateSpec, Templates, environment, images, records, told, values};
 use crate::domain::causes;
+use crate::domain::image::name_of;
 use crate::domain::{BackendError, BuildRequest, Built, Image, ImageBackend, ImageBuilder, Made};
 use crate::journal::{Entry, Journal, Phase, Record};
 use crate::packer::{self, Folder, Job, Own, Packer, PackerError};
-use crate::process::{BuildLog, HandOver, Limits, Redactor, Turn, private};
+use crate::process::{BuildLog, HandOver, Limits, Turn, private};
 
 /// What Packer has to clean up when it is cancelled.
 const GRACE: Duration = Duration::from_secs(5 * 60);
@@ -67,13 +68,16 @@ impl ImageBuilder for TemplateBuilder {
         let turn = Turn::wait(&path, &request.cancel).await;
         let _turn = turn.map_err(|error| BackendError::failed("building the image", error))?;
         let left = templates.recover(&request.cancel).await;
-        if request.share
-            && let Some(image) = self.shared(request).await?
-        {
-            return Ok(Built::Shared(image));
+        if request.share {
+            let images = templates.images(None);
+            if let Some(image) = request.take(&images, images.find(&request.key).await?).await? {
+                return Ok(Built::Shared(image));
+            }
         }
         let id = Uuid::new_v4();
-        let log = self.log(request, id)?;
+        let of_environment = environment::secrets(&environment::handed_on());
+        let secrets = self.spec.secrets.values().chain(&of_environment);
+        let log = request.log(&templates.data_dir.join("logs"), id, secrets)?;
         left.iter().for_each(|line| log.step(line));
         let short = id.simple().to_string();
         let build = Build {
@@ -82,7 +86,7 @@ impl ImageBuilder for TemplateBuilder {
             request,
             log: &log,
             id,
-            name: format!("{}-{}-{}", request.spec.name_prefix, &request.key.as_str()[..12], &short[..6]),
+            name: name_of(&request.spec.name_prefix, &request.key, id),
             dir: templates.build_dir(id),
             tmp: std::env::temp_dir().join(format!("sindri-{}", &short[..12])),
             started: Instant::now(),
@@ -94,29 +98,6 @@ impl ImageBuilder for TemplateBuilder {
 impl TemplateBuilder {
     pub(super) fn new(templates: Arc<Templates>, spec: TemplateSpec) -> Self {
         Self { templates, spec }
-    }
-
-    /// Takes an image that another process has finished since the plan.
-    async fn shared(&self, request: &BuildRequest) -> Result<Option<Image>, BackendError> {
-        let images = self.templates.images(None);
-        let young = |image: &Image| request.not_before.is_none_or(|limit| image.created_at >= limit);
-        for image in images.find(&request.key).await?.into_iter().filter(young) {
-            match images.hold(&image.id, &request.holder, request.deadline, &request.cancel).await {
-                Ok(()) => return Ok(Some(image)),
-                Err(error) if error.is_not_found() => {}
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(None)
-    }
-
-    fn log(&self, request: &BuildRequest, id: Uuid) -> Result<BuildLog, BackendError> {
-        let of_environment = environment::secrets(&environment::handed_on());
-        let redactor = Redactor::new(self.spec.secrets.values().chain(&of_environment));
-        let (dir, prefix) = (self.templates.data_dir.join("logs"), &request.spec.name_prefix);
-        BuildLog::create(&dir, prefix, &id.to_string(), redactor).map_err(|error| {
-            BackendError::failed(format!("writing the build's log in {}", dir.display()), error)
-        })
     }
 }
 
@@ -289,7 +270,7 @@ impl Build<'_> {
     /// Deletes what was made all the same. What cannot be deleted stays in the journal.
     async fn give_up(&self, record: Record, made: &[Made], failure: BuildError) -> BuildError {
         if matches!(&failure, BuildError::Packer(error) if error.is_unread()) {
-            remove_dir(&self.tmp);
+            private::remove_build_dir(&self.tmp);
             let told = "What Packer made is not known yet: the build stays in the journal. The next build of a template looks again, or `terraform-provider-sindri sweep`".to_owned();
             return BuildError::Left { source: Box::new(failure), told };
         }
@@ -310,7 +291,7 @@ impl Build<'_> {
             }
             Err(error) => undeleted(made, &causes(&error)),
         };
-        remove_dir(&self.tmp);
+        private::remove_build_dir(&self.tmp);
         if told.is_empty() {
             return failure;
         }
@@ -338,8 +319,8 @@ impl Build<'_> {
 
     /// Nothing of the build can be lost any more.
     fn end(&self, record: Record) -> Result<(), BuildError> {
-        remove_dir(&self.tmp);
-        remove_dir(&self.dir);
+        private::remove_build_dir(&self.tmp);
+        private::remove_build_dir(&self.dir);
         Ok(record.end()?)
     }
 }
@@ -373,13 +354,4 @@ fn undeleted(made: &[Made], why: &str) -> Vec<String> {
     vec![format!(
         "This was made and cannot be deleted yet: {all}: {why}\nThe next build of a template tries again, or `terraform-provider-sindri sweep`"
     )]
-}
-
-pub(super) fn remove_dir(dir: &Path) {
-    match std::fs::remove_dir_all(dir) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            tracing::warn!(folder = %dir.display(), %error, "a build's folder cannot be removed");
-        }
-        _ => {}
-    }
 }

@@ -87,10 +87,7 @@ impl Records {
 
     /// Forgets an image.
     pub(super) fn remove(&self, id: Uuid) -> io::Result<()> {
-        match fs::remove_file(self.path(id)) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-            _ => Ok(()),
-        }
+        private::remove_file(&self.path(id))
     }
 
     /// The lock of those who change records.

@@ -19,6 +19,8 @@ use rustix::net::{
 use tokio::io::Interest;
 use tokio::net::UnixListener;
 
+use crate::process::private;
+
 /// The listener's port, which nobody else can have there.
 pub const PORT: u16 = 3128;
 
@@ -36,10 +38,7 @@ impl Door {
     /// When it cannot be made.
     pub fn open(folder: &Path, name: &str) -> io::Result<Self> {
         let path = folder.join(name);
-        match fs::remove_file(&path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
+        private::remove_file(&path)?;
         // A socket's path has 108 bytes at most; this way it has few.
         let folder = File::open(folder)?;
         let place = UnixListener::bind(format!("/proc/self/fd/{}/{name}", folder.as_raw_fd()))?;

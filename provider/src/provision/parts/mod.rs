@@ -21,8 +21,8 @@ use std::time::Duration;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::{RUN_SCRIPT, STAGE, Task, UPLOAD, UploadError, Work, upload};
-use crate::domain::{Check, Environment, Origin};
+use super::{QUIET, RUN_SCRIPT, STAGE, Task, UPLOAD, UploadError, Work, upload};
+use crate::domain::{Check, Environment, ImageSpec, Origin, Security};
 use crate::packer::Variables;
 use crate::process::Secret;
 use crate::ssh::{self, SshError};
@@ -141,11 +141,28 @@ impl Drafts {
         drafts
     }
 
-    /// A step of the image, or of its clean-up.
+    /// The image's steps.
     ///
     /// # Errors
-    /// When a shell cannot have a variable of it, or what is uploaded is not there.
-    pub fn task(&mut self, of: Origin, task: &Task) -> Result<(), PartError> {
+    /// When a shell cannot have a variable of one, or what is uploaded is not there.
+    pub fn steps(&mut self, spec: &ImageSpec) -> Result<(), PartError> {
+        let tasks = super::tasks(spec);
+        tasks.iter().enumerate().try_for_each(|(index, task)| self.task(Origin::Step(index), task))
+    }
+
+    /// The image's clean-up, before which the guest is quietened.
+    ///
+    /// # Errors
+    /// Those of [`Drafts::steps`].
+    pub fn cleanup(&mut self, security: Security, patience: Duration) -> Result<(), PartError> {
+        let tasks = super::cleanup(security);
+        if !tasks.is_empty() {
+            self.script("quiet the guest", QUIET, Some(patience));
+        }
+        tasks.iter().try_for_each(|task| self.task(Origin::Cleanup, task))
+    }
+
+    fn task(&mut self, of: Origin, task: &Task) -> Result<(), PartError> {
         match &task.work {
             Work::Script(text) => {
                 let stage = stage(&format!("printf %s {} >{STAGE}/script", ssh::quote(text)), "script");
@@ -175,7 +192,7 @@ impl Drafts {
     /// A check of the image.
     ///
     /// # Errors
-    /// Those of [`Drafts::task`].
+    /// Those of [`Drafts::steps`].
     pub fn check(&mut self, check: &Check, timeout: Duration) -> Result<(), PartError> {
         let work = Work::Script(format!("#!/bin/sh\n{}\n", check.command));
         let (environment, timeout) = (Environment::default(), Some(timeout));

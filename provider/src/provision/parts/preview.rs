@@ -165,7 +165,7 @@ impl Preview<'_> {
         Ok(Template {
             packer_version: Some(chosen.version.to_string()),
             hcl,
-            variables: Some(handed.variables.plain().into()),
+            variables: Some(handed.variables.values()),
             scripts: handed.drafts.into_iter().map(script).collect(),
         })
     }

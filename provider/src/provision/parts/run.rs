@@ -1,36 +1,16 @@
 //! Packer runs the parts: which one it is at, and how that one failed.
 
-use std::time::Duration;
-
 use super::Part;
 use crate::domain::Origin;
 use crate::packer::{Job, Packer, PackerError, Recipe, Report, Said};
+use crate::provision::StepFailure;
 
 /// Why the parts did not come to their end.
 #[derive(Debug, thiserror::Error)]
 pub enum Failure {
     /// A step failed.
-    #[error("provisioning step {name} failed with exit code {code}; its last lines were:\n{tail}")]
-    Step {
-        /// Number and name.
-        name: String,
-        /// Its exit code.
-        code: i32,
-        /// The last lines of output.
-        tail: String,
-    },
-    /// A step took too long.
-    #[error(
-        "provisioning step {name} was stopped after {limit:?}, its `timeout`; its last lines were:\n{tail}"
-    )]
-    Timeout {
-        /// Number and name.
-        name: String,
-        /// Its limit.
-        limit: Duration,
-        /// The last lines of output.
-        tail: String,
-    },
+    #[error(transparent)]
+    Step(#[from] StepFailure),
     /// A check failed.
     #[error("the check {name:?} failed with exit code {code}; its last lines were:\n{tail}")]
     Check {
@@ -89,9 +69,9 @@ fn failure(error: PackerError, at: Option<&Part>) -> Failure {
         (Some(Part { name, of: Origin::Check, .. }), Some(code)) => {
             Failure::Check { name: name.clone(), code, tail }
         }
-        (Some(part), Some(code)) => Failure::Step { name: part.name.clone(), code, tail },
+        (Some(part), Some(code)) => StepFailure::Code { name: part.name.clone(), code, tail }.into(),
         (Some(Part { name, timeout: Some(limit), .. }), None) if late => {
-            Failure::Timeout { name: name.clone(), limit: *limit, tail }
+            StepFailure::Timeout { name: name.clone(), limit: *limit, tail }.into()
         }
         (None, _) => Failure::Start(PackerError::Build { reason, tail, late }),
         _ => Failure::Packer(PackerError::Build { reason, tail, late }),

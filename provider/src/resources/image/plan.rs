@@ -81,8 +81,8 @@ impl ImageResource {
         Ok(())
     }
 
-    /// Plans the image that a create would find, and tells whether there is one. An image that this process has read, or that state names, may
-    /// be the one that is being replaced, and gone by then: it is not promised.
+    /// Plans the image that a create would find, and tells whether there is one. An image that this process has read, or that
+    /// state names, may be the one that is being replaced, and gone by then: it is not promised.
     async fn look_up(
         &self,
         backends: &Backends,

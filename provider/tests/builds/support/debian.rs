@@ -43,16 +43,17 @@ async fn make(disk: &Path) {
 /// A hash of what shapes the image.
 fn recipe() -> String {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let mut files: Vec<PathBuf> = ["../templates/scripts", "src/backends/qemu/image"]
-        .iter()
-        .flat_map(|dir| fs::read_dir(root.join(dir)).unwrap().flatten())
-        .map(|entry| entry.path())
-        .filter(|path| path.is_file())
-        .collect();
+    let dirs = ["../templates/scripts", "src/backends/qemu/image"];
+    let mut files: Vec<PathBuf> = dirs.iter().flat_map(|dir| files_below(&root.join(dir))).collect();
     files.sort();
     let mut hash = Context::new(&SHA256);
     for file in files {
         hash.update(&fs::read(file).unwrap());
     }
     hex::encode(&hash.finish().as_ref()[..8])
+}
+
+fn files_below(dir: &Path) -> Vec<PathBuf> {
+    let paths = fs::read_dir(dir).unwrap().flatten().map(|entry| entry.path());
+    paths.flat_map(|path| if path.is_dir() { files_below(&path) } else { vec![path] }).collect()
 }

@@ -7,7 +7,7 @@ use super::{AwsImageSpec, Interface, Volume};
 use crate::backends::aws::tags;
 use crate::domain::causes;
 use crate::domain::{Distribution, Labels};
-use crate::process::search_path;
+use crate::process::{programs_in, search_path};
 use crate::ssh;
 
 /// Problems, each with the name of the attribute that it is about, dots between its parts.
@@ -49,7 +49,7 @@ pub(crate) fn build_problems(aws: &AwsImageSpec) -> Problems {
 
 /// Why Packer gets no session: AWS's own program makes it, and is looked for only when the builder is there.
 pub(super) fn no_session_manager(interface: Interface, path: &OsStr) -> Option<(&'static str, String)> {
-    let is_there = || std::env::split_paths(path).any(|dir| dir.join(SESSION_MANAGER).is_file());
+    let is_there = || !programs_in(path, SESSION_MANAGER).is_empty();
     if interface != Interface::SessionManager || is_there() {
         return None;
     }

@@ -3,7 +3,7 @@
 //! as what an overdue build left.
 
 use aws_sdk_ec2::types::Image as Ami;
-use chrono::{SecondsFormat, TimeDelta, Utc};
+use chrono::{TimeDelta, Utc};
 use uuid::Uuid;
 
 use super::read;
@@ -60,7 +60,7 @@ pub(in crate::backends::aws) async fn withdraw(
 /// Takes the key off. One that is gone has none.
 async fn take_off(region: &Region, ami: &Ami, key: &str) -> Result<(), AwsError> {
     let id = ami.image_id().unwrap_or_default();
-    let deadline = over_by(Utc::now() + DELETING).to_rfc3339_opts(SecondsFormat::Secs, true);
+    let deadline = tags::in_words(over_by(Utc::now() + DELETING));
     let mut marks = vec![(tags::DELETING.to_owned(), key.to_owned()), (tags::DEADLINE.to_owned(), deadline)];
     if !tags::map(ami.tags()).contains_key(tags::BUILD) {
         marks.push((tags::BUILD.to_owned(), Uuid::new_v4().to_string()));

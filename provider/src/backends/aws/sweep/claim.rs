@@ -10,7 +10,8 @@ use crate::backends::aws::{Aws, AwsError, tags};
 use crate::domain::Copies;
 use crate::journal::Entry;
 
-/// Takes the claim off, and tells whether the image stays, for others to find. An image that only its holder was to have goes then, its copies first.
+/// Takes the claim off, and tells whether the image stays, for others to find. An image that only its holder was to have goes
+/// then, its copies first.
 pub(super) async fn give_up(
     aws: &Aws,
     entry: &Entry,

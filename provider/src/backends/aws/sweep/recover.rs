@@ -18,7 +18,7 @@ use crate::backends::aws::image::holders_of;
 use crate::backends::aws::region::Region;
 use crate::backends::aws::{Aws, AwsError, tags};
 use crate::journal::{Entry, Journal, Phase, Record};
-use crate::process::{leftover, lock};
+use crate::process::{leftover, lock, private};
 
 impl Aws {
     /// Settles what builds of this computer began in AWS that nobody works on: in one region, or in all and with builders
@@ -98,12 +98,7 @@ impl Aws {
     fn remove_dir(&self, build: Uuid) {
         let dir = self.build_dir(build);
         leftover::end_those_of(&dir);
-        match std::fs::remove_dir_all(&dir) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                tracing::warn!(folder = %dir.display(), %error, "a build's folder cannot be removed");
-            }
-            _ => {}
-        }
+        private::remove_build_dir(&dir);
     }
 
     /// Removes what builds left in a region whose deadline has passed, wherever they ran, but for those in the journal:

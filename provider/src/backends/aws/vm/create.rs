@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use aws_sdk_ec2::types::{Image, Instance, InstanceStateName};
-use chrono::{SecondsFormat, Utc};
+use chrono::Utc;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -158,7 +158,7 @@ fn all_tags(launch: &str, request: &VmRequest) -> BTreeMap<String, String> {
     let mut tags = BTreeMap::from([(tags::NAME.to_owned(), request.spec.name.clone())]);
     tags.extend(request.spec.tags.clone());
     tags.insert(tags::VM.to_owned(), launch.to_owned());
-    let deadline = sweep::over_by(request.deadline).to_rfc3339_opts(SecondsFormat::Secs, true);
+    let deadline = tags::in_words(sweep::over_by(request.deadline));
     tags.insert(tags::DEADLINE.to_owned(), deadline);
     tags
 }

@@ -39,9 +39,7 @@ impl Files {
 
     /// Removes it, and the folder above once it is empty.
     pub(in crate::backends::aws) fn remove(&self) {
-        if let Err(error) = fs::remove_dir_all(&self.0)
-            && error.kind() != std::io::ErrorKind::NotFound
-        {
+        if let Err(error) = private::remove_dir_all(&self.0) {
             tracing::warn!(folder = %self.0.display(), %error, "a machine's files cannot be removed");
         }
         if let Some(above) = self.0.parent() {

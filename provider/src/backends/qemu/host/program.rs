@@ -3,11 +3,11 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use crate::process::search_path;
+use crate::process::programs;
 
 /// Where the program is, if it is in `PATH` or a folder of system programs.
 pub(in crate::backends::qemu) fn find(name: &str) -> Option<PathBuf> {
-    std::env::split_paths(&search_path()).map(|dir| dir.join(name)).find(|path| path.is_file())
+    programs(name).into_iter().next()
 }
 
 /// What the program says of its version: the first number with a dot in what it prints.

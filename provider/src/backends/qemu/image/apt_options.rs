@@ -1,11 +1,9 @@
 //! Settings of the host's APT that concern how mirrors are reached: a proxy, certificates, retries, whether dates are
 //! checked.
 
-use tokio_util::sync::CancellationToken;
-
 use super::apt_login::Login;
-use super::{BuildError, Host};
-use crate::process::{BuildLog, Command, Limits, ProcessError};
+use super::{BuildError, Here};
+use crate::process::{Command, Limits, ProcessError};
 
 /// What of the host's settings holds for a bootstrap too.
 const PASSED: &[&str] = &["Acquire::Retries", "Acquire::Check-Valid-Until", "Acquire::Check-Date"];
@@ -20,12 +18,8 @@ const SPOKEN: &[&str] = &["Proxy", "CaInfo", "CaPath", "Verify-Peer", "Verify-Ho
 ///
 /// # Errors
 /// When `apt-config` does not answer.
-pub(super) async fn read(
-    host: &Host,
-    login: &mut Login,
-    log: &BuildLog,
-    cancel: &CancellationToken,
-) -> Result<Vec<String>, BuildError> {
+pub(super) async fn read(here: Here<'_>, login: &mut Login) -> Result<Vec<String>, BuildError> {
+    let Here { host, log, cancel } = here;
     let command = Command::new("apt-config").args(["dump", "Acquire"]);
     match host.runner.check(&command, None, &Limits::cancelled_by(cancel)).await {
         Ok(dump) => {

@@ -19,7 +19,7 @@ use super::{BuildError, Host};
 use crate::process::enter::{self, Entry};
 use crate::process::lock::{self, How};
 use crate::process::private;
-use crate::process::{BuildLog, Command, Finished, Limits};
+use crate::process::{Command, Limits};
 
 /// The area of one cache folder.
 #[derive(Debug, Clone)]
@@ -84,20 +84,6 @@ impl Area {
         Command::new(host.runner.supervisor()).arg("enter").arg(entry.to_arg()).cwd(self.host(folder))
     }
 
-    /// Runs a program in the namespaces; an exit code other than 0 is not an error, refused namespaces are.
-    ///
-    /// # Errors
-    /// When it cannot be run.
-    pub(super) async fn run(
-        &self,
-        host: &Host,
-        command: &Command,
-        log: Option<&BuildLog>,
-        limits: &Limits,
-    ) -> Result<Finished, crate::process::ProcessError> {
-        host.runner.run(command, log, limits).await
-    }
-
     /// Removes a tree whose files belong to the namespace's ids. Nothing there is success.
     ///
     /// # Errors
@@ -105,7 +91,7 @@ impl Area {
     pub(super) async fn remove(&self, host: &Host, relative: &str) -> Result<(), BuildError> {
         let path = self.host(relative);
         // What a single host user owns (root's own view, or an empty shell) goes without a namespace.
-        if remove_all(&path).is_ok() {
+        if private::remove_dir_all(&path).is_ok() {
             return Ok(());
         }
         let entry = Entry::new("rm").args(["-rf", "--one-file-system", "--"]).args(inner(&path, relative));
@@ -114,7 +100,7 @@ impl Area {
         // Its exit code says little: rm cannot remove the outermost folders, which are ours.
         let finished =
             host.runner.run(&command, None, &limits).await.map_err(BuildError::tool("remove a tree"))?;
-        remove_all(&path).map_err(|source| match super::said::refused(&finished.output) {
+        private::remove_dir_all(&path).map_err(|source| match super::said::refused(&finished.output) {
             Some(error) => error,
             None => BuildError::Io { operation: "remove", path, source },
         })
@@ -147,12 +133,7 @@ impl Area {
 /// # Errors
 /// When it cannot be made.
 pub(super) fn create_anew(path: &Path, mode: u32) -> Result<File, BuildError> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            return Err(BuildError::io("remove", path)(error));
-        }
-        _ => {}
-    }
+    private::remove_file(path).map_err(BuildError::io("remove", path))?;
     let file = OpenOptions::new().write(true).create_new(true).mode(mode).open(path);
     let file = file.map_err(BuildError::io("create", path))?;
     // A umask does not apply to this.
@@ -192,13 +173,6 @@ fn inner(path: &Path, relative: &str) -> Vec<String> {
     children
         .map(|child| format!("{}/{relative}/{}", enter::AREA, child.file_name().to_string_lossy()))
         .collect()
-}
-
-fn remove_all(path: &Path) -> std::io::Result<()> {
-    match fs::remove_dir_all(path) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
-        other => other,
-    }
 }
 
 #[cfg(test)]

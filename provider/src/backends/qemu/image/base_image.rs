@@ -9,7 +9,7 @@ use std::path::Path;
 use serde::Deserialize;
 use tokio_util::sync::CancellationToken;
 
-use super::{BuildError, Host, convert, download};
+use super::{BuildError, Here, convert, download};
 use crate::backends::qemu::{DiskFormat, ImageSource};
 use crate::process::{BuildLog, Command, Limits};
 
@@ -27,14 +27,13 @@ pub(super) struct BaseImage {
 /// # Errors
 /// When it cannot be had, is not what its checksum says, refers to other files, or is larger than `size`.
 pub(super) async fn bring(
-    host: &Host,
+    here: Here<'_>,
     source: &ImageSource,
     sha256: Option<&str>,
     to: &Path,
     size: u64,
-    log: &BuildLog,
-    cancel: &CancellationToken,
 ) -> Result<BaseImage, BuildError> {
+    let Here { host, log, cancel } = here;
     let copy = to.with_extension("base");
     let found = match (source, sha256) {
         (ImageSource::Url(url), Some(sha256)) => {
@@ -59,7 +58,7 @@ pub(super) async fn bring(
         }
     };
     let format = inspect(&copy)?;
-    let info = info(host, &copy, format, cancel).await?;
+    let info = info(here, &copy, format).await?;
     if info.virtual_size > size {
         return Err(BuildError::TooSmall {
             disk_gb: u32::try_from(size >> 30).unwrap_or(u32::MAX),
@@ -68,8 +67,9 @@ pub(super) async fn bring(
     }
     log.step(&format!("Unpacking the base image ({})", format.name()));
     let command = convert::command(&copy, format, to, DiskFormat::Raw, false);
-    let converted = host.runner.check(&command, Some(log), &Limits::cancelled_by(cancel)).await;
-    converted.map_err(BuildError::tool(format!("unpack the base image to {}", to.display())))?;
+    here.run(&command)
+        .await
+        .map_err(BuildError::tool(format!("unpack the base image to {}", to.display())))?;
     fs::remove_file(&copy).map_err(BuildError::io("remove", &copy))?;
     let disk = OpenOptions::new().write(true).open(to).map_err(BuildError::io("open", to))?;
     disk.set_len(size).map_err(BuildError::io("grow", to))?;
@@ -196,14 +196,9 @@ struct Specific {
 }
 
 /// What QEMU itself reads in the header; a second look for references to other files.
-async fn info(
-    host: &Host,
-    path: &Path,
-    format: DiskFormat,
-    cancel: &CancellationToken,
-) -> Result<Info, BuildError> {
+async fn info(here: Here<'_>, path: &Path, format: DiskFormat) -> Result<Info, BuildError> {
     let command = Command::new("qemu-img").args(["info", "--output=json", "-f", format.name()]).arg(path);
-    let output = host.runner.check(&command, None, &Limits::cancelled_by(cancel)).await;
+    let output = here.host.runner.check(&command, None, &Limits::cancelled_by(here.cancel)).await;
     let output = output.map_err(BuildError::tool("read the base image"))?;
     let unreadable = |_| BuildError::Refused { reason: "qemu-img does not say what is in it" };
     let info: Info = serde_json::from_str(&output).map_err(unreadable)?;

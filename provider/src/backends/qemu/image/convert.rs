@@ -8,9 +8,9 @@ use std::path::{Path, PathBuf};
 use aws_lc_rs::digest;
 use tokio_util::sync::CancellationToken;
 
-use super::{BuildError, Host};
+use super::{BuildError, Here};
 use crate::backends::qemu::DiskFormat;
-use crate::process::{BuildLog, Command, Limits};
+use crate::process::Command;
 
 /// The `qemu-img` command. Without `-W`: writes in order cost a second, and make equal disks equal files.
 pub(super) fn command(
@@ -35,20 +35,17 @@ pub(super) fn command(
 /// # Errors
 /// When the disk cannot be converted, read or written.
 pub(super) async fn convert(
-    host: &Host,
+    here: Here<'_>,
     from: &Path,
     to: &Path,
     format: DiskFormat,
     compress: bool,
-    log: &BuildLog,
-    cancel: &CancellationToken,
 ) -> Result<(), BuildError> {
-    log.step(&format!("Writing the {} disk", format.name()));
+    here.log.step(&format!("Writing the {} disk", format.name()));
     let moved = format == DiskFormat::Raw && fs::rename(from, to).is_ok();
     if !moved {
         let command = command(from, DiskFormat::Raw, to, format, compress);
-        let converted = host.runner.check(&command, Some(log), &Limits::cancelled_by(cancel)).await;
-        converted.map_err(BuildError::tool(format!("write {}", to.display())))?;
+        here.run(&command).await.map_err(BuildError::tool(format!("write {}", to.display())))?;
     }
     fs::set_permissions(to, Permissions::from_mode(0o600)).map_err(BuildError::io("close", to))
 }

@@ -92,12 +92,7 @@ pub(super) async fn fetch(
 /// # Errors
 /// When it stays.
 pub(super) fn forget(file: &Path) -> Result<(), BuildError> {
-    match fs::remove_file(file) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            Err(BuildError::io("remove", file)(error))
-        }
-        _ => Ok(()),
-    }
+    private::remove_file(file).map_err(BuildError::io("remove", file))
 }
 
 /// Removes what nobody has asked for in a long time, halves included.

@@ -2,17 +2,15 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use super::said::{package, refused};
 use crate::backends::qemu::guest::GuestError;
-use crate::backends::qemu::{Base, QemuImageSpec};
-use crate::domain::{ImageSpec, InputsChanged};
+use crate::domain::InputsChanged;
 use crate::packer::{PackerError, Version};
+use crate::process::ProcessError;
 use crate::process::lock::Busy;
-use crate::process::{ProcessError, is_full, says_no_space};
 use crate::provision::parts::{Failure, PartError};
-use crate::provision::{FailedCheck, UploadError};
+use crate::provision::{FailedCheck, StepFailure, UploadError};
 
 /// Why an image was not built.
 #[derive(Debug, thiserror::Error)]
@@ -114,27 +112,8 @@ pub enum BuildError {
         tail: String,
     },
     /// A provisioning step failed.
-    #[error("provisioning step {name} failed with exit code {code}; its last lines were:\n{tail}")]
-    Step {
-        /// Number and name.
-        name: String,
-        /// Its exit code.
-        code: i32,
-        /// The last lines of output.
-        tail: String,
-    },
-    /// A provisioning step took too long.
-    #[error(
-        "provisioning step {name} was stopped after {limit:?}, its `timeout`; its last lines were:\n{tail}"
-    )]
-    StepTimeout {
-        /// Number and name.
-        name: String,
-        /// Its limit.
-        limit: Duration,
-        /// The last lines of output.
-        tail: String,
-    },
+    #[error(transparent)]
+    Step(#[from] StepFailure),
     /// The disk cannot hold what is in the image.
     #[error(
         "a disk of {disk_gb} GB is too small for this image: its content needs {needed_gb} GB. Set `disk_size_gb` to \
@@ -245,8 +224,7 @@ impl From<PartError> for BuildError {
 impl From<Failure> for BuildError {
     fn from(failure: Failure) -> Self {
         match failure {
-            Failure::Step { name, code, tail } => Self::Step { name, code, tail },
-            Failure::Timeout { name, limit, tail } => Self::StepTimeout { name, limit, tail },
+            Failure::Step(failure) => failure.into(),
             Failure::Check { name, code, tail } => Self::Check(FailedCheck { name, code, tail }),
             Failure::Start(error) | Failure::Packer(error) => Self::packer(error),
         }
@@ -260,41 +238,6 @@ impl BuildError {
             Self::Guest { operation, source } => Self::Guest { operation, source: source.redacted(redact) },
             Self::Kept { source, login } => Self::Kept { source: Box::new(source.redacted(redact)), login },
             other => other,
-        }
-    }
-
-    /// The attribute that it is about, if it is about one, dots between its parts.
-    pub fn attribute(&self, qemu: &QemuImageSpec, spec: &ImageSpec) -> Option<String> {
-        let bootstrap = |name: &str| Some(format!("qemu.base.bootstrap.{name}"));
-        match self {
-            Self::UnknownSuite { .. } | Self::NoKeyring { .. } => bootstrap("suite"),
-            Self::NoMirror { .. } => bootstrap("mirror"),
-            Self::Mirror { url, .. } => {
-                let Base::Bootstrap(asked) = &qemu.base else { return None };
-                let is = |mirror: &Option<String>| {
-                    mirror.as_ref().is_some_and(|mirror| url.starts_with(mirror.trim_end_matches('/')))
-                };
-                match (is(&asked.security_mirror), is(&asked.mirror)) {
-                    (true, _) => bootstrap("security_mirror"),
-                    (_, true) => bootstrap("mirror"),
-                    // This computer's own.
-                    _ => Some("qemu.base.bootstrap".to_owned()),
-                }
-            }
-            Self::UnknownPackages { .. } => bootstrap("packages"),
-            Self::Step { name, .. } => step(name).map(|index| format!("provision.{index}")),
-            Self::StepTimeout { name, .. } => step(name).map(|index| format!("provision.{index}.timeout")),
-            Self::Check(FailedCheck { name, .. }) => {
-                let index = spec.checks.iter().position(|check| check.name == *name)?;
-                Some(format!("verify.{index}"))
-            }
-            Self::TooSmall { .. } => Some("qemu.disk_size_gb".to_owned()),
-            Self::Download { .. } | Self::Refused { .. } => Some("qemu.base.image".to_owned()),
-            Self::Checksum { .. } => Some("qemu.base.sha256".to_owned()),
-            Self::OldPacker { .. } => Some("qemu.engine".to_owned()),
-            Self::NoWay { .. } => Some("qemu.network".to_owned()),
-            Self::Kept { source, .. } => source.attribute(qemu, spec),
-            _ => None,
         }
     }
 
@@ -313,43 +256,33 @@ impl BuildError {
         if source.is_cancelled() { Self::Cancelled } else { Self::Packer(source) }
     }
 
-    /// For `map_err` on runs of programs that write into a folder: not all of them say that there is no space.
+    /// For `map_err` on runs of programs that write into a folder.
     pub(super) fn tool_in(folder: &Path, operation: impl Into<String>) -> impl FnOnce(ProcessError) -> Self {
-        move |source| match source {
-            ProcessError::Failed { .. } if is_full(folder) => Self::NoSpace { operation: operation.into() },
-            source => Self::tool(operation)(source),
-        }
+        move |source| Self::of_program(source, operation.into(), Some(folder))
     }
 
-    /// For `map_err` on runs of programs: cancellation and a full disk are told apart.
+    /// For `map_err` on runs of programs.
     pub(super) fn tool(operation: impl Into<String>) -> impl FnOnce(ProcessError) -> Self {
-        move |source| {
-            let operation = operation.into();
-            match &source {
-                ProcessError::Cancelled { .. } => Self::Cancelled,
-                ProcessError::Failed { tail, .. } if says_no_space(tail) => Self::NoSpace { operation },
-                ProcessError::Failed { tail, .. } => match refused(tail) {
-                    Some(error) => error,
-                    None => Self::Tool { operation, source },
-                },
-                _ => Self::Tool { operation, source },
-            }
+        move |source| Self::of_program(source, operation.into(), None)
+    }
+
+    /// Cancellation and a full disk are told apart.
+    fn of_program(source: ProcessError, operation: String, folder: Option<&Path>) -> Self {
+        match &source {
+            ProcessError::Cancelled { .. } => Self::Cancelled,
+            error if error.lacks_space(folder) => Self::NoSpace { operation },
+            ProcessError::Failed { tail, .. } => match refused(tail) {
+                Some(error) => error,
+                None => Self::Tool { operation, source },
+            },
+            _ => Self::Tool { operation, source },
         }
     }
-}
-
-/// A step's position, from 0, by its name: `1 (echo one)`. Our own have no number.
-fn step(name: &str) -> Option<usize> {
-    let (number, _) = name.split_once(' ')?;
-    number.parse::<usize>().ok()?.checked_sub(1)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::problems::tests::{qemu, spec};
     use super::*;
-    use crate::backends::qemu::Bootstrap;
-    use crate::domain::Check;
 
     #[test]
     fn secrets_do_not_come_back_by_the_console() {
@@ -360,51 +293,6 @@ mod tests {
             let error = error.redacted(|text| text.replace("hunter22", "(redacted)"));
             let shown = format!("{error:?}");
             assert!(shown.contains("TOKEN=(redacted)") && !shown.contains("hunter22"), "{shown}");
-        }
-    }
-
-    #[test]
-    fn each_failure_has_its_attribute() {
-        let base = Base::Bootstrap(Bootstrap {
-            suite: "bookworm".into(),
-            mirror: Some("http://m.example/debian/".into()),
-            security_mirror: Some("http://s.example/security".into()),
-            snapshot: Some("20260101".into()),
-            packages: Vec::new(),
-        });
-        let check = |name: &str| Check { name: name.into(), command: "true".into() };
-        let (qemu, mut spec) = (qemu(base, false), spec(&[]));
-        spec.checks = vec![check("one"), check("two")];
-        let mirror = |url: &str| BuildError::Mirror { url: url.into(), reason: String::new() };
-        let text = String::new;
-        let failed = |name: &str| BuildError::Step { name: name.into(), code: 1, tail: text() };
-        let cases = [
-            (BuildError::UnknownSuite { suite: text(), reason: text() }, Some("qemu.base.bootstrap.suite")),
-            (mirror("http://m.example/debian/20260101"), Some("qemu.base.bootstrap.mirror")),
-            (mirror("http://s.example/security/20260101"), Some("qemu.base.bootstrap.security_mirror")),
-            (mirror("http://own.example/debian"), Some("qemu.base.bootstrap")),
-            (BuildError::UnknownPackages { packages: Vec::new() }, Some("qemu.base.bootstrap.packages")),
-            (failed("1 (echo one)"), Some("provision.0")),
-            (failed("12 (a (b) c)"), Some("provision.11")),
-            (failed("clean up"), None),
-            (failed("0 (x)"), None),
-            (
-                BuildError::StepTimeout { name: "2 (x)".into(), limit: Duration::ZERO, tail: text() },
-                Some("provision.1.timeout"),
-            ),
-            (BuildError::Check(FailedCheck { name: "two".into(), code: 1, tail: text() }), Some("verify.1")),
-            (BuildError::TooSmall { disk_gb: 1, needed_gb: 2 }, Some("qemu.disk_size_gb")),
-            (
-                BuildError::Checksum { what: text(), expected: text(), found: text() },
-                Some("qemu.base.sha256"),
-            ),
-            (BuildError::NoWay { reason: text() }, Some("qemu.network")),
-            (BuildError::Refused { reason: "" }, Some("qemu.base.image")),
-            (BuildError::Kept { source: Box::new(failed("3 (x)")), login: text() }, Some("provision.2")),
-            (BuildError::Cancelled, None),
-        ];
-        for (error, expected) in cases {
-            assert_eq!(error.attribute(&qemu, &spec).as_deref(), expected, "{error:?}");
         }
     }
 }

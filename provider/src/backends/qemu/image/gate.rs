@@ -55,12 +55,11 @@ impl Gate {
 /// # Errors
 /// When they cannot be read, or name none.
 pub(super) async fn mirrors_of(build: &Build<'_>, session: &Session) -> Result<Arc<Mirrors>, BuildError> {
-    let Build { host, log, cancel, .. } = build;
     let none = Environment::default();
     let exec = Exec { command: PRINT_SOURCES, environment: &none, input: Input::Empty };
-    let limits = Limits { cancel: (*cancel).clone(), timeout: Some(PATIENCE) };
+    let limits = Limits { cancel: build.cancel.clone(), timeout: Some(PATIENCE) };
     let printed = session.exec(&exec, None, &limits).await;
     let printed = printed.map_err(ssh_error("read the guest's APT sources"))?;
-    let reach = Reach::of_host(host, log, cancel).await?;
-    Mirrors::new(&mirrors::urls_of_sources(&printed.output), &reach, log)
+    let reach = Reach::of_host(build.here()).await?;
+    Mirrors::new(&mirrors::urls_of_sources(&printed.output), &reach, build.log)
 }

@@ -5,13 +5,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::booted::{Booted, FirstBoot, Start, TAIL, is_seeded};
+use super::booted::{Booted, TAIL};
 use super::mirrors::{self, Mirrors};
+use super::prepare::{FirstBoot, Start, is_seeded};
 use super::{Build, BuildError};
 use crate::backends::qemu::DiskFormat;
 use crate::backends::qemu::guest::GuestError;
 use crate::domain::Environment;
-use crate::provision;
+use crate::provision::{self, StepFailure};
 use crate::ssh::SshError;
 
 pub(super) const AWAIT: &str = include_str!("../../../../../templates/scripts/await-cloud-init.sh");
@@ -57,7 +58,7 @@ async fn run(build: &Build<'_>, guest: &mut Booted<'_>) -> Result<(), BuildError
         own_script(guest, "quiet the guest", provision::QUIET, &Environment::default()).await?;
     }
     for cleanup in cleanups {
-        guest.run(&cleanup.task()).await?;
+        guest.run(&cleanup).await?;
     }
     build.log.step("Leaving the guest");
     leave(guest, &leave_environment(&guest.public_key)).await
@@ -93,7 +94,7 @@ async fn own_script(
     if finished.code == 0 {
         return Ok(());
     }
-    Err(BuildError::Step { name: name.to_owned(), code: finished.code, tail: finished.tail(TAIL) })
+    Err(StepFailure::Code { name: name.to_owned(), code: finished.code, tail: finished.tail(TAIL) }.into())
 }
 
 /// Moves a raw disk into the guest's folder, block by block where it cannot be renamed.
@@ -105,7 +106,5 @@ pub(super) async fn move_disk(build: &Build<'_>, from: &Path, to: &Path) -> Resu
         return Ok(());
     }
     let command = super::convert::command(from, DiskFormat::Raw, to, DiskFormat::Raw, false);
-    let limits = crate::process::Limits::cancelled_by(build.cancel);
-    let copied = build.host.runner.check(&command, Some(build.log), &limits).await;
-    copied.map(drop).map_err(BuildError::tool(format!("move the disk to {}", to.display())))
+    build.here().run(&command).await.map_err(BuildError::tool(format!("move the disk to {}", to.display())))
 }

@@ -10,7 +10,6 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
-use tokio_util::sync::CancellationToken;
 
 use super::area::{Area, write_program};
 use super::bootstrap::{self, Place, Plan};
@@ -19,7 +18,7 @@ use super::layer_id::{Partitions, request};
 use super::mirrors::Mirrors;
 use super::reach::Reach;
 use super::release::{self, Release};
-use super::{BuildError, Host};
+use super::{BuildError, Here, Host};
 use crate::backends::qemu::host::find_program;
 use crate::backends::qemu::{Arch, Bootstrap};
 use crate::process::enter::ENV_PREFIX;
@@ -78,15 +77,14 @@ pub(super) struct About {
 /// # Errors
 /// When it has to be made and cannot be.
 pub(super) async fn obtain(
-    host: &Host,
+    here: Here<'_>,
     area: &Area,
     spec: &Bootstrap,
     arch: Arch,
-    log: &BuildLog,
-    cancel: &CancellationToken,
 ) -> Result<Layer, BuildError> {
+    let Here { host, log, cancel } = here;
     let request = request(spec, arch);
-    let reach = Reach::of_host(host, log, cancel).await?.towards(spec);
+    let reach = Reach::of_host(here).await?.towards(spec);
     let id = reach.id(&request, spec);
     let new = New { spec, arch, id: &id, partitions: Partitions::of(&request), reach: &reach };
     let (folder, lock) = (format!("layers/{id}"), format!("layers/{id}.lock"));
@@ -118,7 +116,7 @@ pub(super) async fn obtain(
         // The lock came late: another build may have made the layer meanwhile.
         if !read(area, &folder).is_some_and(|about| spec.snapshot.is_some() || fresh(&about)) {
             forget_old(host, area, &id).await;
-            make(host, area, &new, log, cancel).await?;
+            make(here, area, &new).await?;
         }
         drop(exclusive);
     }
@@ -133,15 +131,10 @@ struct New<'a> {
     reach: &'a Reach,
 }
 
-async fn make(
-    host: &Host,
-    area: &Area,
-    new: &New<'_>,
-    log: &BuildLog,
-    cancel: &CancellationToken,
-) -> Result<(), BuildError> {
+async fn make(here: Here<'_>, area: &Area, new: &New<'_>) -> Result<(), BuildError> {
+    let Here { host, log, cancel } = here;
     let New { id, partitions, .. } = new;
-    let (plan, release) = plan(host, new, cancel).await?;
+    let (plan, release) = plan(here, new).await?;
     let partial = format!("layers/{id}.partial");
     area.remove(host, &partial).await?;
     let path = area.host(&partial);
@@ -155,7 +148,7 @@ async fn make(
         log.step(&format!("Bootstrapping {}", about.resolved_base));
         plan.login.lend(host, area, &partial, &Limits::cancelled_by(cancel)).await?;
         let command = command(host, area, &partial, &plan, &place);
-        run(host, area, &plan, &command, log, cancel).await?;
+        run(here, area, &plan, &command).await?;
         plan.login.take_back(area, &partial)?;
         let json =
             serde_json::to_vec_pretty(&about).map_err(|error| BuildError::Invalid(error.to_string()))?;
@@ -191,16 +184,10 @@ fn command(host: &Host, area: &Area, folder: &str, plan: &Plan, place: &Place) -
     told.fold(command, |command, (name, value)| command.env(format!("{ENV_PREFIX}{name}"), value))
 }
 
-async fn run(
-    host: &Host,
-    area: &Area,
-    plan: &Plan,
-    command: &Command,
-    log: &BuildLog,
-    cancel: &CancellationToken,
-) -> Result<(), BuildError> {
+async fn run(here: Here<'_>, area: &Area, plan: &Plan, command: &Command) -> Result<(), BuildError> {
     let operation = format!("bootstrap {}", plan.suite);
-    let finished = area.run(host, command, Some(log), &Limits::cancelled_by(cancel)).await;
+    let limits = Limits::cancelled_by(here.cancel);
+    let finished = here.host.runner.run(command, Some(here.log), &limits).await;
     let finished = finished.map_err(BuildError::tool(&operation))?;
     if finished.code == 0 {
         return Ok(());
@@ -214,27 +201,25 @@ async fn run(
 }
 
 /// Finds mirrors and the release, and checks that the suite is there before minutes are spent.
-async fn plan(host: &Host, new: &New<'_>, cancel: &CancellationToken) -> Result<(Plan, Release), BuildError> {
+async fn plan(here: Here<'_>, new: &New<'_>) -> Result<(Plan, Release), BuildError> {
     let New { spec, arch, reach: Reach { login, options, sources }, .. } = new;
     let unknown = |reason: String| BuildError::UnknownSuite { suite: spec.suite.clone(), reason };
     let known = Distribution::of_suite(&spec.suite);
     let (distribution, lines, keyrings, release) = if let Some(mirror) = &spec.mirror {
         let guess = known.unwrap_or(Distribution::Debian);
         let first = &bootstrap::mirror_lines(spec, guess, mirror, false)[0];
-        let release = release::fetch(host, &first.uri, &spec.suite, login, cancel).await?;
+        let release = release::fetch(here, &first.uri, &spec.suite, login).await?;
         let release = release.ok_or_else(|| unknown(format!("{} has no such suite", first.uri)))?;
         let distribution = Distribution::of_origin(&release.origin).or(known);
         let distribution = distribution.ok_or_else(|| {
             unknown(format!("{} is neither Debian nor Ubuntu but {:?}", first.uri, release.origin))
         })?;
         let updates = Distribution::has_updates(&spec.suite)
-            && release::fetch(host, &first.uri, &format!("{}-updates", spec.suite), login, cancel)
-                .await?
-                .is_some();
+            && release::fetch(here, &first.uri, &format!("{}-updates", spec.suite), login).await?.is_some();
         let lines = bootstrap::mirror_lines(spec, distribution, mirror, updates);
         if spec.security_mirror.is_some()
             && let Some(line) = lines.last()
-            && release::fetch(host, &line.uri, &line.suite, login, cancel).await?.is_none()
+            && release::fetch(here, &line.uri, &line.suite, login).await?.is_none()
         {
             let reason = format!("it has no suite {}", line.suite);
             return Err(BuildError::Mirror { url: line.uri.clone(), reason });
@@ -249,7 +234,7 @@ async fn plan(host: &Host, new: &New<'_>, cancel: &CancellationToken) -> Result<
         })?;
         let (lines, keyrings) = bootstrap::host_lines(sources, distribution, &spec.suite)?;
         let uri = lines[0].uri.clone();
-        let release = release::fetch(host, &uri, &spec.suite, login, cancel).await?;
+        let release = release::fetch(here, &uri, &spec.suite, login).await?;
         (distribution, lines, keyrings, release.ok_or_else(|| unknown(format!("{uri} has no such suite")))?)
     };
     let (package, keyring) = distribution.keyring();

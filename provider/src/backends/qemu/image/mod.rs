@@ -6,6 +6,7 @@ mod apt_login;
 mod apt_options;
 mod apt_sources;
 mod area;
+mod attribute;
 mod base_image;
 mod booted;
 mod bootstrap;
@@ -21,6 +22,7 @@ mod layer;
 mod layer_id;
 mod mirrors;
 mod packer_engine;
+mod prepare;
 mod preview;
 mod problems;
 mod reach;
@@ -58,7 +60,7 @@ use super::host::AcceleratorChoice;
 use super::{Base, Bootstrap, DiskFormat, Engine, ImageSource, Network, QemuImageSpec};
 use crate::domain::ImageSpec;
 use crate::packer;
-use crate::process::{BuildLog, Command, Limits, Runner, leftover};
+use crate::process::{BuildLog, Command, Limits, ProcessError, Runner, leftover, private};
 use crate::provision;
 
 /// What a build uses of this computer.
@@ -74,6 +76,22 @@ pub struct Host {
     pub etc_apt: PathBuf,
     /// Which Packer is run, for images of that engine.
     pub packer: packer::Settings,
+}
+
+/// Where a part of a build works.
+#[derive(Clone, Copy)]
+struct Here<'a> {
+    host: &'a Host,
+    log: &'a BuildLog,
+    cancel: &'a CancellationToken,
+}
+
+impl Here<'_> {
+    /// Runs a program that says nothing but what it does.
+    async fn run(self, command: &Command) -> Result<(), ProcessError> {
+        let limits = Limits::cancelled_by(self.cancel);
+        self.host.runner.check(command, Some(self.log), &limits).await.map(drop)
+    }
 }
 
 /// An image to be built.
@@ -99,6 +117,10 @@ const BUILD_GUEST: &str = "guest";
 const CHECK_GUEST: &str = "check";
 
 impl Build<'_> {
+    fn here(&self) -> Here<'_> {
+        Here { host: self.host, log: self.log, cancel: self.cancel }
+    }
+
     fn guest_dir(&self) -> PathBuf {
         self.work_dir.join(BUILD_GUEST)
     }
@@ -160,12 +182,7 @@ pub async fn remove_partial(host: &Host, id: Uuid, work_dir: &Path) -> Result<()
         }
     }
     leftover::end_those_of(work_dir);
-    match fs::remove_dir_all(work_dir) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            return Err(BuildError::io("remove", work_dir)(error));
-        }
-        _ => {}
-    }
+    private::remove_dir_all(work_dir).map_err(BuildError::io("remove", work_dir))?;
     tree::remove_left(host, &Area::open(&host.cache_dir)?, id).await
 }
 
@@ -179,15 +196,15 @@ struct Made {
 }
 
 async fn from_bootstrap(build: &Build<'_>, area: &Area, bootstrap: &Bootstrap) -> Result<Made, BuildError> {
-    let Build { host, qemu, log, cancel, .. } = build;
-    let layer = layer::obtain(host, area, bootstrap, qemu.arch, log, cancel).await?;
+    let Build { host, qemu, log, .. } = build;
+    let layer = layer::obtain(build.here(), area, bootstrap, qemu.arch).await?;
     let reached = match qemu.network {
         Network::User => Reached::All,
         Network::Mirror => Reached::Mirrors(layer.mirrors(bootstrap, log)?),
         Network::None => Reached::Nothing,
     };
     booted::make_dir(&build.guest_dir())?;
-    let tree = match Tree::create(host, area, &layer, build.id, reached.clone(), log, cancel) {
+    let tree = match Tree::create(build.here(), area, &layer, build.id, reached.clone()) {
         Ok(tree) => tree,
         Err(error) => {
             // The first error is what matters.
@@ -219,11 +236,8 @@ async fn from_bootstrap(build: &Build<'_>, area: &Area, bootstrap: &Bootstrap) -
 async fn from_tree(build: &Build<'_>, layer: &Layer, tree: &Tree<'_>) -> Result<(PathBuf, u64), BuildError> {
     if !build.qemu.boot {
         tree.prepare().await?;
-        for task in provision::tasks(build.spec) {
-            tree.run(&task).await?;
-        }
-        for cleanup in provision::cleanup(build.spec.security) {
-            tree.run(&cleanup.task()).await?;
+        for task in provision::tasks(build.spec).iter().chain(&provision::cleanup(build.spec.security)) {
+            tree.run(task).await?;
         }
     }
     build.log.step("Making the disk");
@@ -240,11 +254,11 @@ async fn from_image(
     source: &ImageSource,
     sha256: Option<&str>,
 ) -> Result<Made, BuildError> {
-    let Build { host, qemu, log, cancel, .. } = build;
+    let qemu = build.qemu;
     let raw = build.guest_dir().join("disk.raw");
     booted::make_dir(&build.guest_dir())?;
     let size = u64::from(qemu.disk_size_gb) << 30;
-    let base = base_image::bring(host, source, sha256, &raw, size, log, cancel).await?;
+    let base = base_image::bring(build.here(), source, sha256, &raw, size).await?;
     let mut mirrors = None;
     if qemu.boot {
         mirrors = provision_booted(build, &raw, None).await?;
@@ -270,9 +284,9 @@ async fn provision_booted(
 
 /// The disk in its format, checked.
 async fn finish(build: &Build<'_>, made: Made) -> Result<BuiltImage, BuildError> {
-    let Build { host, qemu, log, cancel, .. } = build;
+    let Build { qemu, log, cancel, .. } = build;
     let disk = build.work_dir.join(format!("disk.{}", qemu.format.name()));
-    convert::convert(host, &made.raw, &disk, qemu.format, qemu.compress, log, cancel).await?;
+    convert::convert(build.here(), &made.raw, &disk, qemu.format, qemu.compress).await?;
     let guest = build.guest_dir();
     fs::remove_dir_all(&guest).map_err(BuildError::io("remove", &guest))?;
     log.step("Computing the checksum");

@@ -1,7 +1,7 @@
 //! What a build would do, without one: for Packer its template, for the native engine the scripts.
 
-use super::booted::is_seeded;
 use super::guest_build::{AWAIT, LEAVE};
+use super::prepare::is_seeded;
 use super::{Host, packer_engine};
 use crate::backends::qemu::{Engine, QemuImageSpec};
 use crate::domain::template::Script;
@@ -31,7 +31,7 @@ pub(in crate::backends::qemu) async fn template(
 /// All that is done in the tree or in the guest, in order.
 fn scripts(spec: &ImageSpec, qemu: &QemuImageSpec) -> Vec<Script> {
     let tasks = provision::tasks(spec);
-    let cleanups: Vec<Task> = provision::cleanup(spec.security).into_iter().map(|it| it.task()).collect();
+    let cleanups = provision::cleanup(spec.security);
     let mut all = Vec::new();
     all.extend((qemu.boot && is_seeded(qemu)).then(|| own("wait for cloud-init", AWAIT)));
     all.extend(tasks.iter().enumerate().map(|(index, task)| of_task(Origin::Step(index), task)));

@@ -1,14 +1,12 @@
 //! How this computer's APT reaches mirrors, which a base system is made with.
 
-use tokio_util::sync::CancellationToken;
-
 use super::apt_login::Login;
 use super::apt_sources::{self, Line};
 use super::distribution::Distribution;
 use super::layer_id::hash;
-use super::{BuildError, Host, apt_options};
+use super::{BuildError, Here, apt_options};
 use crate::backends::qemu::Bootstrap;
-use crate::process::{BuildLog, Secret};
+use crate::process::Secret;
 
 /// A tree has it inside, for its steps: with another proxy it is another layer.
 #[derive(Debug)]
@@ -26,14 +24,11 @@ impl Reach {
     ///
     /// # Errors
     /// When cancelled.
-    pub(super) async fn of_host(
-        host: &Host,
-        log: &BuildLog,
-        cancel: &CancellationToken,
-    ) -> Result<Self, BuildError> {
-        let mut login = Login::of_host(&host.etc_apt, log);
-        let options = apt_options::read(host, &mut login, log, cancel).await?;
-        Ok(Self { login, options, sources: apt_sources::read(&host.etc_apt) })
+    pub(super) async fn of_host(here: Here<'_>) -> Result<Self, BuildError> {
+        let etc_apt = &here.host.etc_apt;
+        let mut login = Login::of_host(etc_apt, here.log);
+        let options = apt_options::read(here, &mut login).await?;
+        Ok(Self { login, options, sources: apt_sources::read(etc_apt) })
     }
 
     /// The same with the logins of a request's mirrors, and no others.
@@ -74,7 +69,7 @@ mod tests {
     use std::fs;
 
     use super::*;
-    use crate::process::Redactor;
+    use crate::process::{BuildLog, Redactor};
 
     /// The name of a layer where APT has these sources and options.
     fn id(mirror: Option<&str>, sources: &str, options: &[&str], proxy: Option<&str>) -> String {

@@ -3,10 +3,8 @@
 use std::path::Path;
 use std::time::Duration;
 
-use tokio_util::sync::CancellationToken;
-
 use super::apt_login::Login;
-use super::{BuildError, Host};
+use super::{BuildError, Here};
 use crate::process::{Command, Finished, Limits, ProcessError};
 
 /// What matters of an `InRelease` file.
@@ -28,24 +26,24 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// Where distributions keep APT's own downloader.
 const HELPERS: [&str; 2] = ["/usr/lib/apt/apt-helper", "/usr/libexec/apt/apt-helper"];
 
-/// Asks the mirror for the suite's release file, by APT itself: its proxies and certificates are those of the host. APT checks its signature later; here it only serves to tell a wrong suite from a mirror that cannot be
-/// reached. None when the mirror has no such suite.
+/// Asks the mirror for the suite's release file, by APT itself: its proxies and certificates are those of the host. APT checks
+/// its signature later; here it only serves to tell a wrong suite from a mirror that cannot be reached. None when the mirror
+/// has no such suite.
 ///
 /// # Errors
 /// When the mirror does not answer or answers with something else.
 pub(super) async fn fetch(
-    host: &Host,
+    here: Here<'_>,
     uri: &str,
     suite: &str,
     login: &Login,
-    cancel: &CancellationToken,
 ) -> Result<Option<Release>, BuildError> {
     let broken = |reason: String| BuildError::Mirror { url: uri.to_owned(), reason };
     let folder = tempfile::tempdir().map_err(BuildError::io("create", &std::env::temp_dir()))?;
     let file = folder.path().join("InRelease");
-    let limits = Limits { cancel: cancel.clone(), timeout: Some(PATIENCE) };
+    let limits = Limits { cancel: here.cancel.clone(), timeout: Some(PATIENCE) };
     let login = login.option(folder.path())?;
-    let asked = host.runner.run(&command(uri, suite, login.as_deref(), &file), None, &limits).await;
+    let asked = here.host.runner.run(&command(uri, suite, login.as_deref(), &file), None, &limits).await;
     let finished = match asked {
         Err(ProcessError::Timeout { limit, .. }) => {
             return Err(broken(format!("it did not answer within {limit:?}")));

@@ -81,7 +81,7 @@ fn tree() -> Entry {
 }
 
 async fn enter(host: &Host, area: &Area, entry: &Entry, limits: &Limits) -> Result<(), BuildError> {
-    let finished = area.run(host, &area.command(host, entry), None, limits).await;
+    let finished = host.runner.run(&area.command(host, entry), None, limits).await;
     let finished = finished.map_err(BuildError::tool("make namespaces"))?;
     if finished.code == 0 {
         return Ok(());

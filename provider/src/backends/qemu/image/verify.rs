@@ -5,8 +5,9 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::booted::{self, Booted, FirstBoot, Start};
+use super::booted::{self, Booted};
 use super::mirrors::Mirrors;
+use super::prepare::{FirstBoot, Start};
 use super::{Build, BuildError};
 use crate::backends::qemu::DiskFormat;
 use crate::domain::Environment;

@@ -5,6 +5,8 @@ use std::fs::{self, File};
 use std::io;
 use std::path::Path;
 
+use crate::process::private;
+
 /// The names in a folder that do not begin with a dot; none when there is no such folder.
 pub(super) fn names(dir: &Path) -> io::Result<BTreeSet<String>> {
     let entries = match fs::read_dir(dir) {
@@ -31,10 +33,5 @@ pub(super) fn sync_tree(dir: &Path) -> io::Result<()> {
             File::open(entry.path())?.sync_all()?;
         }
     }
-    sync_dir(dir)
-}
-
-/// Makes a folder's entries durable.
-pub(super) fn sync_dir(dir: &Path) -> io::Result<()> {
-    File::open(dir)?.sync_all()
+    private::sync_dir(dir)
 }

@@ -9,6 +9,7 @@ use std::time::Duration;
 use super::{Store, StoreError, claims, files, io_error};
 use crate::domain::Holder;
 use crate::domain::backend::Released;
+use crate::process::private;
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -195,8 +196,5 @@ fn is_old(entry: &fs::DirEntry) -> bool {
 }
 
 fn remove_file(path: &Path) -> Result<(), StoreError> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(io_error("delete", path)(error)),
-        _ => Ok(()),
-    }
+    private::remove_file(path).map_err(io_error("delete", path))
 }

@@ -185,7 +185,7 @@ impl Store {
         // An entry without an image is passed over; an image without an entry would never be found.
         self.index(key, id)?;
         fs::rename(partial, dir).map_err(io_error("rename", partial))?;
-        files::sync_dir(&self.images()).map_err(io_error("sync", &self.images()))?;
+        private::sync_dir(&self.images()).map_err(io_error("sync", &self.images()))?;
         self.get(id)
     }
 
@@ -196,7 +196,7 @@ impl Store {
         let entry = dir.join(id);
         private::write(&entry, b"").map_err(io_error("write", &entry))?;
         for made_in in [dir, keys] {
-            files::sync_dir(&made_in).map_err(io_error("sync", &made_in))?;
+            private::sync_dir(&made_in).map_err(io_error("sync", &made_in))?;
         }
         Ok(())
     }

@@ -17,7 +17,7 @@ use crate::backends::qemu::{DiskFormat, Local};
 use crate::domain::image::DiskFile;
 use crate::domain::vm_spec::{PowerState, VmSpec};
 use crate::domain::{BackendError, Exists, Vm, VmRequest};
-use crate::process::{Command, Limits, ProcessError, is_full, says_no_space};
+use crate::process::{Command, Limits};
 use crate::ssh;
 
 pub(super) async fn create(
@@ -223,7 +223,7 @@ pub(super) async fn run(
     let checked = local.runner.check(command, None, &Limits::cancelled_by(cancel)).await;
     checked.map_err(|source| match (&source, &command.cwd) {
         // qemu-img does not say so of all that it writes.
-        (ProcessError::Failed { tail, .. }, Some(dir)) if says_no_space(tail) || is_full(dir) => {
+        (error, Some(dir)) if error.lacks_space(Some(dir)) => {
             VmError::NoSpace { action, dir: dir.clone(), source: rustix::io::Errno::NOSPC.into() }
         }
         _ => VmError::Tool { action, source },

@@ -90,7 +90,7 @@ impl Folder {
     /// Removes such a folder, unless somebody is at it. Returns whether it is gone.
     pub(super) fn finish_removal(dir: &Path) -> bool {
         let Ok(claim) = File::open(dir) else { return false };
-        lock::try_lock(&claim, How::Exclusive).is_ok_and(|ours| ours) && delete_all(dir).is_ok()
+        lock::try_lock(&claim, How::Exclusive).is_ok_and(|ours| ours) && private::remove_dir_all(dir).is_ok()
     }
 
     /// What is written of the other machines, as far as it can be read.
@@ -187,20 +187,12 @@ impl Folder {
     /// machine.
     pub(super) fn remove(&self) -> Result<(), VmError> {
         let gone = self.dir.with_file_name(format!("{GONE}{}", self.id));
-        let delete = || delete_all(&gone).map_err(VmError::file("delete", &gone));
+        let delete = || private::remove_dir_all(&gone).map_err(VmError::file("delete", &gone));
         delete()?;
         match fs::rename(&self.dir, &gone) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
             Err(error) => Err(VmError::file("delete", &self.dir)(error)),
             Ok(()) => delete(),
         }
-    }
-}
-
-/// Removes a folder with all that is in it. One that is not there is fine.
-fn delete_all(dir: &Path) -> io::Result<()> {
-    match fs::remove_dir_all(dir) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
     }
 }

@@ -20,12 +20,12 @@ use uuid::Uuid;
 pub(super) use self::told::{MADE, Told};
 pub(super) use self::unseen::in_words;
 
-use super::build::remove_dir;
 use super::trace::Traced;
 use super::{CLOUD, Templates, records, told};
 use crate::domain::causes;
 use crate::domain::{BackendError, Made};
 use crate::journal::{Entry, Journal, JournalError, Record};
+use crate::process::private;
 
 /// How long a build waits for what a killed one left to go.
 const RECOVERING: Duration = Duration::from_secs(60);
@@ -151,8 +151,8 @@ impl Templates {
         traced.outcome?;
         if !dry_run && unseen.is_empty() {
             crate::process::leftover::end_those_of(&left.tmp);
-            remove_dir(&left.tmp);
-            remove_dir(&dir);
+            private::remove_build_dir(&left.tmp);
+            private::remove_build_dir(&dir);
             let lock = self.data_dir.join("locks").join(format!("{CLOUD}-{}", entry.key));
             if let Ok(Some(_held)) = crate::process::lock::try_open(&lock) {
                 let _ = fs::remove_file(&lock);

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Left;
 use crate::backends::template::Templates;
-use crate::backends::template::build::{FOLDER, remove_dir};
+use crate::backends::template::build::FOLDER;
 use crate::backends::template::trace::Doubtful;
 use crate::domain::{BackendError, Made};
 use crate::packer::{OUTPUT, Report, output};
@@ -47,7 +47,7 @@ impl Told {
         }
         match self.write(dir) {
             // Values and output are of no use any more.
-            Ok(()) => remove_dir(&dir.join(FOLDER)),
+            Ok(()) => private::remove_build_dir(&dir.join(FOLDER)),
             Err(error) => {
                 tracing::warn!(folder = %dir.display(), %error, "what is deleted cannot be written down");
             }

@@ -8,6 +8,7 @@ use super::{ArtifactModel, ImageModel};
 use crate::backends::template::model::PackerArtifactModel;
 use crate::backends::template::{self, Known};
 use crate::backends::{ImageSlot, LOCAL};
+use crate::domain::image::prefix_of;
 use crate::domain::tagging::Unknown;
 use crate::domain::{Copies, Image, Made, Share, Tagging};
 use crate::resources::object::Object;
@@ -132,10 +133,8 @@ impl ImageModel {
 
     /// An image of a cloud, as far as it tells itself what was asked for.
     pub fn imported(image: &Image, cloud: &str, region: &str) -> Self {
-        let key = image.key.as_ref().and_then(|key| key.as_str().get(..12));
-        let prefix = key.and_then(|key| image.name.rsplit_once(&format!("-{key}-")));
-        let mut model =
-            Self { name_prefix: prefix.map(|(prefix, _)| prefix.to_owned()).into(), ..Self::default() };
+        let prefix = image.key.as_ref().and_then(|key| prefix_of(&image.name, key));
+        let mut model = Self { name_prefix: prefix.map(str::to_owned).into(), ..Self::default() };
         let slot = model.slots_mut().into_iter().find(|slot| slot.cloud() == cloud);
         if let Some(slot) = slot.filter(|_| cloud != LOCAL) {
             slot.import(image, region);

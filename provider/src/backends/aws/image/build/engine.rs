@@ -13,11 +13,10 @@ use super::template::{self, PLUGIN, Values};
 use super::{Build, BuildError, artifact};
 use crate::backends::aws::image::AwsImageSpec;
 use crate::backends::aws::sweep;
-use crate::domain::{Environment, ImageSpec, OnError, Origin};
+use crate::domain::{Environment, ImageSpec, OnError};
 use crate::journal::Record;
 use crate::packer::{Folder, Job, Packer, PackerError, Recipe};
 use crate::process::{HandOver, Limits, TRUSTED, private};
-use crate::provision;
 use crate::provision::parts::{self, Draft, Drafts, Site};
 
 /// How long a builder may take to its login, and to come back from a restart.
@@ -152,20 +151,12 @@ pub(super) fn drafts(
 ) -> Result<Vec<Draft>, BuildError> {
     let mut drafts = Drafts::begin(PARTS, BOOT);
     drafts.script("wait for cloud-init", AWAIT, Some(PATIENCE));
-    for (index, task) in provision::tasks(spec).iter().enumerate() {
-        drafts.task(Origin::Step(index), task)?;
-    }
+    drafts.steps(spec)?;
     // With `verify_boot` they run in a machine from the finished image.
     for check in spec.checks.iter().filter(|_| !aws.verify_boot) {
         drafts.check(check, PATIENCE)?;
     }
-    let cleanups = provision::cleanup(spec.security);
-    if !cleanups.is_empty() {
-        drafts.script("quiet the guest", provision::QUIET, Some(PATIENCE));
-    }
-    for cleanup in cleanups {
-        drafts.task(Origin::Cleanup, &cleanup.task())?;
-    }
+    drafts.cleanup(spec.security, PATIENCE)?;
     let leave = parts::shell_line("leave the builder", LEAVE, &leave_environment(key))?;
     drafts.script("leave the builder", &leave, Some(PATIENCE));
     Ok(drafts.finish())

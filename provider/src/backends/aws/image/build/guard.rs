@@ -1,8 +1,6 @@
 //! A supervisor for what a build does in the cloud without Packer: when we are killed meanwhile, it sweeps, as Packer's
 //! does. What it supervises does nothing but wait.
 
-use std::fs;
-use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 use std::time::Duration;
@@ -58,8 +56,7 @@ async fn watched<T>(work: &Work<'_>, file: &Path, lock: BorrowedFd<'_>, doing: i
         }
     };
     // It may have gone with the build's folder.
-    let is_told =
-        fs::remove_file(&mark).map_or_else(|error| error.kind() == io::ErrorKind::NotFound, |()| true);
+    let is_told = private::remove_file(&mark).is_ok();
     if !is_told || tokio::time::timeout(ENDING, guard).await.is_err() {
         tracing::warn!(build = %work.id, "the supervisor of what a build does without Packer does not end");
     }

@@ -49,13 +49,11 @@ impl AwsBuilder {
         if was_looked_through(&ami, request.security) {
             return Ok(());
         }
-        let (id, none) = (Uuid::new_v4(), BTreeMap::<String, crate::process::Secret>::new());
-        let logs = self.aws.data_dir.join("logs");
-        let log =
-            BuildLog::create(&logs, &request.name_prefix, &id.to_string(), Redactor::new(none.values()))
-                .map_err(|error| BackendError::failed("writing the log of a look", error))?;
+        let (id, logs) = (Uuid::new_v4(), self.aws.data_dir.join("logs"));
+        let log = BuildLog::create(&logs, &request.name_prefix, &id.to_string(), Redactor::default())
+            .map_err(|error| BackendError::failed("writing the log of a look", error))?;
         let spec = access::on_this_computer(&self.spec).map_err(|error| error.into_backend(&log))?;
-        let deadline = work::in_words(sweep::over_by(request.deadline));
+        let deadline = tags::in_words(sweep::over_by(request.deadline));
         let name = ami.name().unwrap_or_default();
         let work = Work {
             region: &region,

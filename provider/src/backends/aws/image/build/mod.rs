@@ -47,15 +47,15 @@ use self::access::Access;
 use super::AwsImageSpec;
 use crate::backends::aws::region::Region;
 use crate::backends::aws::sweep::{self, How, SweepError, Swept};
-use crate::backends::aws::{Aws, CLOUD};
+use crate::backends::aws::{Aws, CLOUD, tags};
 use crate::domain::causes;
 use crate::domain::{
-    BackendError, BuildRequest, Built, Check, Image, ImageBackend, ImageBuilder, LookRequest, OnError,
-    Template, TemplateRequest, unless_cancelled,
+    BackendError, BuildRequest, Built, Check, Image, ImageBuilder, LookRequest, OnError, Template,
+    TemplateRequest, unless_cancelled,
 };
 use crate::journal::{Entry, Phase, Record};
 use crate::packer;
-use crate::process::{BuildLog, Redactor, Secret, Turn, private};
+use crate::process::{BuildLog, Secret, Turn, private};
 use crate::provision;
 
 /// How many lines of the log a diagnostic shows.
@@ -109,7 +109,10 @@ impl ImageBuilder for AwsBuilder {
         let id = Uuid::new_v4();
         let credentials = async { self.aws.credentials().await.map_err(|error| error.into_backend(doing)) };
         let credentials = unless_cancelled(doing, credentials, &request.cancel).await?;
-        let log = self.log(request, id, &credentials)?;
+        let ours = [Some(credentials.secret_access_key()), credentials.session_token()];
+        let ours: Vec<Secret> = ours.into_iter().flatten().map(Secret::new).collect();
+        let secrets = request.spec.secrets().chain(&ours);
+        let log = request.log(&self.aws.data_dir.join("logs"), id, secrets)?;
         let spec = access::on_this_computer(&self.spec).map_err(|error| error.into_backend(&log))?;
         let build = Build {
             aws: &self.aws,
@@ -173,34 +176,9 @@ impl AwsBuilder {
     /// Takes an image that another process has finished since the plan.
     async fn shared(&self, request: &BuildRequest) -> Result<Option<Image>, BackendError> {
         let images = self.aws.images(Some(&self.spec.region));
-        let young = |image: &Image| request.not_before.is_none_or(|limit| image.created_at >= limit);
         let found =
             unless_cancelled("looking for the image", images.find_now(&request.key), &request.cancel).await?;
-        for image in found.into_iter().filter(young) {
-            match images.hold(&image.id, &request.holder, request.deadline, &request.cancel).await {
-                Ok(()) => return Ok(Some(image)),
-                Err(error) if error.is_not_found() => {}
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(None)
-    }
-
-    fn log(
-        &self,
-        request: &BuildRequest,
-        id: Uuid,
-        credentials: &Credentials,
-    ) -> Result<BuildLog, BackendError> {
-        let spec = &request.spec;
-        let of_steps = spec.steps.iter().flat_map(|step| step.environment.secret.values());
-        let ours = [Some(credentials.secret_access_key()), credentials.session_token()];
-        let ours: Vec<Secret> = ours.into_iter().flatten().map(Secret::new).collect();
-        let redactor = Redactor::new(spec.environment.secret.values().chain(of_steps).chain(&ours));
-        let dir = self.aws.data_dir.join("logs");
-        BuildLog::create(&dir, &spec.name_prefix, &id.to_string(), redactor).map_err(|error| {
-            BackendError::failed(format!("writing the build's log in {}", dir.display()), error)
-        })
+        request.take(&images, found).await
     }
 }
 
@@ -368,7 +346,7 @@ impl Build<'_> {
     }
 
     fn tags(&self) -> BTreeMap<String, String> {
-        let deadline = work::in_words(sweep::over_by(self.request.deadline));
+        let deadline = tags::in_words(sweep::over_by(self.request.deadline));
         work::tags_of(&self.name, &self.request.labels.tags, &self.id.to_string(), &deadline)
     }
 }

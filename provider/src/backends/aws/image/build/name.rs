@@ -4,11 +4,11 @@ use uuid::Uuid;
 
 use super::BuildError;
 use crate::domain::CacheKey;
+use crate::domain::image::name_of;
 
-/// Prefix, first 12 digits of the cache key, 6 of the build's id.
+/// The name of a build's AMI, if EC2 takes it.
 pub(super) fn of(prefix: &str, key: &CacheKey, id: Uuid) -> Result<String, BuildError> {
-    let id = id.simple().to_string();
-    let name = format!("{prefix}-{}-{}", &key.as_str()[..12], &id[..6]);
+    let name = name_of(prefix, key, id);
     check(&name).map_err(|problem| BuildError::refused("name_prefix", problem))?;
     Ok(name)
 }

@@ -1,11 +1,9 @@
 //! What a build and a later look at its image have in common: where they work, by which id, and until when.
 
 use std::collections::BTreeMap;
-use std::io;
 use std::path::Path;
 use std::time::Duration;
 
-use chrono::{DateTime, SecondsFormat, Utc};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -15,7 +13,7 @@ use crate::backends::aws::sweep::How;
 use crate::backends::aws::{Aws, tags};
 use crate::domain::causes;
 use crate::journal::Record;
-use crate::process::{BuildLog, Runner};
+use crate::process::{BuildLog, Runner, private};
 
 /// How long a build that failed may take to remove what it made. What stays is in the journal.
 const CLEANING: Duration = Duration::from_secs(5 * 60);
@@ -37,11 +35,7 @@ pub(super) struct Work<'a> {
 impl Work<'_> {
     /// Removes its folder.
     pub(super) fn remove_dir(&self) {
-        if let Err(error) = std::fs::remove_dir_all(self.dir)
-            && error.kind() != io::ErrorKind::NotFound
-        {
-            tracing::warn!(folder = %self.dir.display(), %error, "a build's folder cannot be removed");
-        }
+        private::remove_build_dir(self.dir);
     }
 }
 
@@ -72,9 +66,4 @@ pub(super) fn tags_of(
     let ours = [(tags::BUILD, build), (tags::DEADLINE, deadline)];
     all.extend(ours.map(|(key, value)| (key.to_owned(), value.to_owned())));
     all
-}
-
-/// When it must be over, as a tag says it.
-pub(super) fn in_words(deadline: DateTime<Utc>) -> String {
-    deadline.to_rfc3339_opts(SecondsFormat::Secs, true)
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use aws_sdk_ec2::types::{Image as Ami, ImageState, Snapshot};
-use chrono::{SecondsFormat, TimeDelta, Utc};
+use chrono::{TimeDelta, Utc};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -52,7 +52,7 @@ pub(in crate::backends::aws::image) async fn remaining(
 const MARKS: [&str; 3] = [tags::IMAGE, tags::BUILD, tags::DEADLINE];
 
 pub(super) async fn mark(region: &Region, id: &str, snapshots: &BTreeSet<String>) {
-    let deadline = over_by(Utc::now() + DELETING).to_rfc3339_opts(SecondsFormat::Secs, true);
+    let deadline = tags::in_words(over_by(Utc::now() + DELETING));
     let values = [id.to_owned(), Uuid::new_v4().to_string(), deadline];
     let marks = MARKS.iter().map(|key| (*key).to_owned()).zip(values);
     if snapshots.is_empty() {

@@ -14,16 +14,16 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-use super::booted::{self, BOOT, FirstBoot, Start, guest_error};
+use super::booted::{BOOT, guest_error};
 use super::guest_build::{AWAIT, LEAVE, OFF, PATIENCE, leave_environment};
+use super::prepare::{FirstBoot, Prepared, Start, is_seeded, prepare};
 use super::{Build, BuildError};
 use crate::backends::qemu::guest::GuestSpec;
 use crate::backends::qemu::guest::{self, GuestError, console};
 use crate::backends::qemu::{DiskFormat, QemuImageSpec};
-use crate::domain::{ImageSpec, Origin};
+use crate::domain::ImageSpec;
 use crate::packer::{Folder, Job, Packer, PackerError, Recipe, Report, Variables, Version};
 use crate::process::Limits;
-use crate::provision;
 use crate::provision::parts::{self, Draft, Drafts, Failure, Part, PartError, Site, shell_line};
 use crate::ssh;
 
@@ -56,7 +56,7 @@ pub(super) async fn provision(build: &Build<'_>, dir: &Path, disk: &Path) -> Res
         first_boot: FirstBoot::Brief,
         mirrors: None,
     };
-    let prepared = booted::prepare(build, &start)?;
+    let prepared = prepare(build, &start)?;
     let Build { host, log, cancel, .. } = build;
     let site = Site { cwd: dir, runner: &host.runner, log, cancel };
     let parts = parts::write(&site, drafts(build.spec, build.qemu)?).await?;
@@ -156,7 +156,7 @@ struct Machine<'a> {
     dir: &'a Path,
     /// The disk's size in bytes.
     size: u64,
-    prepared: &'a booted::Prepared,
+    prepared: &'a Prepared,
     leave: String,
 }
 
@@ -200,18 +200,10 @@ fn leave_command(public_key: &str) -> Result<String, PartError> {
 /// All that is done in the guest, in order, but for switching it off.
 fn drafts(spec: &ImageSpec, qemu: &QemuImageSpec) -> Result<Vec<Draft>, PartError> {
     let mut drafts = Drafts::begin(PARTS, BOOT);
-    if booted::is_seeded(qemu) {
+    if is_seeded(qemu) {
         drafts.script("wait for cloud-init", AWAIT, Some(PATIENCE));
     }
-    for (index, task) in provision::tasks(spec).iter().enumerate() {
-        drafts.task(Origin::Step(index), task)?;
-    }
-    let cleanups = provision::cleanup(spec.security);
-    if !cleanups.is_empty() {
-        drafts.script("quiet the guest", provision::QUIET, Some(PATIENCE));
-    }
-    for cleanup in cleanups {
-        drafts.task(Origin::Cleanup, &cleanup.task())?;
-    }
+    drafts.steps(spec)?;
+    drafts.cleanup(spec.security, PATIENCE)?;
     Ok(drafts.finish())
 }

@@ -9,7 +9,7 @@ use super::{BOOT, NEEDED, OFF, drafts, leave_command, required};
 use crate::backends::qemu::guest::{self, Forward};
 use crate::backends::qemu::host::Emulator;
 use crate::backends::qemu::image::Host;
-use crate::backends::qemu::image::booted::{Machine, SEED};
+use crate::backends::qemu::image::prepare::{Machine, SEED};
 use crate::backends::qemu::{DiskFormat, QemuImageSpec};
 use crate::domain::{BackendError, Template, TemplateRequest};
 use crate::packer::Variables;
