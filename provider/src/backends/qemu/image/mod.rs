@@ -38,6 +38,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 pub use error::BuildError;
+pub(super) use distribution::keyrings;
 pub use layer::MAX_AGE;
 pub use packer_engine::NEEDED as PACKER_NEEDED;
 pub(super) use preview::template;
