@@ -16,7 +16,7 @@ pub struct QemuImageModel {
     /// What the image starts from: exactly one of `bootstrap` and `image`.
     #[attr(optional)]
     pub base: Attr<BaseModel>,
-    /// The guest's architecture: `"x86_64"` or `"arm64"`.
+    /// The guest's architecture: `"x86_64"` or `"arm64"`. With `bootstrap` it has to be this computer's own.
     #[attr(optional, default = "x86_64", validate = arch)]
     pub arch: Attr<String>,
     /// The disk's size as the guest sees it, in GiB. It takes up only what is in it.
