@@ -9,6 +9,7 @@ mod aws_build;
 mod aws_images;
 mod aws_sweep;
 mod aws_ways;
+mod cache;
 mod enter;
 mod full_disk;
 mod guest_boot;
