@@ -6,7 +6,7 @@ use sindri::backends::qemu::image::{BuildError, remove_partial};
 use sindri::backends::qemu::{Base, Engine, ImageSource};
 use sindri::domain::{Action, Check, OnError};
 
-use crate::support::image::{CANARY, Inside, Site, assert_clean, bookworm, host, image, inline, run, step};
+use crate::support::image::{CANARY, Inside, Site, assert_clean, host, image, inline, run, small, step};
 
 fn check(name: &str, command: &str) -> Check {
     Check { name: name.into(), command: command.into() }
@@ -46,7 +46,7 @@ async fn steps_in_a_guest_then_checks_of_the_finished_image() {
         ),
         check("the disk is whole", "! systemctl --failed | grep -q failed && touch /changed"),
     ];
-    let mut qemu = bookworm();
+    let mut qemu = small();
     qemu.boot = true;
     let built = site.build(&spec, &qemu).await.unwrap();
     let inside = Inside::of(&built);
@@ -64,7 +64,7 @@ async fn steps_in_a_guest_then_checks_of_the_finished_image() {
     let mut spec = image(Vec::new());
     spec.checks = vec![check("never", "echo because; exit 9")];
     spec.on_error = OnError::Keep;
-    let mut copy = bookworm();
+    let mut copy = small();
     copy.base = Base::Image { source: ImageSource::Path(built.disk.clone()), sha256: None };
     let error = site.build(&spec, &copy).await.unwrap_err();
     let BuildError::Kept { source, login } = &error else { panic!("{error}") };
@@ -90,7 +90,7 @@ async fn steps_in_a_guest_then_checks_of_the_finished_image() {
 #[tokio::test(flavor = "multi_thread")]
 async fn packer_makes_the_same_of_a_base_image_and_tells_what_was_late() {
     let site = Site::new();
-    let base = site.build(&image(Vec::new()), &bookworm()).await.unwrap();
+    let base = site.build(&image(Vec::new()), &small()).await.unwrap();
     let file = site.dir.path().join("file");
     std::fs::write(&file, "uploaded\n").unwrap();
     let upload =
@@ -110,7 +110,7 @@ async fn packer_makes_the_same_of_a_base_image_and_tells_what_was_late() {
         as_user,
         step(upload),
     ]);
-    let mut qemu = bookworm();
+    let mut qemu = small();
     qemu.base = Base::Image { source: ImageSource::Path(base.disk.clone()), sha256: None };
     (qemu.engine, qemu.boot) = (Engine::Packer, true);
     let built = site.build(&spec, &qemu).await.unwrap();

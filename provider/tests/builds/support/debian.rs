@@ -1,4 +1,4 @@
-//! One small Debian for all tests with real guests: built once by the image builder, and again when anything
+//! One small system for all tests with real guests: built once by the image builder, and again when anything
 //! that shapes it has changed.
 
 use std::fs::{self, File};
@@ -32,7 +32,7 @@ pub(crate) async fn disk() -> PathBuf {
 async fn make(disk: &Path) {
     let work = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
     let log = BuildLog::create(&work.path().join("logs"), "debian", "1", Redactor::default()).unwrap();
-    let mut qemu = image::bookworm();
+    let mut qemu = image::small();
     qemu.compress = false;
     let (id, cancel, work_dir) = (Uuid::new_v4(), CancellationToken::new(), work.path().join("work"));
     let (spec, host) = (image::image(Vec::new()), image::host());

@@ -58,10 +58,10 @@ pub(crate) fn image(steps: Vec<Step>) -> ImageSpec {
     }
 }
 
-/// A small Debian of the host's architecture.
-pub(crate) fn bookworm() -> QemuImageSpec {
+/// A small system of the host's own distribution and architecture.
+pub(crate) fn small() -> QemuImageSpec {
     let bootstrap = Bootstrap {
-        suite: "bookworm".into(),
+        suite: acceptance_tests::suite().unwrap(),
         mirror: None,
         security_mirror: None,
         snapshot: None,
