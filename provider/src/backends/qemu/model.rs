@@ -62,8 +62,8 @@ pub struct BaseModel {
     /// machines from one image stay alike. `systemctl unmask apt-daily.timer apt-daily-upgrade.timer` in a step, and the
     /// package `unattended-upgrades`, change that. It is kept on this computer, and images that are built within the next 7 days
     /// begin with it, unless there is a `snapshot`, with which they always do: so the packages of a new image may be 7 days old.
-    /// A step that runs `apt-get update && apt-get -y upgrade` brings what is newer, and `terraform-provider-sindri prune --layers`
-    /// has the next build make it anew.
+    /// A step that runs `apt-get update && apt-get -y upgrade` brings what is newer, and `terraform-provider-sindri prune
+    /// --layers` has the next build make it anew.
     #[attr(optional)]
     pub bootstrap: Attr<BootstrapModel>,
     /// The path or the `http(s)` URL of a disk image (qcow2, raw or vmdk, without a backing file).

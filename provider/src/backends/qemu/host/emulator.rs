@@ -30,6 +30,8 @@ pub enum HostError {
         program: &'static str,
         /// What to do.
         hint: String,
+        /// Whether the architecture is another one than this host's.
+        foreign: bool,
     },
 }
 
@@ -44,7 +46,11 @@ impl Emulator {
     /// kernel needs none.
     pub fn find(arch: Arch, choice: AcceleratorChoice) -> Result<Self, HostError> {
         let (name, hint) = names(arch);
-        let missing = || HostError::NoEmulator { program: name, hint: what_to_do(hint, arch, Arch::host()) };
+        let missing = || HostError::NoEmulator {
+            program: name,
+            hint: what_to_do(hint, arch, Arch::host()),
+            foreign: Arch::host() != Some(arch),
+        };
         let program = program::find(name).ok_or_else(missing)?;
         let run_as = rustix::process::geteuid().is_root().then(|| {
             let version = program::version(&program, "--version");
