@@ -91,15 +91,25 @@ need_go_for_opentofu() {
     fi
 }
 
+# A distribution's own cargo is too old as often as not; its rustup brings the one of today.
 need_rust() {
     want=$(sed -n 's/^rust-version = "\(.*\)"/\1/p' "$root/Cargo.toml")
     have=$(cargo --version 2>/dev/null | cut -d ' ' -f 2 || true)
     if [ -n "$have" ] && at_least "$have" "$want"; then return; fi
-    how="see https://rustup.rs"
+    has_rustup_package=
+    if apt-cache policy rustup 2>/dev/null | grep -q 'Candidate: [0-9]'; then has_rustup_package=yes; fi
     if command -v rustup >/dev/null 2>&1; then
-        how="run: rustup update stable"
-    elif apt-cache policy rustup 2>/dev/null | grep -q 'Candidate: [0-9]'; then
+        how="run: rustup default stable && rustup update stable"
+    elif [ -z "$has_rustup_package" ]; then
+        how="see https://rustup.rs"
+    elif [ -n "$have" ]; then
         how="run: apt-get install rustup && rustup default stable"
+    else
+        missing_packages="$missing_packages rustup"
+        missing_names="$missing_names
+  cargo $want or newer, which rustup then fetches for you (Debian and Ubuntu: rustup)"
+        by_rustup=yes
+        return
     fi
     unobtainable="$unobtainable
   cargo $want or newer (here: ${have:-none}); $how"
@@ -145,6 +155,7 @@ install_missing() {
 distribution=$(sed -n 's/^ID="\{0,1\}\([a-z]*\).*/\1/p' /etc/os-release 2>/dev/null || true)
 unobtainable=
 refreshed=
+by_rustup=
 need "a C compiler" "gcc libc6-dev" cc gcc clang
 need "certificates" ca-certificates /etc/ssl/certs/ca-certificates.crt /etc/pki/tls/certs/ca-bundle.crt
 need_virtualisation
@@ -169,8 +180,13 @@ install_missing
 missing_packages=
 missing_names=
 need_go_for_opentofu
-install_missing
 need_rust
+install_missing
+# The toolchain is the user's own, root's or not.
+if [ -n "$by_rustup" ] && command -v rustup >/dev/null 2>&1; then
+    rustup default stable
+    need_rust
+fi
 if [ -n "$unobtainable" ]; then
     echo "Missing, and to be installed by you:$unobtainable" >&2
     exit 1

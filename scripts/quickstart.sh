@@ -39,6 +39,14 @@ END
     exit 1
 }
 
+# The architecture in the words of the configuration; install.sh refuses others.
+find_arch() {
+    case $(uname -m) in
+        aarch64) arch=arm64 ;;
+        *) arch=x86_64 ;;
+    esac
+}
+
 # The program that made the state goes on with it, whatever is put on PATH later.
 choose_cli() {
     mkdir -p "$work"
@@ -61,7 +69,8 @@ provider_installation {
 }
 END
     export TF_CLI_CONFIG_FILE="$work/cli.tfrc" TF_IN_AUTOMATION=1 TF_INPUT=0 CHECKPOINT_DISABLE=1
-    export TF_VAR_suite="$suite"
+    find_arch
+    export TF_VAR_suite="$suite" TF_VAR_arch="$arch"
 }
 
 cli() {
@@ -137,7 +146,7 @@ Configuration:   $example
 Image:           $(cli output -raw image_path)
 Console log:     $(cli output -raw console_log_path)
 Build logs:      $data/logs
-Plan again:      TF_CLI_CONFIG_FILE=$work/cli.tfrc TF_VAR_suite=$TF_VAR_suite $work/cli -chdir=$example plan
+Plan again:      TF_CLI_CONFIG_FILE=$work/cli.tfrc TF_VAR_suite=$TF_VAR_suite TF_VAR_arch=$TF_VAR_arch $work/cli -chdir=$example plan
 Destroy:         make quickstart-destroy
 END
 }

@@ -99,6 +99,19 @@ pub fn only_root(what: &str) -> Result<bool> {
     Ok(false)
 }
 
+/// Whether this machine is a Debian, whose own package sources only a Debian has. Where it is not, that is said.
+///
+/// # Errors
+/// When `/etc/os-release` cannot be read.
+pub fn only_debian(what: &str) -> Result<bool> {
+    let release = std::fs::read_to_string("/etc/os-release").context("reading /etc/os-release")?;
+    let is_debian = release.lines().any(|line| line.trim_matches('"') == "ID=debian");
+    if !is_debian {
+        say(&format!("note: not tested, this is not Debian, and only a Debian can {what}"))?;
+    }
+    Ok(is_debian)
+}
+
 /// Past the test runner's capture: what was not run has to be seen.
 fn say(text: &str) -> Result<()> {
     writeln!(std::io::stderr(), "{text}").context("writing to standard error")

@@ -20,7 +20,7 @@ pub mod web;
 mod within;
 mod workspace;
 
-pub use cli::{Cli, built_tool, each_cli, either_cli, only_root, repository};
+pub use cli::{Cli, built_tool, each_cli, either_cli, only_debian, only_root, repository};
 pub use guest::Guest;
 pub use host::{Host, cache_home, suite};
 pub use inventory::Inventory;

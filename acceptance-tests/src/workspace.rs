@@ -71,6 +71,7 @@ impl Workspace {
             ("TF_INPUT", "0".into()),
             ("CHECKPOINT_DISABLE", "1".into()),
             ("TF_VAR_suite", suite()?.into()),
+            ("TF_VAR_arch", if cfg!(target_arch = "aarch64") { "arm64" } else { "x86_64" }.into()),
             // Several guests run at the same time, and a second processor makes an emulated one wait for itself.
             ("TF_VAR_cpus", "1".into()),
             ("XDG_DATA_HOME", host.data_home().into_os_string()),

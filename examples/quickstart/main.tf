@@ -13,11 +13,18 @@ variable "suite" {
   default     = "bookworm"
 }
 
+variable "arch" {
+  description = "x86_64 or arm64: what this computer is."
+  type        = string
+  default     = "x86_64"
+}
+
 resource "sindri_image" "quickstart" {
   name_prefix = "quickstart"
   description = "A first image"
 
   qemu = {
+    arch         = var.arch
     base         = { bootstrap = { suite = var.suite } }
     disk_size_gb = 4
   }
@@ -45,6 +52,7 @@ resource "sindri_vm" "quickstart" {
   image_id = sindri_image.quickstart.image_id
 
   qemu = {
+    arch      = var.arch
     cpus      = 2
     memory_mb = 1024
   }

@@ -35,6 +35,9 @@ terraform-provider-sindri is started by OpenTofu or Terraform. By hand it can do
   terraform-provider-sindri prune --keep N [--dry-run]
                                                remove images of this computer that no resource holds, but for the
                                                newest N of each name prefix
+  terraform-provider-sindri prune --layers [--dry-run]
+                                               remove the base systems that the cache keeps for the next build, which
+                                               then makes them anew, and trees of builds that were killed
   terraform-provider-sindri -debug             wait for a host to attach, for debugging
   terraform-provider-sindri --version
 

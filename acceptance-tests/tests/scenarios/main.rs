@@ -24,6 +24,7 @@ mod image_cache;
 mod image_packer;
 mod image_template;
 mod lookup;
+mod quickstart;
 mod reattach;
 mod rig;
 mod secrets;

@@ -3,12 +3,12 @@
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use acceptance_tests::{Cli, Host, Workspace, each_cli, either_cli, only_root};
+use acceptance_tests::{Host, Workspace, each_cli, either_cli};
 use anyhow::{Context, Result, ensure};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
@@ -107,26 +107,6 @@ fn listens_beyond_loopback(port: u16) -> Result<bool> {
         (state == "0A" && local.ends_with(&suffix)).then(|| local.to_owned())
     });
     Ok(listening.into_iter().any(|local| !local.starts_with("0100007F:")))
-}
-
-/// The main job, from an empty cache to a login, by somebody who is not root. Where the tests themselves are not run
-/// by root, all of them show this.
-#[test]
-fn an_ordinary_user_can_do_it_all() -> Result<()> {
-    if !only_root("become another user")? {
-        return Ok(());
-    }
-    let host = Host::new()?;
-    let mut workspace = host.workspace(Cli::Tofu, "vm")?;
-    workspace.as_ordinary_user(&host)?;
-    workspace.apply()?;
-    workspace.converged()?;
-    let owners = workspace.guest(VM)?.run("stat -c %u:%g /etc/shadow /usr/bin/passwd ~")?;
-    assert_eq!(owners.lines().collect::<Vec<_>>(), ["0:42", "0:0", "1000:1000"]);
-    let disk = fs::metadata(workspace.text("sindri_image.it", "path")?)?;
-    assert_ne!(disk.uid(), 0);
-    workspace.destroy()?;
-    host.inventory()?.ensure_empty()
 }
 
 #[test]

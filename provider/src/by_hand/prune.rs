@@ -1,17 +1,20 @@
-//! `prune`: removes old images of this computer that nobody holds.
+//! `prune`: removes old images of this computer that nobody holds, and what the cache keeps for builds.
 
 use tokio_util::sync::CancellationToken;
 
 use super::args::Args;
 use crate::backends::Backends;
+use crate::backends::qemu::image::{PrunedTree, PrunedTrees};
 use crate::backends::qemu::prune::Pruned;
 use crate::diagnose;
 
 /// What is to be pruned.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Asked {
-    /// How many of each name prefix stay.
-    keep: usize,
+    /// Images: how many of each name prefix stay.
+    keep: Option<usize>,
+    /// Layers, and what killed builds left in the cache.
+    layers: bool,
     dry_run: bool,
 }
 
@@ -19,44 +22,64 @@ impl Asked {
     /// Reads the arguments after `prune`.
     ///
     /// # Errors
-    /// When one of them means nothing, or none says how many stay.
+    /// When one of them means nothing, or none says what goes.
     pub(super) fn read(args: &mut Args<'_>) -> Result<Self, String> {
-        let (mut keep, mut dry_run) = (None, false);
+        let mut asked = Self::default();
         while let Some(word) = args.take()? {
             match word.to_str() {
-                Some("--dry-run") => dry_run = true,
+                Some("--dry-run") => asked.dry_run = true,
+                Some("--layers") => asked.layers = true,
                 Some("--keep") => {
                     let missing = "--keep needs a number: how many images of each prefix stay";
-                    keep = Some(args.text(missing)?.parse().map_err(|_| missing)?);
+                    asked.keep = Some(args.text(missing)?.parse().map_err(|_| missing)?);
                 }
                 _ => return Err(args.unknown(word)),
             }
         }
-        let keep = keep.ok_or("prune needs `--keep N`: how many images of each prefix stay")?;
-        Ok(Self { keep, dry_run })
+        if asked.keep.is_none() && !asked.layers {
+            return Err(
+                "prune needs `--keep N`, how many images of each prefix stay, or `--layers`".to_owned()
+            );
+        }
+        Ok(asked)
     }
 }
 
 /// Prunes, and tells what was done.
 ///
 /// # Errors
-/// When the store cannot be read or changed.
+/// When the store or the cache cannot be read or changed.
 pub(super) async fn prune(backends: &Backends, asked: &Asked) -> Result<String, String> {
-    let pruned = backends.local.prune(asked.keep, asked.dry_run, &CancellationToken::new()).await;
-    Ok(report(&pruned.map_err(|error| diagnose::chain(&error))?, asked.dry_run))
+    let (local, dry) = (&backends.local, asked.dry_run);
+    let mut images = Vec::new();
+    if let Some(keep) = asked.keep {
+        let pruned = local.prune(keep, dry, &CancellationToken::new()).await;
+        images = pruned.map_err(|error| diagnose::chain(&error))?;
+    }
+    let mut trees = PrunedTrees::default();
+    if asked.layers {
+        trees = local.prune_layers(dry).await.map_err(|error| diagnose::chain(&error))?;
+    }
+    Ok(report(&images, &trees, dry))
 }
 
-fn report(pruned: &[Pruned], dry_run: bool) -> String {
-    if pruned.is_empty() {
-        return "nothing to remove\n".to_owned();
-    }
+fn report(images: &[Pruned], trees: &PrunedTrees, dry_run: bool) -> String {
+    let image = |Pruned { id, name, created_at, freed }: &Pruned| {
+        (format!("{id} ({name}, of {})", created_at.format("%Y-%m-%d")), *freed)
+    };
+    let tree = |PrunedTree { what, freed }: &PrunedTree| (what.clone(), *freed);
+    let gone: Vec<_> = images.iter().map(image).chain(trees.removed.iter().map(tree)).collect();
     let (removed, freed) = if dry_run { ("would remove", "would free") } else { ("removed", "freed") };
-    let mut text = String::new();
-    for Pruned { id, name, created_at, freed } in pruned {
-        let made = created_at.format("%Y-%m-%d");
-        text.push_str(&format!("{removed} {id} ({name}, of {made}): {}\n", size(*freed)));
+    let mut text: String =
+        gone.iter().map(|(what, freed)| format!("{removed} {what}: {}\n", size(*freed))).collect();
+    if gone.is_empty() {
+        text.push_str("nothing to remove\n");
+    } else {
+        text.push_str(&format!("{freed} {}\n", size(gone.iter().map(|(_, freed)| freed).sum())));
     }
-    text.push_str(&format!("{freed} {}\n", size(pruned.iter().map(|one| one.freed).sum())));
+    if trees.used > 0 {
+        text.push_str(&format!("{} in the cache stay: builds use them\n", trees.used));
+    }
     text
 }
 
@@ -79,14 +102,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn how_many_stay_has_to_be_said() {
+    fn what_goes_has_to_be_said() {
         let read = |args: &[&str]| {
             let args: Vec<OsString> = args.iter().map(OsString::from).collect();
             Asked::read(&mut Args::of("prune", &args))
         };
-        assert_eq!(read(&["--keep", "3"]), Ok(Asked { keep: 3, dry_run: false }));
-        let asked = read(&["--dry-run", "--data-dir", "/d", "--keep", "0"]);
-        assert_eq!(asked, Ok(Asked { keep: 0, dry_run: true }));
+        for (args, keep, layers, dry_run) in [
+            (&["--keep", "3"][..], Some(3), false, false),
+            (&["--dry-run", "--data-dir", "/d", "--keep", "0"], Some(0), false, true),
+            (&["--layers"], None, true, false),
+            (&["--layers", "--dry-run", "--keep", "1"], Some(1), true, true),
+        ] {
+            assert_eq!(read(args), Ok(Asked { keep, layers, dry_run }), "{args:?}");
+        }
         for wrong in [&[][..], &["--keep"], &["--keep", "-1"], &["--keep", "all"], &["--dry-run"], &["3"]] {
             assert!(read(wrong).is_err(), "{wrong:?}");
         }
@@ -100,16 +128,28 @@ mod tests {
             created_at: Utc.with_ymd_and_hms(2026, 1, 31, 0, 0, 0).unwrap(),
             freed,
         };
+        let none = PrunedTrees::default();
         let two = [one("a", 1 << 20), one("b", (3 << 30) + (512 << 20))];
         assert_eq!(
-            report(&two, false),
+            report(&two, &none, false),
             "removed a (dev-a, of 2026-01-31): 1 MiB\nremoved b (dev-b, of 2026-01-31): 3.5 GiB\nfreed 3.5 GiB\n"
         );
         assert_eq!(
-            report(&two[..1], true),
+            report(&two[..1], &none, true),
             "would remove a (dev-a, of 2026-01-31): 1 MiB\nwould free 1 MiB\n"
         );
-        assert_eq!(report(&[], true), "nothing to remove\n");
+        assert_eq!(report(&[], &none, true), "nothing to remove\n");
+        let trees =
+            PrunedTrees { removed: vec![PrunedTree { what: "layer x".into(), freed: 1 << 20 }], used: 2 };
+        assert_eq!(
+            report(&two[..1], &trees, false),
+            "removed a (dev-a, of 2026-01-31): 1 MiB\nremoved layer x: 1 MiB\nfreed 2 MiB\n\
+             2 in the cache stay: builds use them\n"
+        );
+        assert_eq!(
+            report(&[], &PrunedTrees { used: 1, ..none }, false),
+            "nothing to remove\n1 in the cache stay: builds use them\n"
+        );
         assert_eq!([0, 1, 1 << 20, 1 << 30].map(size), ["0 MiB", "1 MiB", "1 MiB", "1.0 GiB"]);
     }
 }

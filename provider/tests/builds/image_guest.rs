@@ -8,7 +8,7 @@ use sindri::domain::{Action, Check, OnError};
 use sindri::provision::StepFailure;
 
 use crate::support::debian;
-use crate::support::image::{CANARY, Inside, Site, assert_clean, bookworm, host, image, inline, run, step};
+use crate::support::image::{CANARY, Inside, Site, assert_clean, host, image, inline, run, small, step};
 
 fn check(name: &str, command: &str) -> Check {
     Check { name: name.into(), command: command.into() }
@@ -48,7 +48,7 @@ async fn steps_in_a_guest_then_checks_of_the_finished_image() {
         ),
         check("the disk is whole", "! systemctl --failed | grep -q failed && touch /changed"),
     ];
-    let mut qemu = bookworm();
+    let mut qemu = small();
     qemu.boot = true;
     let built = site.build(&spec, &qemu).await.unwrap();
     let inside = Inside::of(&built);
@@ -66,7 +66,7 @@ async fn steps_in_a_guest_then_checks_of_the_finished_image() {
     let mut spec = image(Vec::new());
     spec.checks = vec![check("never", "echo because; exit 9")];
     spec.on_error = OnError::Keep;
-    let mut copy = bookworm();
+    let mut copy = small();
     copy.base = Base::Image { source: ImageSource::Path(built.disk.clone()), sha256: None };
     let error = site.build(&spec, &copy).await.unwrap_err();
     let BuildError::Kept { source, login } = &error else { panic!("{error}") };
@@ -112,7 +112,7 @@ async fn packer_makes_the_same_of_a_base_image_and_tells_what_was_late() {
         as_user,
         step(upload),
     ]);
-    let mut qemu = bookworm();
+    let mut qemu = small();
     qemu.base = Base::Image { source: ImageSource::Path(base), sha256: None };
     (qemu.engine, qemu.boot) = (Engine::Packer, true);
     let built = site.build(&spec, &qemu).await.unwrap();

@@ -5,7 +5,7 @@ use std::net::TcpListener;
 use sindri::backends::qemu::{Base, ImageSource, Network, QemuImageSpec};
 use sindri::domain::{Action, Check, ImageSpec, Step};
 
-use crate::support::image::{Inside, Site, assert_clean, bookworm, image, step};
+use crate::support::image::{Inside, Site, assert_clean, image, small, step};
 
 /// Installs a package, and fails where it reaches anything else.
 const REACH: &str = r#"#!/bin/bash
@@ -45,7 +45,7 @@ fn reach(host: &str, port: u16, package: &str, listed: &str) -> Step {
 }
 
 fn mirrored(base: Option<Base>, boot: bool) -> QemuImageSpec {
-    let mut qemu = bookworm();
+    let mut qemu = small();
     (qemu.network, qemu.boot, qemu.disk_size_gb) = (Network::Mirror, boot, 2);
     qemu.base = base.unwrap_or(qemu.base);
     qemu

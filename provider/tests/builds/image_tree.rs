@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use acceptance_tests::only_debian;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use sindri::backends::qemu::image::{BuildError, Host};
@@ -14,7 +15,7 @@ use sindri::domain::Action;
 use sindri::provision::StepFailure;
 use tokio_util::sync::CancellationToken;
 
-use crate::support::image::{CANARY, Inside, Site, assert_clean, bookworm, host, image, inline, run, step};
+use crate::support::image::{CANARY, Inside, Site, assert_clean, host, image, inline, run, small, step};
 
 /// A password of APT's.
 const LOGIN: &str = "canary-of-apt";
@@ -62,7 +63,7 @@ async fn an_image_holds_what_the_steps_made_and_nothing_of_the_build() {
             "echo hist > /root/.bash_history",
         ]),
     ]);
-    let compressed = QemuImageSpec { compress: true, ..bookworm() };
+    let compressed = QemuImageSpec { compress: true, ..small() };
     let built = site.build(&spec, &compressed).await.unwrap();
     let inside = Inside::of(&built);
     assert_eq!(inside.cat("/srv/env"), format!("a b\"c|{}", CANARY.len()));
@@ -92,7 +93,7 @@ async fn an_image_holds_what_the_steps_made_and_nothing_of_the_build() {
     assert_eq!(built.sha256, again.sha256, "identical inputs give identical bytes");
 
     // The finished image as a base, in another format and larger.
-    let mut copy = bookworm();
+    let mut copy = small();
     copy.base =
         Base::Image { source: ImageSource::Path(built.disk.clone()), sha256: Some(built.sha256.clone()) };
     (copy.disk_size_gb, copy.format) = (5, DiskFormat::Raw);
@@ -107,8 +108,11 @@ async fn an_image_holds_what_the_steps_made_and_nothing_of_the_build() {
 /// What a newer suite's tools do otherwise: its kernel-install looks for a mounted ESP, its loader is signed.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_newer_suite_boots_by_the_same_entry() {
+    if !only_debian("make a system of Debian's suite trixie").unwrap() {
+        return;
+    }
     let site = Site::new();
-    let mut trixie = bookworm();
+    let mut trixie = small();
     let suite = "trixie".into();
     trixie.base = Base::Bootstrap(Bootstrap {
         suite,
@@ -132,20 +136,18 @@ async fn a_newer_suite_boots_by_the_same_entry() {
 #[tokio::test(flavor = "multi_thread")]
 async fn failures_say_what_and_leave_nothing() {
     let site = Site::new();
-    let error = site
-        .build(&image(vec![inline(&["echo one", "echo why >&2; exit 7"])]), &bookworm())
-        .await
-        .unwrap_err();
+    let error =
+        site.build(&image(vec![inline(&["echo one", "echo why >&2; exit 7"])]), &small()).await.unwrap_err();
     assert!(
         matches!(&error, BuildError::Step(StepFailure::Code { name, code: 7, tail }) if name == "1 (echo one)" && tail == "one\nwhy"),
         "{error}"
     );
     let mut slow = inline(&["sleep 600"]);
     slow.timeout = Some(Duration::from_secs(1));
-    let error = site.build(&image(vec![slow]), &bookworm()).await.unwrap_err();
+    let error = site.build(&image(vec![slow]), &small()).await.unwrap_err();
     assert!(matches!(error, BuildError::Step(StepFailure::Timeout { .. })), "{error}");
 
-    let mut alone = bookworm();
+    let mut alone = small();
     alone.network = Network::None;
     let cut_off =
         inline(&["test $(ls /sys/class/net | wc -l) -ge 0", "! getent hosts localhost.invalid", "exit 3"]);
@@ -153,9 +155,9 @@ async fn failures_say_what_and_leave_nothing() {
     assert!(matches!(error, BuildError::Step(StepFailure::Code { code: 3, .. })), "{error}");
 
     let big = inline(&["head -c 900M /dev/urandom > /opt/big"]);
-    let mut small = bookworm();
-    small.disk_size_gb = 1;
-    let error = site.build(&image(vec![big]), &small).await.unwrap_err();
+    let mut tight = small();
+    tight.disk_size_gb = 1;
+    let error = site.build(&image(vec![big]), &tight).await.unwrap_err();
     assert!(matches!(error, BuildError::TooSmall { disk_gb: 1, needed_gb: 2 }), "{error}");
 }
 
@@ -172,7 +174,7 @@ async fn cancelling_stops_within_seconds_and_leaves_no_process() {
         cancel.cancel();
         Instant::now()
     });
-    let error = site.build(&spec, &bookworm()).await.unwrap_err();
+    let error = site.build(&spec, &small()).await.unwrap_err();
     let cancelled = watch.await.unwrap();
     assert!(matches!(error, BuildError::Cancelled), "{error}");
     assert!(cancelled.elapsed() < Duration::from_secs(10), "{:?}", cancelled.elapsed());
@@ -190,7 +192,7 @@ fn running(mark: &str) -> bool {
 async fn bad_bases_are_refused_early() {
     let site = Site::new();
     let bootstrap = |suite: &str, mirror: Option<&str>| {
-        let mut qemu = bookworm();
+        let mut qemu = small();
         let mirror = mirror.map(str::to_owned);
         qemu.base = Base::Bootstrap(Bootstrap {
             suite: suite.into(),
@@ -214,7 +216,7 @@ async fn bad_bases_are_refused_early() {
     let disk = site.dir.path().join("overlay.qcow2");
     let disk = disk.to_str().unwrap();
     run("qemu-img", &["create", "-q", "-f", "qcow2", "-F", "raw", "-b", "/dev/null", disk, "1M"]);
-    let mut qemu = bookworm();
+    let mut qemu = small();
     qemu.base = Base::Image { source: ImageSource::Path(disk.into()), sha256: None };
     let error = site.build(&image(Vec::new()), &qemu).await.unwrap_err();
     assert!(matches!(error, BuildError::Refused { .. }), "{error}");
@@ -228,10 +230,13 @@ async fn bad_bases_are_refused_early() {
 /// all of them take.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_snapshot_is_a_folder_below_the_mirror() {
+    if !only_debian("stand for a snapshot archive of Debian's").unwrap() {
+        return;
+    }
     let moment = "20260101T000000Z";
     let site = Site::new();
     let (archive, asked) = archive(moment, None, site.cancel.clone());
-    let mut qemu = bookworm();
+    let mut qemu = small();
     qemu.base = Base::Bootstrap(Bootstrap {
         suite: "bookworm".into(),
         mirror: Some(format!("http://{archive}/archive/debian/")),
@@ -253,10 +258,13 @@ async fn a_snapshot_is_a_folder_below_the_mirror() {
 /// A mirror that asks for a login which this computer's APT has. Nobody sees it on the way.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_mirror_is_logged_in_at_as_apt_does() {
+    if !only_debian("stand for a mirror of Debian's").unwrap() {
+        return;
+    }
     let (moment, site) = ("20260101T000000Z", Site::new());
     let (archive, asked) = archive(moment, Some(&format!("user:{LOGIN}")), site.cancel.clone());
     let mirror = format!("http://{archive}/archive/debian");
-    let mut qemu = bookworm();
+    let mut qemu = small();
     qemu.base = Base::Bootstrap(Bootstrap {
         suite: "bookworm".into(),
         mirror: Some(mirror.clone()),
@@ -301,6 +309,9 @@ async fn a_mirror_is_logged_in_at_as_apt_does() {
 /// A step's APT logs in as the bootstrap's does, by what the step's root alone can read and nothing keeps.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_step_installs_from_a_mirror_that_asks_for_a_login() {
+    if !only_debian("stand for a mirror of Debian's").unwrap() {
+        return;
+    }
     let (moment, site) = ("20260101T000000Z", Site::new());
     let (archive, asked) = archive(moment, Some(&format!("user:{LOGIN}")), CancellationToken::new());
     let etc_apt = site.dir.path().join("apt");
@@ -311,7 +322,7 @@ async fn a_step_installs_from_a_mirror_that_asks_for_a_login() {
     // Of a mirror that has no part in this image.
     let other = "machine other.invalid login user password of-another-mirror\n";
     std::fs::write(etc_apt.join("auth.conf.d/other.conf"), other).unwrap();
-    let mut qemu = bookworm();
+    let mut qemu = small();
     qemu.base = Base::Bootstrap(Bootstrap {
         suite: "bookworm".into(),
         mirror: Some(format!("http://{archive}/archive/debian")),

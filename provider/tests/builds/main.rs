@@ -12,6 +12,7 @@ mod aws_journal;
 mod aws_packers;
 mod aws_sweep;
 mod aws_ways;
+mod cache;
 mod enter;
 mod full_disk;
 mod guest_boot;

@@ -63,7 +63,12 @@ impl Local {
     /// What is needed here to build images and run machines, each thing with its state.
     pub async fn prerequisites(&self, cancel: &CancellationToken) -> Vec<Prerequisite> {
         let refused = image::refused(&self.host(), cancel).await;
-        let mut found = host::prerequisites(self.store.root(), refused);
+        let mut found = host::prerequisites(host::Looked {
+            data_dir: self.store.root(),
+            cache_dir: &self.cache_dir,
+            refused,
+            keyrings: image::keyrings(),
+        });
         let packer = self.packer.locate(&self.runner, &Limits::cancelled_by(cancel)).await;
         found.push(packer_prerequisite(packer));
         found

@@ -23,7 +23,7 @@ pub struct QemuImageModel {
     /// What the image starts from: exactly one of `bootstrap` and `image`.
     #[attr(optional)]
     pub base: Attr<BaseModel>,
-    /// The guest's architecture: `"x86_64"` or `"arm64"`.
+    /// The guest's architecture: `"x86_64"` or `"arm64"`. With `bootstrap` it has to be this computer's own.
     #[attr(optional, default = Arch::default().name().to_owned(), validate = arch)]
     pub arch: Attr<String>,
     /// The disk's size as the guest sees it, in GiB. It takes up only what is in it.
@@ -67,7 +67,10 @@ pub struct QemuImageModel {
 pub struct BaseModel {
     /// A system made from a distribution's packages. It installs no updates by itself: APT's daily timers are masked, so that
     /// machines from one image stay alike. `systemctl unmask apt-daily.timer apt-daily-upgrade.timer` in a step, and the
-    /// package `unattended-upgrades`, change that.
+    /// package `unattended-upgrades`, change that. It is kept on this computer, and images that are built within the next 7 days
+    /// begin with it, unless there is a `snapshot`, with which they always do: so the packages of a new image may be 7 days old.
+    /// A step that runs `apt-get update && apt-get -y upgrade` brings what is newer, and `terraform-provider-sindri prune
+    /// --layers` has the next build make it anew.
     #[attr(optional)]
     pub bootstrap: Attr<BootstrapModel>,
     /// The path or the `http(s)` URL of a disk image (qcow2, raw or vmdk, without a backing file).

@@ -1,4 +1,4 @@
-//! Removes old images that nobody holds.
+//! Removes old images that nobody holds, and what the cache keeps for builds.
 
 use std::collections::BTreeMap;
 
@@ -6,6 +6,7 @@ use chrono::{DateTime, Utc};
 use tokio_util::sync::CancellationToken;
 
 use super::Local;
+use super::image::{self, PrunedTrees};
 use super::store::{Store, StoreError};
 use crate::domain::{BackendError, Image, Released};
 
@@ -35,6 +36,15 @@ impl Local {
         cancel: &CancellationToken,
     ) -> Result<Vec<Pruned>, BackendError> {
         self.in_store("removing old images", cancel, move |store| prune(store, keep, dry)).await
+    }
+
+    /// Removes the trees in the cache that no build uses; with `dry`, tells what would be removed.
+    ///
+    /// # Errors
+    /// When one of them cannot be looked at or removed.
+    pub async fn prune_layers(&self, dry: bool) -> Result<PrunedTrees, BackendError> {
+        let pruned = image::prune(&self.host(), dry).await;
+        pruned.map_err(|error| BackendError::failed("removing layers from the cache", error))
     }
 }
 

@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{House, what};
 use crate::support::debian;
-use crate::support::image::{bookworm, image, run};
+use crate::support::image::{image, run, small};
 use crate::support::small_disk::Points;
 
 /// A raw disk of 8 MiB that cannot be packed, with what shows that it has partitions.
@@ -29,7 +29,7 @@ fn base(dir: &Path) -> PathBuf {
 
 fn spec_of(source: ImageSource, sha256: Option<String>) -> QemuImageSpec {
     let base = Base::Image { source, sha256 };
-    QemuImageSpec { base, disk_size_gb: 1, ..bookworm() }
+    QemuImageSpec { base, disk_size_gb: 1, ..small() }
 }
 
 async fn build(house: &House, qemu: &QemuImageSpec) -> Result<Built, BackendError> {

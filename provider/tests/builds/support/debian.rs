@@ -1,4 +1,4 @@
-//! One small Debian for all tests with real guests: built once by the image builder, and again when anything
+//! One small system for all tests with real guests: built once by the image builder, and again when anything
 //! that shapes it has changed.
 
 use std::fs::{self, File};
@@ -33,7 +33,7 @@ async fn make(disk: &Path) {
     let work = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
     let log = BuildLog::create(&work.path().join("logs"), "debian", "1", Redactor::default()).unwrap();
     let (id, cancel, work_dir) = (Uuid::new_v4(), CancellationToken::new(), work.path().join("work"));
-    let (spec, qemu, host) = (image::image(Vec::new()), image::bookworm(), image::host());
+    let (spec, qemu, host) = (image::image(Vec::new()), image::small(), image::host());
     let (spec, qemu, host, work_dir, log, cancel) = (&spec, &qemu, &host, work_dir.as_path(), &log, &cancel);
     let built = build(&Build { id, spec, qemu, host, work_dir, log, cancel }).await;
     let built = built.unwrap_or_else(|error| panic!("{error:?}\n{}", log.tail(40)));

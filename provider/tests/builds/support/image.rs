@@ -58,10 +58,11 @@ pub(crate) fn image(steps: Vec<Step>) -> ImageSpec {
     }
 }
 
-/// A small Debian of the host's architecture. Uncompressed: most tests are not of compression, which takes seconds.
-pub(crate) fn bookworm() -> QemuImageSpec {
+/// A small system of the host's own distribution and architecture. Uncompressed: most tests are not of compression, which
+/// takes seconds.
+pub(crate) fn small() -> QemuImageSpec {
     let bootstrap = Bootstrap {
-        suite: "bookworm".into(),
+        suite: acceptance_tests::suite().unwrap(),
         mirror: None,
         security_mirror: None,
         snapshot: None,

@@ -28,8 +28,10 @@ pub enum HostError {
     NoEmulator {
         /// The program's name.
         program: &'static str,
-        /// What to install.
-        hint: &'static str,
+        /// What to do.
+        hint: String,
+        /// Whether the architecture is another one than this host's.
+        foreign: bool,
     },
 }
 
@@ -44,12 +46,30 @@ impl Emulator {
     /// kernel needs none.
     pub fn find(arch: Arch, choice: AcceleratorChoice) -> Result<Self, HostError> {
         let (name, hint) = names(arch);
-        let program = program::find(name).ok_or(HostError::NoEmulator { program: name, hint })?;
+        let missing = || HostError::NoEmulator {
+            program: name,
+            hint: what_to_do(hint, arch, Arch::host()),
+            foreign: Arch::host() != Some(arch),
+        };
+        let program = program::find(name).ok_or_else(missing)?;
         let run_as = rustix::process::geteuid().is_root().then(|| {
             let version = program::version(&program, "--version");
             run_as(version.as_deref().and_then(program::major_minor))
         });
         Ok(Self { arch, program, accelerator: accelerator(choice, arch), firmware: firmware(arch), run_as })
+    }
+}
+
+/// Who has never said for which architecture may have meant this computer's own.
+fn what_to_do(install: &str, arch: Arch, host: Option<Arch>) -> String {
+    match host.filter(|host| *host != arch) {
+        Some(host) => {
+            let own = host.name();
+            format!(
+                "{install}, or set `arch = \"{own}\"`, as this computer is, in the image and in the machine"
+            )
+        }
+        None => install.to_owned(),
     }
 }
 
@@ -73,6 +93,21 @@ pub(super) fn names(arch: Arch) -> (&'static str, &'static str) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn this_computers_own_architecture_is_offered_where_another_one_is_missing() {
+        for (arch, host, offered) in [
+            (Arch::X86_64, Some(Arch::X86_64), None),
+            (Arch::X86_64, Some(Arch::Arm64), Some("`arch = \"arm64\"`")),
+            (Arch::Arm64, Some(Arch::X86_64), Some("`arch = \"x86_64\"`")),
+            (Arch::X86_64, None, None),
+        ] {
+            let told = what_to_do("install it", arch, host);
+            assert!(told.starts_with("install it"), "{told}");
+            assert_eq!(told.contains("arch = "), offered.is_some(), "{told}");
+            assert!(offered.is_none_or(|offered| told.contains(offered)), "{told}");
+        }
+    }
 
     #[test]
     fn gives_up_root_by_the_option_that_the_version_has() {

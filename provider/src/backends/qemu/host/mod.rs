@@ -15,5 +15,5 @@ pub use accelerator::{Accelerator, AcceleratorChoice, accelerator};
 pub use emulator::{Emulator, HostError};
 pub use firmware::{Firmware, firmware};
 pub use namespaces::Refusal;
-pub use prerequisites::prerequisites;
-pub(in crate::backends::qemu) use program::find as find_program;
+pub use prerequisites::{Keyring, Looked, prerequisites};
+pub(in crate::backends::qemu) use program::{apt_helper, find as find_program};

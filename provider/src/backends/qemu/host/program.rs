@@ -10,6 +10,15 @@ pub(in crate::backends::qemu) fn find(name: &str) -> Option<PathBuf> {
     programs(name).into_iter().next()
 }
 
+/// Where APT keeps its downloader, which is in no `PATH`.
+const APT_HELPERS: [&str; 2] = ["/usr/lib/apt/apt-helper", "/usr/libexec/apt/apt-helper"];
+
+/// APT's downloader, by which the release of a suite is looked at as APT would.
+pub(in crate::backends::qemu) fn apt_helper() -> Option<PathBuf> {
+    let known = APT_HELPERS.iter().map(PathBuf::from).find(|path| path.is_file());
+    known.or_else(|| find("apt-helper"))
+}
+
 /// What the program says of its version: the first number with a dot in what it prints.
 pub(super) fn version(program: &Path, flag: &str) -> Option<String> {
     let output = Command::new(program).arg(flag).stdin(Stdio::null()).output().ok()?;

@@ -13,6 +13,9 @@ const PASSED: &[&str] = &["Acquire::Retries", "Acquire::Check-Valid-Until", "Acq
 /// their settings out of the tree.
 const SPOKEN: &[&str] = &["Proxy", "CaInfo", "CaPath", "Verify-Peer", "Verify-Host"];
 
+/// What stands before them.
+const FOR: &[&str] = &["Acquire", "http", "https"];
+
 /// The settings, as mmdebstrap's `--aptopt` takes them. None where the host has no APT. Proxies that ask for a login go to
 /// `login`: in an argument everybody could read it.
 ///
@@ -41,11 +44,22 @@ pub(super) async fn read(here: Here<'_>, login: &mut Login) -> Result<Vec<String
 }
 
 fn select(dump: &str) -> Vec<String> {
-    let wanted = |line: &&str| {
-        let name = line.split(' ').next().unwrap_or_default();
-        is_passed(name) && !line.contains("\"\"")
+    let settings = dump.lines().filter_map(|line| line.trim_end_matches(';').split_once(' '));
+    let wanted = settings.map(|(name, value)| (usual(name), value));
+    let wanted = wanted.filter(|(name, value)| is_passed(name) && *value != "\"\"");
+    wanted.map(|(name, value)| format!("{name} {value}")).collect()
+}
+
+/// The name as apt.conf(5) writes it. APT takes it in any case, and prints it as it was written.
+fn usual(name: &str) -> String {
+    if let Some(passed) = PASSED.iter().find(|passed| passed.eq_ignore_ascii_case(name)) {
+        return (*passed).to_owned();
+    }
+    let usual = |part| {
+        let mut words = FOR.iter().chain(SPOKEN);
+        words.find(|word| word.eq_ignore_ascii_case(part)).map_or(part, |word| *word)
     };
-    dump.lines().filter(wanted).map(|line| line.trim_end_matches(';').to_owned()).collect()
+    name.split("::").map(usual).collect::<Vec<_>>().join("::")
 }
 
 fn is_passed(name: &str) -> bool {
@@ -74,6 +88,20 @@ mod tests {
             "Acquire::http::Proxy::internal.example \"DIRECT\"",
             "Acquire::https::CaInfo \"/etc/ssl/own.pem\"",
             "Acquire::https::mirror.example::CaInfo \"/etc/ssl/other.pem\"",
+            "Acquire::Check-Valid-Until \"false\"",
+        ];
+        assert_eq!(select(dump), expected);
+    }
+
+    #[test]
+    fn a_name_may_be_written_in_any_case() {
+        let dump = "Acquire::http::proxy \"http://proxy:3142\";\nacquire::HTTP::PROXY::Internal.example \"DIRECT\";\n\
+                    Acquire::https::mirror.example::cainfo \"/etc/ssl/Own.pem\";\n\
+                    acquire::check-valid-until \"false\";\nacquire::languages \"none\";\n";
+        let expected = [
+            "Acquire::http::Proxy \"http://proxy:3142\"",
+            "Acquire::http::Proxy::Internal.example \"DIRECT\"",
+            "Acquire::https::mirror.example::CaInfo \"/etc/ssl/Own.pem\"",
             "Acquire::Check-Valid-Until \"false\"",
         ];
         assert_eq!(select(dump), expected);

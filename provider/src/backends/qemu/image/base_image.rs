@@ -138,6 +138,9 @@ fn inspect(path: &Path) -> Result<DiskFormat, BuildError> {
     format_of(&head).map_err(|reason| BuildError::Refused { reason })
 }
 
+const SPLIT_VMDK: &str =
+    "it is a vmdk that leads to other files: make it one file with `qemu-img convert -O qcow2`";
+
 /// From the qcow2 specification (docs/interop/qcow2.txt) and VMware's "Virtual Disk Format 5.0".
 fn format_of(head: &[u8]) -> Result<DiskFormat, &'static str> {
     const EXTERNAL_DATA: u64 = 1 << 2;
@@ -147,7 +150,9 @@ fn format_of(head: &[u8]) -> Result<DiskFormat, &'static str> {
     };
     if head.starts_with(b"QFI\xfb") {
         if head.get(4..8).is_none_or(|version| version[..3] != [0; 3] || version[3] < 2) {
-            return Err("it is a qcow image of an unknown version");
+            return Err(
+                "it is a qcow image of an unknown version: convert it with `qemu-img convert -O qcow2`",
+            );
         }
         if number(8) != 0 {
             return Err("it has a backing file: make it stand alone with `qemu-img convert`");
@@ -161,20 +166,28 @@ fn format_of(head: &[u8]) -> Result<DiskFormat, &'static str> {
         // No capacity: the header holds a descriptor that may name other files.
         return match head.get(12..20) {
             Some(capacity) if capacity.iter().any(|byte| *byte != 0) => Ok(DiskFormat::Vmdk),
-            _ => Err("it is a vmdk that leads to other files"),
+            _ => Err(SPLIT_VMDK),
         };
     }
     if head.starts_with(b"# Disk DescriptorFile") || head.starts_with(b"COWD") {
-        return Err("it is a vmdk that leads to other files");
+        return Err(SPLIT_VMDK);
     }
-    let others: [&[u8]; 5] = [b"conectix", b"vhdxfile", b"<<< ", b"QED\0", b"\x1f\x8b"];
-    if others.iter().any(|magic| head.starts_with(magic)) || head.starts_with(b"\xfd7zXZ") {
-        return Err("it is neither qcow2 nor vmdk nor a raw disk");
+    let others: [&[u8]; 4] = [b"conectix", b"vhdxfile", b"<<< ", b"QED\0"];
+    if others.iter().any(|magic| head.starts_with(magic)) {
+        return Err(
+            "it is neither qcow2 nor vmdk nor a raw disk: convert it with `qemu-img convert -O qcow2`",
+        );
+    }
+    let packed: [&[u8]; 5] = [b"\x1f\x8b", b"\xfd7zXZ", b"BZh", b"\x28\xb5\x2f\xfd", b"PK\x03\x04"];
+    if packed.iter().any(|magic| head.starts_with(magic)) {
+        return Err(
+            "it is packed (gzip, xz, bzip2, zstd or zip): unpack it, and name the disk image that is in it",
+        );
     }
     // Both kinds of partition tables have it. Whatever else was meant, a guest would be waited for in vain.
     if head.get(510..512) != Some(&[0x55, 0xaa]) {
         return Err(
-            "it is neither qcow2 nor vmdk, and has no partition table, as a raw disk that boots does",
+            "it is neither qcow2 nor vmdk, and has no partition table, as a raw disk that boots does: look at what it is with `file`, and convert another kind of disk image with `qemu-img convert -O qcow2`",
         );
     }
     Ok(DiskFormat::Raw)
@@ -200,14 +213,17 @@ async fn info(here: Here<'_>, path: &Path, format: DiskFormat) -> Result<Info, B
     let command = Command::new("qemu-img").args(["info", "--output=json", "-f", format.name()]).arg(path);
     let output = here.host.runner.check(&command, None, &Limits::cancelled_by(here.cancel)).await;
     let output = output.map_err(BuildError::tool("read the base image"))?;
-    let unreadable = |_| BuildError::Refused { reason: "qemu-img does not say what is in it" };
+    let unreadable = |_| BuildError::Refused {
+        reason: "qemu-img does not say what is in it: make it anew with `qemu-img convert -O qcow2`",
+    };
     let info: Info = serde_json::from_str(&output).map_err(unreadable)?;
     let data = info.format_specific.as_ref().map(|specific| &specific.data);
     let data_file = data.is_some_and(|data| !data["data-file"].is_null());
     let extents = data.and_then(|data| data["extents"].as_array());
     let foreign = extents.is_some_and(|all| all.iter().any(|it| it["filename"].as_str() != path.to_str()));
     if info.backing_filename.is_some() || info.full_backing_filename.is_some() || data_file || foreign {
-        return Err(BuildError::Refused { reason: "it refers to other files" });
+        let reason = "it refers to other files: make it stand alone with `qemu-img convert`";
+        return Err(BuildError::Refused { reason });
     }
     Ok(info)
 }
@@ -242,23 +258,33 @@ mod tests {
             assert_eq!(format_of(&head), Ok(format), "{:?}", &head[..head.len().min(8)]);
         }
         vmdk[12..20].fill(0);
+        let (convert, unpack) = ("`qemu-img convert", "unpack it");
         let bad = [
-            qcow2(3, 104, 0),
-            qcow2(2, 104, 0),
-            qcow2(3, 0, 4),
-            qcow2(1, 0, 0),
-            b"QFI\xfb".to_vec(),
-            b"# Disk DescriptorFile\n".to_vec(),
-            vmdk,
-            b"KDMV".to_vec(),
-            b"vhdxfile".to_vec(),
-            b"\x1f\x8b\x08".to_vec(),
-            b"<!DOCTYPE html>".to_vec(),
-            vec![0; 1024],
-            Vec::new(),
+            (qcow2(3, 104, 0), convert),
+            (qcow2(2, 104, 0), convert),
+            (qcow2(3, 0, 4), convert),
+            (qcow2(1, 0, 0), convert),
+            (b"QFI\xfb".to_vec(), convert),
+            (b"# Disk DescriptorFile\n".to_vec(), convert),
+            (vmdk, convert),
+            (b"KDMV".to_vec(), convert),
+            (b"vhdxfile".to_vec(), convert),
+            (b"\x1f\x8b\x08".to_vec(), unpack),
+            (b"\xfd7zXZ\0".to_vec(), unpack),
+            (b"BZh91AY".to_vec(), unpack),
+            (b"\x28\xb5\x2f\xfd\x24".to_vec(), unpack),
+            (b"PK\x03\x04\x14".to_vec(), unpack),
+            (b"<!DOCTYPE html>".to_vec(), "`file`"),
+            (vec![0; 1024], "`file`"),
+            (Vec::new(), "`file`"),
         ];
-        for head in bad {
-            assert!(format_of(&head).is_err(), "{:?}", &head[..head.len().min(16)]);
+        for (head, what_to_do) in bad {
+            let told = format_of(&head);
+            assert!(
+                told.is_err_and(|told| told.contains(what_to_do)),
+                "{:?}: {told:?}",
+                &head[..head.len().min(16)]
+            );
         }
     }
 

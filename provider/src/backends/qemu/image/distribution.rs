@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::backends::qemu::Arch;
+use crate::backends::qemu::host::Keyring;
 
 /// A family of suites with packages of the same names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -135,6 +136,15 @@ impl Distribution {
         };
         (package, files.iter().map(Path::new).find(|file| file.exists()).map(Path::to_owned))
     }
+}
+
+/// The archives' keys, here or not.
+pub(in crate::backends::qemu) fn keyrings() -> Vec<Keyring> {
+    let of = |distribution: Distribution| {
+        let (package, file) = distribution.keyring();
+        Keyring { distribution: distribution.name(), package, file }
+    };
+    [Distribution::Debian, Distribution::Ubuntu].map(of).into()
 }
 
 /// What depends on the processor: names in packages, in the ESP and on the kernel's command line.

@@ -136,7 +136,10 @@ pub enum BuildError {
         again: bool,
     },
     /// A file that is not the one that was meant. Nothing of it is kept.
-    #[error("{what} has another checksum than asked for: expected sha256 {expected}, found {found}")]
+    #[error(
+        "{what} has another checksum than asked for: expected sha256 {expected}, found {found}. Fetch it again, or compare \
+         `sha256` with the list of who publishes it; nothing of it was kept"
+    )]
     Checksum {
         /// The file or URL.
         what: String,

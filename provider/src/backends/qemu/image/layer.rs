@@ -31,6 +31,9 @@ pub const MAX_AGE: Duration = Duration::from_secs(7 * 24 * 3600);
 /// The age at which a layer, or a download, that nobody asks for is removed.
 pub(super) const FORGET: Duration = Duration::from_secs(30 * 24 * 3600);
 
+/// How the name of a layer in the making ends.
+pub(super) const PARTIAL: &str = ".partial";
+
 /// How many of a failed bootstrap's last lines are looked through, and shown.
 const TAIL: usize = 40;
 
@@ -135,7 +138,7 @@ async fn make(here: Here<'_>, area: &Area, new: &New<'_>) -> Result<(), BuildErr
     let Here { host, log, cancel } = here;
     let New { id, partitions, .. } = new;
     let (plan, release) = plan(here, new).await?;
-    let partial = format!("layers/{id}.partial");
+    let partial = format!("layers/{id}{PARTIAL}");
     area.remove(host, &partial).await?;
     let path = area.host(&partial);
     let about = about(&plan, &release);
@@ -160,9 +163,8 @@ async fn make(here: Here<'_>, area: &Area, new: &New<'_>) -> Result<(), BuildErr
         area.remove(host, &partial).await?;
         return Err(error);
     }
-    let folder = format!("layers/{id}");
-    area.remove(host, &folder).await?;
-    fs::rename(&path, area.host(&folder)).map_err(BuildError::io("move", &path))
+    remove(host, area, id).await?;
+    fs::rename(&path, area.host(&format!("layers/{id}"))).map_err(BuildError::io("move", &path))
 }
 
 /// Has everything written out: dpkg was told to do without, and a layer with its proper name is whole, after a power cut
@@ -282,7 +284,24 @@ fn about(plan: &Plan, release: &Release) -> About {
     }
 }
 
-fn read(area: &Area, folder: &str) -> Option<About> {
+/// Removes a layer, or half of one. Whoever stops amid it leaves what nobody takes for a layer.
+///
+/// # Errors
+/// When something of it stays.
+pub(super) async fn remove(host: &Host, area: &Area, name: &str) -> Result<(), BuildError> {
+    let folder = format!("layers/{name}");
+    let about = area.host(&folder).join("layer.json");
+    match fs::remove_file(&about) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            return Err(BuildError::io("remove", &about)(error));
+        }
+        _ => {}
+    }
+    area.remove(host, &folder).await
+}
+
+/// What is known of a layer; nothing of half of one.
+pub(super) fn read(area: &Area, folder: &str) -> Option<About> {
     let bytes = fs::read(area.host(folder).join("layer.json")).ok()?;
     serde_json::from_slice(&bytes).ok()
 }
@@ -296,7 +315,7 @@ fn fresh(about: &About) -> bool {
 async fn forget_old(host: &Host, area: &Area, keep: &str) {
     let names = fs::read_dir(area.host("layers")).into_iter().flatten().flatten();
     for name in names.filter_map(|entry| entry.file_name().into_string().ok()) {
-        let id = name.trim_end_matches(".partial");
+        let id = name.trim_end_matches(PARTIAL);
         if id == keep || name.ends_with(".lock") {
             continue;
         }
@@ -305,7 +324,7 @@ async fn forget_old(host: &Host, area: &Area, keep: &str) {
         let old = used.map_or(true, |used| used.elapsed().is_ok_and(|age| age > FORGET));
         if let (true, Ok(Some(_lock))) = (old, area.try_lock(&format!("layers/{id}.lock"), How::Exclusive)) {
             // Not ours to report: the next build tries again.
-            let _ = area.remove(host, &format!("layers/{name}")).await;
+            let _ = remove(host, area, &name).await;
         }
     }
 }

@@ -25,6 +25,7 @@ mod packer_engine;
 mod prepare;
 mod preview;
 mod problems;
+mod prune;
 mod reach;
 mod release;
 mod said;
@@ -39,6 +40,7 @@ use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+pub(super) use distribution::keyrings;
 pub use error::BuildError;
 pub use layer::MAX_AGE;
 pub use packer_engine::NEEDED as PACKER_NEEDED;
@@ -46,6 +48,8 @@ pub(super) use preview::template;
 #[cfg(test)]
 pub(in crate::backends::qemu) use problems::tests;
 pub(crate) use problems::{doubts, problems};
+pub(super) use prune::prune;
+pub use prune::{PrunedTree, PrunedTrees};
 pub(super) use trial::refused;
 
 use self::area::Area;

@@ -19,10 +19,7 @@ pub(crate) fn problems(qemu: &QemuImageSpec, spec: &ImageSpec) -> Vec<(String, S
             let text = format!("{} has no security archive: leave `security_mirror` out.", bootstrap.suite);
             problems.push(("qemu.base.bootstrap.security_mirror".to_owned(), text));
         }
-        if Arch::host() != Some(qemu.arch) {
-            let text = "A bootstrap needs a computer of the same architecture: start from `image` instead.";
-            problems.push(("qemu.base.bootstrap".to_owned(), text.to_owned()));
-        }
+        problems.extend(arch(qemu.arch, Arch::host()).map(|text| ("qemu.arch".to_owned(), text)));
     }
     if qemu.engine == Engine::Packer {
         problems.extend(packer(qemu, spec));
@@ -80,6 +77,23 @@ fn packer(qemu: &QemuImageSpec, spec: &ImageSpec) -> Vec<(String, String)> {
         problems.push(("on_error".to_owned(), text.to_owned()));
     }
     problems
+}
+
+/// What is wrong with an architecture where packages are installed by this computer itself, which is of `host`, or of none that
+/// images are made for.
+fn arch(wanted: Arch, host: Option<Arch>) -> Option<String> {
+    if host == Some(wanted) {
+        return None;
+    }
+    let wanted = wanted.name();
+    Some(match host.map(Arch::name) {
+        Some(own) => format!(
+            "Packages of {wanted} are not installed by a computer of {own}, as this one is: start from a base `image`, or set `arch = \"{own}\"`, for its machines too."
+        ),
+        None => format!(
+            "Packages of {wanted} are installed by a computer of that architecture only: start from a base `image`."
+        ),
+    })
 }
 
 /// What is wrong with a suite.
@@ -150,6 +164,40 @@ pub(in crate::backends::qemu) mod tests {
             };
             let problems = problems(&qemu(Base::Bootstrap(base), false), &spec(&[]));
             assert_eq!(problems.len(), found, "{name}: {problems:?}");
+        }
+    }
+
+    #[test]
+    fn another_architecture_than_the_computers_says_what_to_set() {
+        let told = |wanted, host| arch(wanted, host).unwrap_or_default();
+        for own in [Arch::X86_64, Arch::Arm64] {
+            assert_eq!(told(own, Some(own)), "");
+        }
+        for (wanted, own, set) in [
+            (Arch::X86_64, Arch::Arm64, "`arch = \"arm64\"`"),
+            (Arch::Arm64, Arch::X86_64, "`arch = \"x86_64\"`"),
+        ] {
+            let text = told(wanted, Some(own));
+            assert!(text.contains(set) && text.contains("a base `image`"), "{text}");
+        }
+        let text = told(Arch::X86_64, None);
+        assert!(text.contains("x86_64") && !text.contains("arch ="), "{text}");
+
+        // On its own attribute, and only where there are packages.
+        let other = if Arch::host() == Some(Arch::X86_64) { Arch::Arm64 } else { Arch::X86_64 };
+        let packages = Bootstrap {
+            suite: "bookworm".into(),
+            mirror: None,
+            security_mirror: None,
+            snapshot: None,
+            packages: Vec::new(),
+        };
+        let image = Base::Image { source: ImageSource::Path("/base.qcow2".into()), sha256: None };
+        for (base, expected) in [(Base::Bootstrap(packages), &["qemu.arch"][..]), (image, &[])] {
+            let qemu = QemuImageSpec { arch: other, ..qemu(base, true) };
+            let named: Vec<_> =
+                problems(&qemu, &spec(&[])).into_iter().map(|(attribute, _)| attribute).collect();
+            assert_eq!(named, expected);
         }
     }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::apt_login::Login;
 use super::{BuildError, Here};
+use crate::backends::qemu::host::apt_helper;
 use crate::process::{Command, Finished, Limits, ProcessError};
 
 /// What matters of an `InRelease` file.
@@ -22,9 +23,6 @@ pub(super) struct Release {
 
 /// How long a mirror has to answer.
 const PATIENCE: Duration = Duration::from_secs(60);
-
-/// Where distributions keep APT's own downloader.
-const HELPERS: [&str; 2] = ["/usr/lib/apt/apt-helper", "/usr/libexec/apt/apt-helper"];
 
 /// Asks the mirror for the suite's release file, by APT itself: its proxies and certificates are those of the host. APT checks
 /// its signature later; here it only serves to tell a wrong suite from a mirror that cannot be reached. None when the mirror
@@ -66,7 +64,7 @@ fn address(uri: &str, suite: &str) -> String {
 }
 
 fn command(uri: &str, suite: &str, login: Option<&str>, file: &Path) -> Command {
-    let helper = HELPERS.into_iter().find(|helper| Path::new(helper).exists()).unwrap_or("apt-helper");
+    let helper = apt_helper().unwrap_or_else(|| "apt-helper".into());
     // Its own user could not write into our folder.
     let options = ["APT::Sandbox::User=root", "Acquire::Retries=0", "Acquire::http::Timeout=20"];
     let command =

@@ -225,6 +225,9 @@ impl VmError {
             Self::Cancelled | Self::Guest(GuestError::Cancelled) => {
                 BackendError::Cancelled { operation: operation.to_owned() }
             }
+            Self::Host(HostError::NoEmulator { foreign: true, .. }) => {
+                BackendError::Refused { attribute: "qemu.arch".into(), problem }
+            }
             Self::DiskTooSmall { .. } => {
                 BackendError::Refused { attribute: "qemu.disk_size_gb".into(), problem }
             }
@@ -258,5 +261,19 @@ mod tests {
             let shown = causes(&error.redacted(&redactor).into_backend("launching machine it"));
             assert!(shown.contains("no user (redacted)") && !shown.contains("hunter22"), "{shown}");
         }
+    }
+
+    #[test]
+    fn a_missing_emulator_is_about_the_architecture_where_that_is_another() {
+        let missing = |foreign| {
+            let (program, hint) = ("qemu-system-aarch64", "install it, or set `arch`".to_owned());
+            VmError::from(HostError::NoEmulator { program, hint, foreign })
+                .into_backend("launching machine it")
+        };
+        let told = missing(true);
+        let BackendError::Refused { attribute, problem } = &told else { panic!("{told:?}") };
+        assert_eq!(attribute, "qemu.arch");
+        assert!(problem.contains("qemu-system-aarch64") && problem.contains("set `arch`"), "{problem}");
+        assert!(matches!(missing(false), BackendError::Failed { .. }));
     }
 }

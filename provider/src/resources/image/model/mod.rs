@@ -42,7 +42,7 @@ pub struct ImageModel {
     #[attr(optional, default = true)]
     pub cache: Attr<bool>,
     /// The greatest age of an image, such as `"720h"`. An older one is not used. One that was older when it was last read is
-    /// planned to be replaced.
+    /// planned to be replaced. The new one may begin with a bootstrapped system of up to 7 days: see `bootstrap`.
     #[attr(optional, validate = tfplugin::is_duration)]
     pub max_age: Attr<String>,
     /// More inputs of the cache key: a change of any value builds the image again.
