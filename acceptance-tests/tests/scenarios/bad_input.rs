@@ -174,23 +174,28 @@ fn all_mistakes_are_told_at_once() -> Result<()> {
 }
 
 #[test]
-fn a_cloud_that_is_not_there_yet_and_no_cloud_at_all() -> Result<()> {
+fn neither_no_cloud_nor_two_are_taken() -> Result<()> {
+    const QEMU: &str = "qemu = { base = { bootstrap = { suite = \"bookworm\" } } }";
+    const AWS: &str = "aws = { region = \"eu-central-1\" }";
+    const IMAGE: &str = "resource \"sindri_image\" \"x\" {\n  name_prefix = \"x\"";
+    const VM: &str = "resource \"sindri_vm\" \"x\" {\n  name     = \"x\"\n  image_id = \"y\"";
     each_cli(|cli| {
         let host = Host::new()?;
         let workspace = host.workspace(cli, "empty")?;
         let header = "terraform {\n  required_providers { sindri = { source = \"sindri/sindri\" } }\n}\n";
-        workspace.write(
-            "main.tf",
-            &format!("{header}resource \"sindri_image\" \"x\" {{ name_prefix = \"x\" }}\n"),
-        )?;
-        let errors = workspace.plan_fails()?;
-        assert!(errors.iter().any(|error| error.mentions("backend")), "{errors:?}");
-        workspace.write(
-            "main.tf",
-            &format!("{header}resource \"sindri_vm\" \"x\" {{\n  name = \"x\"\n  image_id = \"y\"\n}}\n"),
-        )?;
-        let errors = workspace.plan_fails()?;
-        assert!(errors.iter().any(|error| error.mentions("backend")), "{errors:?}");
+        for (resource, clouds, address, summary) in [
+            (IMAGE, [""; 2], "sindri_image.x", "No backend"),
+            (VM, [""; 2], "sindri_vm.x", "No backend"),
+            (IMAGE, [QEMU, AWS], "sindri_image.x", "Two backends"),
+            (VM, ["qemu = {}", AWS], "sindri_vm.x", "Two backends"),
+        ] {
+            workspace.write("main.tf", &format!("{header}{resource}\n  {}\n}}\n", clouds.join("\n  ")))?;
+            let errors = workspace.plan_fails()?;
+            let told = |error: &Diagnostic| {
+                error.address == address && error.summary == summary && error.mentions("Set exactly one: `")
+            };
+            ensure!(errors.iter().any(told), "expected {summary:?} at {address}: {errors:?}");
+        }
         Ok(())
     })
 }
