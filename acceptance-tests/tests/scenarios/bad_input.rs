@@ -66,7 +66,7 @@ const MISTAKES: [Mistake; 24] = [
     Mistake {
         qemu: Some("base = { bootstrap = { suite = \"x\" } }\n    disk_size_gb = -1"),
         at: "qemu.disk_size_gb",
-        says: "",
+        says: "must be a whole number from 0",
         ..NONE
     },
     Mistake {
@@ -114,11 +114,10 @@ const MISTAKES: [Mistake; 24] = [
 ];
 
 impl Mistake {
-    /// Whether a diagnostic is the expected one. Hosts show the line of a top-level attribute; deeper in, only
-    /// the text can say where.
+    /// Whether a diagnostic is the expected one.
     fn is_said_by(&self, error: &Diagnostic) -> bool {
         let nested = self.at.contains(['.', '[']);
-        let located = if nested { error.mentions(self.at) } else { error.code.contains(self.at) };
+        let located = if nested { error.is_about(self.at) } else { error.code.contains(self.at) };
         located && error.mentions(self.says) && error.address == "sindri_image.base"
     }
 }
@@ -206,21 +205,27 @@ fn what_shows_only_in_a_build_is_told_and_leaves_nothing() -> Result<()> {
         let host = Host::new()?;
         let workspace = host.workspace(cli, "qemu-image")?;
         let original = std::fs::read_to_string(workspace.path().join("main.tf"))?;
-        for (qemu, says) in [
-            ("base = { bootstrap = { suite = \"nosuchsuite\" } }", "nosuchsuite"),
+        for (qemu, says, at) in [
+            ("base = { bootstrap = { suite = \"nosuchsuite\" } }", "nosuchsuite", "suite"),
             (
                 "base = { bootstrap = { suite = var.suite, mirror = \"http://127.0.0.1:9/debian\" } }",
                 "127.0.0.1:9",
+                "mirror",
             ),
             (
                 "base = { bootstrap = { suite = var.suite, packages = [\"no-such-package\"] } }",
                 "no-such-package",
+                "packages",
             ),
         ] {
             workspace.write("main.tf", &original)?;
             workspace.edit("main.tf", "base = { bootstrap = { suite = var.suite } }", qemu)?;
             let errors = workspace.apply_with(&[])?.fails()?;
-            ensure!(errors.iter().any(|error| error.mentions(says)), "expected {says:?}: {errors:?}");
+            let told = |error: &Diagnostic| {
+                let at = format!("qemu.base.bootstrap.{at}");
+                error.address == "sindri_image.base" && error.is_about(&at) && error.mentions(says)
+            };
+            ensure!(errors.iter().any(told), "expected {says:?} at {at}: {errors:?}");
             workspace.destroy()?;
             host.inventory()?.ensure_empty().with_context(|| qemu.to_owned())?;
         }

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use acceptance_tests::{Cli, Host, Workspace, each_cli, either_cli, only_root};
+use acceptance_tests::{Cli, Diagnostic, Host, Workspace, each_cli, either_cli, only_root};
 use anyhow::{Context, Result, ensure};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
@@ -394,10 +394,15 @@ fn a_port_in_use_is_named_and_leaves_nothing() -> Result<()> {
         let workspace = host.workspace(cli, "vm")?;
         let taken = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
         let port = taken.local_addr()?.port();
-        workspace.variables(&json!({ "ports": { "web": { "guest": 80, "host": port } } }))?;
+        workspace.variables(&json!({ "ports": { "web.1": { "guest": 80, "host": port } } }))?;
         let errors = workspace.apply_with(&[])?.fails()?;
-        assert!(errors.iter().any(|error| error.mentions(&port.to_string())), "{errors:?}");
-        assert!(errors.iter().any(|error| error.mentions("in use")), "{errors:?}");
+        let told = |error: &Diagnostic| {
+            let words = [&port.to_string(), "in use"];
+            error.address == VM
+                && error.is_about("qemu.ports[\"web.1\"].host")
+                && words.iter().all(|word| error.mentions(word))
+        };
+        ensure!(errors.iter().any(told), "{errors:?}");
         workspace.destroy()?;
         host.inventory()?.ensure_empty()
     })
