@@ -256,6 +256,40 @@ fn a_missing_program_is_named_with_what_to_install() -> Result<()> {
     })
 }
 
+/// Where nothing was built yet: an image is not made for minutes for a guest that cannot be.
+#[test]
+fn a_missing_emulator_is_named_by_the_plan() -> Result<()> {
+    let (program, package) = match std::env::consts::ARCH {
+        "aarch64" => ("qemu-system-aarch64", "qemu-system-arm"),
+        _ => ("qemu-system-x86_64", "qemu-system-x86"),
+    };
+    each_cli(|cli| {
+        let host = Host::new()?;
+        let path = host.path_without(program)?;
+        let verify = json!({ "verify": [{ "name": "boots", "command": "true" }] });
+        for (scenario, variables, address, at) in [
+            ("image", verify, "sindri_image.it", "verify"),
+            ("qemu-booted", json!({}), "sindri_image.booted", "boot"),
+            ("vm", json!({}), "sindri_vm.it", "qemu"),
+        ] {
+            let mut workspace = host.workspace(cli, scenario)?;
+            workspace.env("PATH", &path);
+            workspace.variables(&variables)?;
+            let errors = workspace.plan_fails()?;
+            let told = |error: &Diagnostic| {
+                let is_there = error.is_about(&format!("qemu.{at}")) || error.code.contains(at);
+                let words = format!("{program} is not installed or not in PATH; install {package}");
+                error.address == address && is_there && error.mentions(&words)
+            };
+            ensure!(errors.iter().any(told), "expected {program:?} at {at}: {errors:?}");
+        }
+        let mut workspace = host.workspace(cli, "image")?;
+        workspace.env("PATH", &path);
+        workspace.plan().context("an image that is never booted needs no guest")?;
+        host.inventory()?.ensure_empty()
+    })
+}
+
 /// A disk too small for an image, mounted for a test's length.
 pub(crate) struct SmallDisk<'a>(&'a Path);
 

@@ -70,7 +70,7 @@ impl ImageResource {
                 let found = settings.cache
                     && self.look_up(&backends, &place, &wanted, &settings, &time, plan).await?;
                 if !found {
-                    diags.extend(impossible(wanted.target.build_problems()));
+                    diags.extend(impossible(wanted.target.build_problems(&wanted.spec)));
                     diags.extend(doubtful(wanted.target.doubts(&wanted.spec)));
                 }
             }
