@@ -231,6 +231,18 @@ async fn a_guest_that_never_comes_up_shows_its_console() {
     let (error, ()) = tokio::join!(guest.wait_ssh(&limits), cancelled);
     assert!(matches!(error.unwrap_err(), GuestError::Cancelled | GuestError::Stopped { .. }));
     drop(guest);
+
+    // One that does not listen to its power button, as a builder has it and as a machine's is found.
+    for lifetime in [Lifetime::WithProvider, Lifetime::Daemon] {
+        spec.lifetime = lifetime;
+        let cancel = CancellationToken::new();
+        let guest = Guest::start(&spec, &emulator, dir.path(), &runner, &cancel).await.unwrap();
+        let start = Instant::now();
+        let off = tokio::time::timeout(Duration::from_secs(60), guest.shutdown(Duration::from_secs(1))).await;
+        off.expect("the plug is not pulled").unwrap();
+        assert!(start.elapsed() >= Duration::from_secs(1), "it was not asked first");
+        assert!(!is_running(spec.id), "{lifetime:?}");
+    }
 }
 
 #[tokio::test]
