@@ -300,9 +300,7 @@ fn a_removed_folder_is_noticed() -> Result<()> {
         let record = host.data_dir().join("vms").join(&id).join("machine.json");
         let good = fs::read(&record)?;
         fs::write(&record, "{")?;
-        workspace
-            .converged()
-            .context("a damaged record must not keep anybody from planning and destroying")?;
+        workspace.converged().context("a damaged record must not keep anybody from planning")?;
         fs::write(&record, good)?;
         kill(qemu(&host)?)?;
         fs::remove_dir_all(host.data_dir().join("vms").join(&id))?;
@@ -313,7 +311,13 @@ fn a_removed_folder_is_noticed() -> Result<()> {
 
         kill(qemu(&host)?)?;
         fs::remove_dir_all(host.data_dir().join("vms").join(workspace.text(VM, "id")?))?;
-        workspace.destroy()?;
+        workspace.run(&["destroy", "-json", "-auto-approve", &format!("-target={VM}")])?.succeeds()?;
+
+        workspace.apply()?;
+        qemu(&host)?;
+        let record = host.data_dir().join("vms").join(workspace.text(VM, "id")?).join("machine.json");
+        fs::write(&record, "{")?;
+        workspace.destroy().context("a damaged record must not keep anybody from destroying")?;
         host.inventory()?.ensure_empty()
     })
 }
