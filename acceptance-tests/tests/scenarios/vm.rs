@@ -414,13 +414,30 @@ fn a_port_in_use_is_named_and_leaves_nothing() -> Result<()> {
 
 #[test]
 fn a_guest_that_never_comes_up_is_told_with_its_console() -> Result<()> {
-    each_cli(|cli| {
+    const TIME: &str = "40s";
+    either_cli(|cli| {
         let host = Host::new()?;
         let workspace = host.workspace(cli, "vm")?;
-        // Software emulation needs longer than this for any boot; a guest under KVM has no sshd by then.
-        workspace.variables(&json!({ "create_timeout": "3s" }))?;
-        let errors = workspace.apply_with(&[])?.fails()?;
-        assert!(errors.iter().any(|error| error.mentions("console")), "{errors:?}");
+        // Nothing but the mark of a disk that can be booted: the firmware looks for a system for good.
+        let base = host.path().join("base.raw");
+        let mut disk = vec![0; 1 << 20];
+        disk[510..512].copy_from_slice(&[0x55, 0xaa]);
+        fs::write(&base, disk)?;
+        let base = format!("boot         = true\n    base         = {{ image = {base:?} }}");
+        workspace.edit("main.tf", "base         = { bootstrap = { suite = var.suite } }", &base)?;
+        let lifecycle = format!("  timeouts = {{ create = {TIME:?} }}\n\n  lifecycle {{");
+        workspace.edit("main.tf", "  lifecycle {", &lifecycle)?;
+        workspace.variables(&json!({ "create_timeout": TIME }))?;
+        for (address, boot) in [("sindri_image.it", "true"), (VM, "false")] {
+            workspace.edit("main.tf", "boot         = true", &format!("boot         = {boot}"))?;
+            let errors = workspace.apply_with(&[])?.fails()?;
+            let told = |error: &Diagnostic| {
+                let words = ["took longer than 40s", "the end of its console", "BdsDxe: failed to load"];
+                error.address == address && words.iter().all(|word| error.mentions(word))
+            };
+            ensure!(errors.iter().any(told), "{address}: {errors:?}");
+            assert_eq!(host.inventory()?.ids("images").len(), usize::from(address == VM));
+        }
         workspace.destroy()?;
         host.inventory()?.ensure_empty()
     })

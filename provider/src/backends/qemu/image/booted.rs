@@ -9,15 +9,14 @@ use uuid::Uuid;
 
 use super::gate::{self, Gate};
 use super::mirrors::Mirrors;
-use super::{Build, BuildError};
+use super::{Build, BuildError, said};
 use crate::backends::qemu::guest::{
     Boot, Disk, DiskAccess, Forward, Guest, GuestError, GuestSpec, Lifetime, Seed,
 };
 use crate::backends::qemu::host::Emulator;
 use crate::backends::qemu::{Base, DiskFormat, Network, QemuImageSpec};
 use crate::domain::{Environment, OnError};
-use crate::process::private;
-use crate::process::{Finished, Limits, ProcessError, Secret};
+use crate::process::{Finished, Limits, ProcessError, Secret, private};
 use crate::provision::{self, RUN_SCRIPT, STAGE, Task, UPLOAD, Work};
 use crate::ssh::{self, Exec, Input, KnownHost, Login, Session, SshError};
 
@@ -166,7 +165,10 @@ impl<'a> Booted<'a> {
         };
         match ready {
             Ok(()) => Ok(booted),
-            Err(error) => Err(booted.give_up(error).await),
+            Err(error) => {
+                said::show_console(build.log, &booted.dir, &error);
+                Err(booted.give_up(error).await)
+            }
         }
     }
 
@@ -258,7 +260,8 @@ impl<'a> Booted<'a> {
         let limits = limits(self.build, task.timeout.unwrap_or(BOOT));
         let session = self.session.take().ok_or_else(no_session)?;
         let again = self.guest.reboot(session, &self.login, &limits).await;
-        self.session = Some(again.map_err(guest_error(format!("restart the guest in step {}", task.name)))?);
+        let again = again.map_err(guest_error(format!("restart the guest in step {}", task.name)));
+        self.session = Some(again.inspect_err(|error| said::show_console(self.build.log, &self.dir, error))?);
         match self.mirrors() {
             Some(mirrors) => self.open_gate(Some(mirrors)).await,
             None => Ok(()),
