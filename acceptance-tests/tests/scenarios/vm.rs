@@ -70,6 +70,9 @@ fn a_vm_lives_its_whole_life() -> Result<()> {
         let line = format!("ansible_port: {}\n", vm["ssh_port"]);
         assert!(inventory.as_str().is_some_and(|text| text.contains(&line)), "{inventory}");
         ensure!(!listens_beyond_loopback(port)?, "port {port} is open to the world");
+        for (address, id) in [("sindri_vm.web", &vm["id"]), ("sindri_image.web", &vm["image_id"])] {
+            workspace.import_again(address, &format!("qemu/{}", id.as_str().context("no id")?))?;
+        }
 
         workspace.destroy()?;
         host.inventory()?.ensure_empty()
@@ -153,11 +156,7 @@ fn power_changes_in_place_and_a_dead_machine_is_noticed() -> Result<()> {
         assert_eq!(workspace.text(VM, "id")?, id);
         workspace.guest(VM)?.run("test -e /kept")?;
 
-        let import = format!("qemu/{id}");
-        workspace.forget(VM)?;
-        workspace.import(VM, &import)?.succeeds()?;
-        workspace.apply()?;
-        workspace.converged().context("after the import")?;
+        workspace.import_again(VM, &format!("qemu/{id}"))?;
         assert_eq!(workspace.text(VM, "id")?, id);
 
         end(&host, &workspace)
