@@ -51,6 +51,11 @@ impl Diagnostic {
         let flat = said.split_whitespace().collect::<Vec<_>>().join(" ");
         flat.contains(&text.to_lowercase())
     }
+
+    /// Whether it is about this nested attribute. Hosts show the line of a top-level one; deeper in, the text says where.
+    pub fn is_about(&self, nested: &str) -> bool {
+        self.detail.trim_end().ends_with(&format!("\n\nAttribute: {nested}"))
+    }
 }
 
 impl fmt::Display for Diagnostic {

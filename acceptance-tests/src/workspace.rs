@@ -268,6 +268,16 @@ impl Workspace {
         self.run(&["import", "-no-color", address, id])
     }
 
+    /// Forgets an object and imports it again, after which nothing is to be changed.
+    ///
+    /// # Errors
+    /// When it cannot be imported; with the plan when something would change.
+    pub fn import_again(&self, address: &str, id: &str) -> Result<()> {
+        self.forget(address)?;
+        self.import(address, id)?.succeeds()?;
+        self.converged().context("after the import")
+    }
+
     /// `state rm ADDRESS`: forgets the object and leaves it be.
     ///
     /// # Errors

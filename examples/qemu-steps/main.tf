@@ -31,7 +31,8 @@ resource "sindri_image" "steps" {
   }
 
   provision = [
-    { inline = ["echo \"$GREETING from a step\" > /etc/inline", "echo \"as $(id -un)\" >> /etc/inline"] },
+    { inline = ["echo \"$GREETING from a step\" > /etc/inline", "echo \"as $(id -un)\" >> /etc/inline", "install -o games /dev/null /etc/by-user"] },
+    { inline = ["id -un > /etc/by-user"], user = "games" },
     { script = "${path.module}/setup.sh", environment = { GREETING = "good morning" } },
     { content = "#!/bin/sh\necho content > /etc/content\n" },
     {
@@ -50,6 +51,7 @@ resource "sindri_image" "steps" {
 
   verify = [
     { name = "the inline step ran as root", command = "grep -qx 'hello from a step' /etc/inline && grep -qx 'as root' /etc/inline" },
+    { name = "a step ran as another user", command = "grep -qx games /etc/by-user" },
     { name = "a step's environment wins", command = "grep -qx 'good morning from a script' /etc/script" },
     { name = "the content step ran", command = "grep -qx content /etc/content" },
     { name = "the folder is uploaded", command = "test -s /etc/uploaded/one.conf && test -s /etc/uploaded/more/two.conf" },

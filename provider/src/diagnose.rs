@@ -84,19 +84,21 @@ pub fn doubtful(doubts: Problems) -> Diagnostics {
     diags
 }
 
-/// The path of an attribute whose parts are separated by dots; a number is a position in a list, and what
-/// follows `ports` is a key.
+/// The path of an attribute whose parts are separated by dots; a number is a position in a list. What stands between `ports`
+/// and `host` is a key, whatever it looks like.
 pub fn attribute_path(dotted: &str) -> Path {
-    let mut key = false;
-    dotted.split('.').fold(Path::root(), |path, name| {
-        let next = match name.parse() {
+    let parts = |dotted: &str| {
+        dotted.split('.').fold(Path::root(), |path, name| match name.parse() {
             Ok(index) => path.index(index),
-            Err(_) if key => path.key(name),
             Err(_) => path.attr(name),
-        };
-        key = name == "ports";
-        next
-    })
+        })
+    };
+    let port =
+        dotted.split_once(".ports.").and_then(|(section, rest)| Some((section, rest.strip_suffix(".host")?)));
+    match port {
+        Some((section, key)) => parts(section).attr("ports").key(key).attr("host"),
+        None => parts(dotted),
+    }
 }
 
 /// With a capital letter and a full stop, as diagnostics are written.
@@ -147,5 +149,22 @@ mod tests {
             told.detail,
             "Step 1 failed with exit code 7.\n\nThe log ends with:\na\nb\n\nThe whole log: /data/logs/x.log"
         );
+    }
+    #[test]
+    fn an_attribute_is_found_by_its_parts() {
+        for (dotted, expected) in [
+            ("name_prefix", "name_prefix"),
+            ("qemu.base.bootstrap.suite", "qemu.base.bootstrap.suite"),
+            ("provision.0.upload.source", "provision[0].upload.source"),
+            ("verify.12", "verify[12]"),
+            ("qemu.ports.web.host", r#"qemu.ports["web"].host"#),
+            ("qemu.ports.80.host", r#"qemu.ports["80"].host"#),
+            ("qemu.ports.web.1.host", r#"qemu.ports["web.1"].host"#),
+            ("qemu.ports.a.host.host", r#"qemu.ports["a.host"].host"#),
+            ("qemu.ports.x.ports.y.host", r#"qemu.ports["x.ports.y"].host"#),
+            ("qemu.ports", "qemu.ports"),
+        ] {
+            assert_eq!(attribute_path(dotted).to_string(), expected, "{dotted}");
+        }
     }
 }

@@ -65,6 +65,7 @@ impl Bench {
             cache_dir: dir.path().join("cache"),
             runner: Runner::new(env!("CARGO_BIN_EXE_terraform-provider-sindri")),
             packer: Settings { binary: Some(packer), ..Settings::default() },
+            claims: Default::default(),
             keepers: Vec::new(),
         };
         Self { dir, templates: Arc::new(templates), cancel: CancellationToken::new() }

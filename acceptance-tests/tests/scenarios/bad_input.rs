@@ -66,7 +66,7 @@ const MISTAKES: [Mistake; 24] = [
     Mistake {
         qemu: Some("base = { bootstrap = { suite = \"x\" } }\n    disk_size_gb = -1"),
         at: "qemu.disk_size_gb",
-        says: "",
+        says: "must be a whole number from 0",
         ..NONE
     },
     Mistake {
@@ -114,11 +114,10 @@ const MISTAKES: [Mistake; 24] = [
 ];
 
 impl Mistake {
-    /// Whether a diagnostic is the expected one. Hosts show the line of a top-level attribute; deeper in, only
-    /// the text can say where.
+    /// Whether a diagnostic is the expected one.
     fn is_said_by(&self, error: &Diagnostic) -> bool {
         let nested = self.at.contains(['.', '[']);
-        let located = if nested { error.mentions(self.at) } else { error.code.contains(self.at) };
+        let located = if nested { error.is_about(self.at) } else { error.code.contains(self.at) };
         located && error.mentions(self.says) && error.address == "sindri_image.base"
     }
 }
@@ -174,23 +173,28 @@ fn all_mistakes_are_told_at_once() -> Result<()> {
 }
 
 #[test]
-fn a_cloud_that_is_not_there_yet_and_no_cloud_at_all() -> Result<()> {
+fn neither_no_cloud_nor_two_are_taken() -> Result<()> {
+    const QEMU: &str = "qemu = { base = { bootstrap = { suite = \"bookworm\" } } }";
+    const AWS: &str = "aws = { region = \"eu-central-1\" }";
+    const IMAGE: &str = "resource \"sindri_image\" \"x\" {\n  name_prefix = \"x\"";
+    const VM: &str = "resource \"sindri_vm\" \"x\" {\n  name     = \"x\"\n  image_id = \"y\"";
     each_cli(|cli| {
         let host = Host::new()?;
         let workspace = host.workspace(cli, "empty")?;
         let header = "terraform {\n  required_providers { sindri = { source = \"sindri/sindri\" } }\n}\n";
-        workspace.write(
-            "main.tf",
-            &format!("{header}resource \"sindri_image\" \"x\" {{ name_prefix = \"x\" }}\n"),
-        )?;
-        let errors = workspace.plan_fails()?;
-        assert!(errors.iter().any(|error| error.mentions("backend")), "{errors:?}");
-        workspace.write(
-            "main.tf",
-            &format!("{header}resource \"sindri_vm\" \"x\" {{\n  name = \"x\"\n  image_id = \"y\"\n}}\n"),
-        )?;
-        let errors = workspace.plan_fails()?;
-        assert!(errors.iter().any(|error| error.mentions("backend")), "{errors:?}");
+        for (resource, clouds, address, summary) in [
+            (IMAGE, [""; 2], "sindri_image.x", "No backend"),
+            (VM, [""; 2], "sindri_vm.x", "No backend"),
+            (IMAGE, [QEMU, AWS], "sindri_image.x", "Two backends"),
+            (VM, ["qemu = {}", AWS], "sindri_vm.x", "Two backends"),
+        ] {
+            workspace.write("main.tf", &format!("{header}{resource}\n  {}\n}}\n", clouds.join("\n  ")))?;
+            let errors = workspace.plan_fails()?;
+            let told = |error: &Diagnostic| {
+                error.address == address && error.summary == summary && error.mentions("Set exactly one: `")
+            };
+            ensure!(errors.iter().any(told), "expected {summary:?} at {address}: {errors:?}");
+        }
         Ok(())
     })
 }
@@ -201,21 +205,27 @@ fn what_shows_only_in_a_build_is_told_and_leaves_nothing() -> Result<()> {
         let host = Host::new()?;
         let workspace = host.workspace(cli, "qemu-image")?;
         let original = std::fs::read_to_string(workspace.path().join("main.tf"))?;
-        for (qemu, says) in [
-            ("base = { bootstrap = { suite = \"nosuchsuite\" } }", "nosuchsuite"),
+        for (qemu, says, at) in [
+            ("base = { bootstrap = { suite = \"nosuchsuite\" } }", "nosuchsuite", "suite"),
             (
                 "base = { bootstrap = { suite = var.suite, mirror = \"http://127.0.0.1:9/debian\" } }",
                 "127.0.0.1:9",
+                "mirror",
             ),
             (
                 "base = { bootstrap = { suite = var.suite, packages = [\"no-such-package\"] } }",
                 "no-such-package",
+                "packages",
             ),
         ] {
             workspace.write("main.tf", &original)?;
             workspace.edit("main.tf", "base = { bootstrap = { suite = var.suite } }", qemu)?;
             let errors = workspace.apply_with(&[])?.fails()?;
-            ensure!(errors.iter().any(|error| error.mentions(says)), "expected {says:?}: {errors:?}");
+            let told = |error: &Diagnostic| {
+                let at = format!("qemu.base.bootstrap.{at}");
+                error.address == "sindri_image.base" && error.is_about(&at) && error.mentions(says)
+            };
+            ensure!(errors.iter().any(told), "expected {says:?} at {at}: {errors:?}");
             workspace.destroy()?;
             host.inventory()?.ensure_empty().with_context(|| qemu.to_owned())?;
         }
@@ -243,6 +253,40 @@ fn a_missing_program_is_named_with_what_to_install() -> Result<()> {
             host.inventory()?.ensure_empty()?;
         }
         Ok(())
+    })
+}
+
+/// Where nothing was built yet: an image is not made for minutes for a guest that cannot be.
+#[test]
+fn a_missing_emulator_is_named_by_the_plan() -> Result<()> {
+    let (program, package) = match std::env::consts::ARCH {
+        "aarch64" => ("qemu-system-aarch64", "qemu-system-arm"),
+        _ => ("qemu-system-x86_64", "qemu-system-x86"),
+    };
+    each_cli(|cli| {
+        let host = Host::new()?;
+        let path = host.path_without(program)?;
+        let verify = json!({ "verify": [{ "name": "boots", "command": "true" }] });
+        for (scenario, variables, address, at) in [
+            ("image", verify, "sindri_image.it", "verify"),
+            ("qemu-booted", json!({}), "sindri_image.booted", "boot"),
+            ("vm", json!({}), "sindri_vm.it", "qemu"),
+        ] {
+            let mut workspace = host.workspace(cli, scenario)?;
+            workspace.env("PATH", &path);
+            workspace.variables(&variables)?;
+            let errors = workspace.plan_fails()?;
+            let told = |error: &Diagnostic| {
+                let is_there = error.is_about(&format!("qemu.{at}")) || error.code.contains(at);
+                let words = format!("{program} is not installed or not in PATH; install {package}");
+                error.address == address && is_there && error.mentions(&words)
+            };
+            ensure!(errors.iter().any(told), "expected {program:?} at {at}: {errors:?}");
+        }
+        let mut workspace = host.workspace(cli, "image")?;
+        workspace.env("PATH", &path);
+        workspace.plan().context("an image that is never booted needs no guest")?;
+        host.inventory()?.ensure_empty()
     })
 }
 

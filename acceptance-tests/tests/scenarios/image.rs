@@ -51,9 +51,7 @@ fn an_image_lives_its_whole_life() -> Result<()> {
         assert_eq!(inventory.processes, Vec::<String>::new());
 
         let id = format!("qemu/{}", workspace.text(IMAGE, "image_id")?);
-        workspace.forget(IMAGE)?;
-        workspace.import(IMAGE, &id)?.succeeds()?;
-        workspace.converged().context("after the import")?;
+        workspace.import_again(IMAGE, &id)?;
 
         workspace.destroy()?;
         host.inventory()?.ensure_empty()
@@ -91,6 +89,8 @@ fn every_kind_of_step_does_its_work_and_no_secret_stays() -> Result<()> {
         assert!(!workspace.state_contains(secret)?, "the secret is in the state");
         let log = fs::read_to_string(workspace.text("sindri_image.steps", "log_path")?)?;
         assert!(!log.contains(secret), "the secret is in the log");
+        let id = workspace.text("sindri_image.steps", "image_id")?;
+        workspace.import_again("sindri_image.steps", &format!("qemu/{id}"))?;
         workspace.destroy()?;
         host.inventory()?.ensure_empty()
     })
@@ -175,11 +175,11 @@ fn what_is_not_content_changes_in_place() -> Result<()> {
         assert_eq!(fs::metadata(&disk)?.modified()?, built, "the disk was touched");
 
         // What an import restores is the configuration as it was changed last.
-        workspace.variables(&json!({ "max_age": "9000h", "tags": { "team": "three" } }))?;
+        let timeouts = json!({ "create": "50m", "delete": "9m" });
+        workspace
+            .variables(&json!({ "max_age": "9000h", "tags": { "team": "three" }, "timeouts": timeouts }))?;
         workspace.apply()?;
-        workspace.forget(IMAGE)?;
-        workspace.import(IMAGE, &format!("qemu/{id}"))?.succeeds()?;
-        workspace.converged()?;
+        workspace.import_again(IMAGE, &format!("qemu/{id}"))?;
         workspace.destroy()?;
         host.inventory()?.ensure_empty()
     })

@@ -71,6 +71,7 @@ fn a_disk_by_path_and_by_url_becomes_an_image() -> Result<()> {
         workspace.converged()?;
         let from: Vec<_> = server.requests().iter().filter_map(|request| request.from).collect();
         ensure!(from.contains(&(1 << 20)), "a broken download was not resumed: {:?}", server.requests());
+        workspace.import_again(DERIVED, &format!("qemu/{}", workspace.text(DERIVED, "image_id")?))?;
 
         workspace.destroy()?;
         host.inventory()?.ensure_empty()

@@ -12,9 +12,13 @@ fn steps_run_in_a_booted_guest_across_a_reboot() -> Result<()> {
     either_cli(|cli| {
         let host = Host::new()?;
         let workspace = host.workspace(cli, "qemu-booted")?;
+        let security = "  security = { remove_ssh_host_keys = false }\n\n  lifecycle {";
+        workspace.edit("main.tf", "  lifecycle {", security)?;
         workspace.apply()?;
         workspace.converged()?;
         assert_eq!(host.inventory()?.processes, Vec::<String>::new(), "the builder's guest is still there");
+        let id = workspace.text("sindri_image.booted", "image_id")?;
+        workspace.import_again("sindri_image.booted", &format!("qemu/{id}"))?;
         workspace.destroy()?;
         host.inventory()?.ensure_empty()
     })

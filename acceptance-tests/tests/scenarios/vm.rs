@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use acceptance_tests::{Host, Workspace, each_cli, either_cli};
+use acceptance_tests::{Diagnostic, Host, Workspace, each_cli, either_cli};
 use anyhow::{Context, Result, ensure};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
@@ -70,6 +70,9 @@ fn a_vm_lives_its_whole_life() -> Result<()> {
         let line = format!("ansible_port: {}\n", vm["ssh_port"]);
         assert!(inventory.as_str().is_some_and(|text| text.contains(&line)), "{inventory}");
         ensure!(!listens_beyond_loopback(port)?, "port {port} is open to the world");
+        for (address, id) in [("sindri_vm.web", &vm["id"]), ("sindri_image.web", &vm["image_id"])] {
+            workspace.import_again(address, &format!("qemu/{}", id.as_str().context("no id")?))?;
+        }
 
         workspace.destroy()?;
         host.inventory()?.ensure_empty()
@@ -133,11 +136,7 @@ fn power_changes_in_place_and_a_dead_machine_is_noticed() -> Result<()> {
         assert_eq!(workspace.text(VM, "id")?, id);
         workspace.guest(VM)?.run("test -e /kept")?;
 
-        let import = format!("qemu/{id}");
-        workspace.forget(VM)?;
-        workspace.import(VM, &import)?.succeeds()?;
-        workspace.apply()?;
-        workspace.converged().context("after the import")?;
+        workspace.import_again(VM, &format!("qemu/{id}"))?;
         assert_eq!(workspace.text(VM, "id")?, id);
 
         end(&host, &workspace)
@@ -280,9 +279,7 @@ fn a_removed_folder_is_noticed() -> Result<()> {
         let record = host.data_dir().join("vms").join(&id).join("machine.json");
         let good = fs::read(&record)?;
         fs::write(&record, "{")?;
-        workspace
-            .converged()
-            .context("a damaged record must not keep anybody from planning and destroying")?;
+        workspace.converged().context("a damaged record must not keep anybody from planning")?;
         fs::write(&record, good)?;
         kill(qemu(&host)?)?;
         fs::remove_dir_all(host.data_dir().join("vms").join(&id))?;
@@ -293,7 +290,13 @@ fn a_removed_folder_is_noticed() -> Result<()> {
 
         kill(qemu(&host)?)?;
         fs::remove_dir_all(host.data_dir().join("vms").join(workspace.text(VM, "id")?))?;
-        workspace.destroy()?;
+        workspace.run(&["destroy", "-json", "-auto-approve", &format!("-target={VM}")])?.succeeds()?;
+
+        workspace.apply()?;
+        qemu(&host)?;
+        let record = host.data_dir().join("vms").join(workspace.text(VM, "id")?).join("machine.json");
+        fs::write(&record, "{")?;
+        workspace.destroy().context("a damaged record must not keep anybody from destroying")?;
         host.inventory()?.ensure_empty()
     })
 }
@@ -374,10 +377,15 @@ fn a_port_in_use_is_named_and_leaves_nothing() -> Result<()> {
         let workspace = host.workspace(cli, "vm")?;
         let taken = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
         let port = taken.local_addr()?.port();
-        workspace.variables(&json!({ "ports": { "web": { "guest": 80, "host": port } } }))?;
+        workspace.variables(&json!({ "ports": { "web.1": { "guest": 80, "host": port } } }))?;
         let errors = workspace.apply_with(&[])?.fails()?;
-        assert!(errors.iter().any(|error| error.mentions(&port.to_string())), "{errors:?}");
-        assert!(errors.iter().any(|error| error.mentions("in use")), "{errors:?}");
+        let told = |error: &Diagnostic| {
+            let words = [&port.to_string(), "in use"];
+            error.address == VM
+                && error.is_about("qemu.ports[\"web.1\"].host")
+                && words.iter().all(|word| error.mentions(word))
+        };
+        ensure!(errors.iter().any(told), "{errors:?}");
         workspace.destroy()?;
         host.inventory()?.ensure_empty()
     })
@@ -385,13 +393,30 @@ fn a_port_in_use_is_named_and_leaves_nothing() -> Result<()> {
 
 #[test]
 fn a_guest_that_never_comes_up_is_told_with_its_console() -> Result<()> {
-    each_cli(|cli| {
+    const TIME: &str = "40s";
+    either_cli(|cli| {
         let host = Host::new()?;
         let workspace = host.workspace(cli, "vm")?;
-        // Software emulation needs longer than this for any boot; a guest under KVM has no sshd by then.
-        workspace.variables(&json!({ "create_timeout": "3s" }))?;
-        let errors = workspace.apply_with(&[])?.fails()?;
-        assert!(errors.iter().any(|error| error.mentions("console")), "{errors:?}");
+        // Nothing but the mark of a disk that can be booted: the firmware looks for a system for good.
+        let base = host.path().join("base.raw");
+        let mut disk = vec![0; 1 << 20];
+        disk[510..512].copy_from_slice(&[0x55, 0xaa]);
+        fs::write(&base, disk)?;
+        let base = format!("boot         = true\n    base         = {{ image = {base:?} }}");
+        workspace.edit("main.tf", "base         = { bootstrap = { suite = var.suite } }", &base)?;
+        let lifecycle = format!("  timeouts = {{ create = {TIME:?} }}\n\n  lifecycle {{");
+        workspace.edit("main.tf", "  lifecycle {", &lifecycle)?;
+        workspace.variables(&json!({ "create_timeout": TIME }))?;
+        for (address, boot) in [("sindri_image.it", "true"), (VM, "false")] {
+            workspace.edit("main.tf", "boot         = true", &format!("boot         = {boot}"))?;
+            let errors = workspace.apply_with(&[])?.fails()?;
+            let told = |error: &Diagnostic| {
+                let words = ["took longer than 40s", "the end of its console", "BdsDxe: failed to load"];
+                error.address == address && words.iter().all(|word| error.mentions(word))
+            };
+            ensure!(errors.iter().any(told), "{address}: {errors:?}");
+            assert_eq!(host.inventory()?.ids("images").len(), usize::from(address == VM));
+        }
         workspace.destroy()?;
         host.inventory()?.ensure_empty()
     })

@@ -67,6 +67,7 @@ impl Backends {
             cache_dir: local.cache_dir.clone(),
             runner: local.runner.clone(),
             packer: local.packer.clone(),
+            claims: Default::default(),
             keepers: vec![Arc::new(aws::image::AmiKeeper::new(Arc::clone(&aws)))],
         };
         Self { tagging, local: Arc::new(local), aws, templates: Arc::new(templates) }

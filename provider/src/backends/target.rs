@@ -27,7 +27,8 @@ pub trait Target: fmt::Debug + Send + Sync {
     }
 
     /// What is impossible about building it: no matter for an image that is there already.
-    fn build_problems(&self) -> Problems {
+    fn build_problems(&self, spec: &ImageSpec) -> Problems {
+        let _ = spec;
         Vec::new()
     }
 

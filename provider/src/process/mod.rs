@@ -3,6 +3,7 @@
 //! Knows nothing of images or machines. No child ever inherits our stdout or stderr: the host that started
 //! the provider waits for their end.
 
+pub mod claims;
 mod command;
 pub mod enter;
 mod follow;

@@ -136,7 +136,6 @@ async fn a_guest_comes_up_works_and_goes() {
     let exec = Exec { command: "cat /proc/cmdline", environment: &none, input: Input::Empty };
     let booted = session.exec(&exec, None, &within(600)).await.unwrap().output;
     assert!(booted.trim_end().ends_with(" sindri.newer"), "the old kernel was booted: {booted}");
-    drop(session);
 
     // A stranger is not let pass.
     let record = std::fs::read_to_string(dir.path().join("known_hosts")).unwrap();
@@ -146,12 +145,21 @@ async fn a_guest_comes_up_works_and_goes() {
     assert!(stranger.to_string().contains("host key is not the one recorded"), "{stranger}");
     std::fs::write(dir.path().join("known_hosts"), record).unwrap();
 
+    // Switched off by another process, amid a command.
     let start = Instant::now();
-    guest.shutdown(Duration::from_secs(300)).await.unwrap();
+    let button = Guest::find(spec.id, dir.path(), guest.forwards()).await.unwrap();
+    let (limits, exec) =
+        (within(600), Exec { command: "sleep 600", environment: &none, input: Input::Empty });
+    let (stopped, off) = tokio::join!(
+        guest.during("the end of a command", &cancel, session.exec(&exec, None, &limits)),
+        button.shutdown(Duration::from_secs(300)),
+    );
+    off.unwrap();
     println!("switched off after {:?}", start.elapsed());
     assert!(!is_running(spec.id));
-    let console = std::fs::read_to_string(dir.path().join("console.log")).unwrap();
-    assert!(console.contains("Power down") || console.contains("Power-Off"), "{console}");
+    let stopped = stopped.unwrap_err().to_string();
+    assert!(stopped.starts_with("the guest stopped while we waited for the end of a command"), "{stopped}");
+    assert!(stopped.contains("Power down") || stopped.contains("Power-Off"), "{stopped}");
 }
 
 #[tokio::test]
@@ -231,6 +239,18 @@ async fn a_guest_that_never_comes_up_shows_its_console() {
     let (error, ()) = tokio::join!(guest.wait_ssh(&limits), cancelled);
     assert!(matches!(error.unwrap_err(), GuestError::Cancelled | GuestError::Stopped { .. }));
     drop(guest);
+
+    // One that does not listen to its power button, as a builder has it and as a machine's is found.
+    for lifetime in [Lifetime::WithProvider, Lifetime::Daemon] {
+        spec.lifetime = lifetime;
+        let cancel = CancellationToken::new();
+        let guest = Guest::start(&spec, &emulator, dir.path(), &runner, &cancel).await.unwrap();
+        let start = Instant::now();
+        let off = tokio::time::timeout(Duration::from_secs(60), guest.shutdown(Duration::from_secs(1))).await;
+        off.expect("the plug is not pulled").unwrap();
+        assert!(start.elapsed() >= Duration::from_secs(1), "it was not asked first");
+        assert!(!is_running(spec.id), "{lifetime:?}");
+    }
 }
 
 #[tokio::test]

@@ -39,6 +39,14 @@ async fn steps_in_a_guest_then_checks_of_the_finished_image() {
             "printf %s \"$TOKEN\" | dd of='/srv/swap file' bs=4096 seek=1000 conv=notrunc",
             "swapon /srv/swap*",
         ]),
+        // A block device, as a partition is one, and memory.
+        inline(&[
+            "truncate -s 16M /srv/device; device=$(losetup --find --show /srv/device)",
+            "mkswap --uuid 21111111-2222-3333-4444-555555555555 $device",
+            "printf %s \"$TOKEN\" | dd of=$device bs=4096 seek=1000",
+            "modprobe zram; echo 16M > /sys/block/zram0/disksize; mkswap /dev/zram0",
+            "swapon $device /dev/zram0; sync; test $(wc -l < /proc/swaps) = 4",
+        ]),
     ]);
     spec.checks = vec![
         check("the step's file is there", "grep -q '^a b\"c|' /srv/env && test \"$(cat /srv/who)\" = games"),
@@ -55,11 +63,16 @@ async fn steps_in_a_guest_then_checks_of_the_finished_image() {
     assert_eq!(inside.cat("/srv/env"), format!("a b\"c|{}", CANARY.len()));
     assert_eq!(inside.cat("/opt/new/file"), "uploaded\n");
     assert!(!inside.list("/").contains(&"changed".to_owned()), "a check changed the image");
-    let swap = inside.dump("\"/srv/swap file\"");
-    let swap = run("blkid", &["-p", "-o", "export", swap.to_str().unwrap()]);
-    for line in ["LABEL=kept", "UUID=11111111-2222-3333-4444-555555555555", "TYPE=swap"] {
-        assert!(swap.lines().any(|it| it == line), "no {line} in {swap}");
+    for (file, lines) in [
+        ("\"/srv/swap file\"", &["LABEL=kept", "UUID=11111111-2222-3333-4444-555555555555", "TYPE=swap"][..]),
+        ("/srv/device", &["UUID=21111111-2222-3333-4444-555555555555", "TYPE=swap"]),
+    ] {
+        let swap = run("blkid", &["-p", "-o", "export", inside.dump(file).to_str().unwrap()]);
+        for line in lines {
+            assert!(swap.lines().any(|it| it == *line), "no {line} in {swap}");
+        }
     }
+    assert!(!site.log_text().contains("swapoff failed"));
     assert_clean(&inside);
 
     // The image as a base; a check that fails leaves its guest for a look.

@@ -103,6 +103,7 @@ async fn a_template_of_the_users_own_gets_its_plugins() {
         cache_dir: dir.path().join("cache"),
         runner: image::host().runner,
         packer: Settings { plugin_dir: Some(plugins), ..newer() },
+        claims: Default::default(),
         keepers: Vec::new(),
     };
     let spec = TemplateSpec {

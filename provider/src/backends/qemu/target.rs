@@ -15,6 +15,10 @@ impl Target for QemuImageSpec {
         image::doubts(self, spec)
     }
 
+    fn build_problems(&self, spec: &ImageSpec) -> Problems {
+        image::build_problems(self, spec)
+    }
+
     fn key_inputs(&self) -> Result<Value, KeyError> {
         Self::key_inputs(self).map_err(|error| KeyError::Unreadable {
             attribute: "qemu.base",

@@ -4,10 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use tfplugin::{Attr, Diagnostic, Diagnostics, Draft, Model, Path};
 
+use super::host::Emulator;
 use super::model::{CPUS, MEMORY_MB};
 use super::vm::{Port, Protocol, QemuVmSpec};
 use super::{Arch, CLOUD, REGION};
-use crate::backends::{Backends, VmAround, VmChange, VmSection};
+use crate::backends::{Backends, Problems, VmAround, VmChange, VmSection};
 use crate::domain::rules::{arch, one_of, port, positive};
 use crate::domain::{Vm, VmLauncher, names};
 
@@ -103,6 +104,14 @@ impl VmSection for QemuVmModel {
             let text = "A machine on this computer is reached on 127.0.0.1, at a port that is chosen for it.";
             diags.error(Path::from("ssh").attr(*name), "Not for this backend", text);
         }
+    }
+
+    fn launch_problems(&self) -> Problems {
+        let missing = match &self.arch {
+            Attr::Unknown => None,
+            arch => Emulator::program(Arch::of_name(arch.known_deref())).err(),
+        };
+        missing.map(|error| (CLOUD.to_owned(), format!("{error}."))).into_iter().collect()
     }
 
     fn plan_change(&self, change: &VmChange<'_>, path: &Path, plan: &mut Draft, diags: &mut Diagnostics) {

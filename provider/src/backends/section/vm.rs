@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use tfplugin::{Attr, Diagnostic, Diagnostics, Draft, Path};
 
-use crate::backends::Backends;
+use crate::backends::{Backends, Problems};
 use crate::domain::{Vm, VmLauncher};
 
 /// `CLOUD = { … }` of a machine.
@@ -28,6 +28,11 @@ pub trait VmSection: Any + Send + Sync {
     /// Checks all tags that a machine gets: its own, and the provider's `default_tags`.
     fn check_all_tags(&self, all: &BTreeMap<String, String>, diags: &mut Diagnostics) {
         let _ = (all, diags);
+    }
+
+    /// What keeps this computer from launching one.
+    fn launch_problems(&self) -> Problems {
+        Vec::new()
     }
 
     /// What a change in it means for a machine that is there: what makes it anew, restarts it, or computes anew.

@@ -3,7 +3,7 @@
 //! A build is in the journal before Packer starts. What Packer says that it made is on the disk before anything is asked
 //! about it, so that a build that is killed loses nothing that Packer had told of.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::DirBuilder;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::PathBuf;
@@ -249,7 +249,7 @@ impl Build<'_> {
             }
         };
         let request = self.request;
-        let record = records::Record {
+        let mut record = records::Record {
             id: self.id,
             name: self.name.clone(),
             key: request.key.clone(),
@@ -257,10 +257,15 @@ impl Build<'_> {
             created_at: Utc::now(),
             build_seconds: self.started.elapsed().as_secs(),
             log_path: self.log.path().to_owned(),
-            holders: [request.holder.clone()].into(),
+            holders: BTreeSet::new(),
             inputs: request.inputs.clone(),
         };
-        self.templates.keep(&record).map_err(BuildError::io("write", &self.templates.data_dir))?;
+        let held = self.templates.claim(&mut record, &request.holder);
+        let kept = held.and_then(|()| self.templates.keep(&record)).inspect_err(|_| {
+            // What was made is deleted: nobody is to find it.
+            let _ = self.templates.records().remove(self.id);
+        });
+        kept.map_err(BuildError::io("write", &self.templates.data_dir))?;
         for one in made {
             self.log.step(&format!("Packer made {}", told(one)));
         }

@@ -111,15 +111,19 @@ impl TemplateImages {
     ) -> Result<Result<Option<Record>, usize>, BackendError> {
         let _turn = self.turn(id).await?;
         let Some(mut record) = self.record(id)? else { return Ok(Ok(None)) };
-        holder.map(|holder| record.holders.remove(holder));
         let records = self.templates.records();
-        if retain || !record.holders.is_empty() {
-            records.put(&record).map_err(|error| unwritable(id, error))?;
-            return Ok(Err(record.holders.len()));
+        let known = records.holders(&record).map_err(|error| unreadable(id, error))?;
+        let gone = std::mem::replace(&mut record.holders, known);
+        holder.map(|holder| record.holders.remove(holder));
+        let is_held = retain || !record.holders.is_empty();
+        // Removed here: from here on nobody finds an image that is half gone.
+        let written = if is_held { records.put(&record) } else { records.remove(record.id) };
+        written.map_err(|error| unwritable(id, error))?;
+        for holder in gone.difference(&record.holders) {
+            self.templates.claims.forget(&claim(record.id, holder));
+            records.remove_claim(record.id, holder).map_err(|error| unwritable(id, error))?;
         }
-        // From here on nobody finds an image that is half gone.
-        records.remove(record.id).map_err(|error| unwritable(id, error))?;
-        Ok(Ok(Some(record)))
+        Ok(if is_held { Err(record.holders.len()) } else { Ok(Some(record)) })
     }
 
     /// Leaves an image that somebody else has built. Without its record nobody knows who still needs it.
@@ -190,12 +194,21 @@ impl ImageBackend for TemplateImages {
         _until: DateTime<Utc>,
         _cancel: &CancellationToken,
     ) -> Result<(), BackendError> {
-        let held = self.rewrite(id, |record| record.holders.extend([holder.clone()])).await?;
-        held.map(drop).ok_or_else(|| not_found(id))
+        let _turn = self.turn(id).await?;
+        let mut record = self.record(id)?.ok_or_else(|| not_found(id))?;
+        let held = self.templates.claim(&mut record, holder);
+        held.and_then(|()| self.templates.records().put(&record)).map_err(|error| unwritable(id, error))
+    }
+
+    async fn confirm_claim(&self, id: &str, holder: &Holder) -> Result<(), BackendError> {
+        let Ok(image) = id.parse::<Uuid>() else { return Ok(()) };
+        self.templates.confirm_claim(image, holder).map_err(|error| unwritable(id, error))
     }
 
     async fn holders(&self, id: &str) -> Result<Vec<Holder>, BackendError> {
-        Ok(self.record(id)?.map(|record| record.holders.into_iter().collect()).unwrap_or_default())
+        let Some(record) = self.record(id)? else { return Ok(Vec::new()) };
+        let holders = self.templates.records().holders(&record).map_err(|error| unreadable(id, error))?;
+        Ok(holders.into_iter().collect())
     }
 
     async fn release(
@@ -242,6 +255,29 @@ impl ImageBackend for TemplateImages {
         };
         unless_cancelled(&format!("changing image {id}"), changing, cancel).await
     }
+}
+
+impl Templates {
+    /// Claims an image whose record is written next. The claim goes with this process, until [`Self::confirm_claim`].
+    pub(super) fn claim(&self, record: &mut Record, holder: &Holder) -> io::Result<()> {
+        if record.holders.insert(holder.clone()) {
+            self.claims.make(&claim(record.id, holder), &self.records().claim(record.id, holder))?;
+        }
+        Ok(())
+    }
+
+    /// State knows a claim of this process, which stays from here on.
+    fn confirm_claim(&self, id: Uuid, holder: &Holder) -> io::Result<()> {
+        match self.claims.settle(&claim(id, holder))? {
+            true => self.records().remove_claim(id, holder),
+            false => Ok(()),
+        }
+    }
+}
+
+/// What a claim is called among those of this process.
+fn claim(id: Uuid, holder: &Holder) -> String {
+    format!("{id} {holder}")
 }
 
 /// The image of a record, as far as it is there.

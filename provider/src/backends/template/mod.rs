@@ -36,6 +36,7 @@ use self::records::Records;
 use crate::domain::{BackendError, Keeper, Made, Seen};
 use crate::packer;
 use crate::process::Runner;
+use crate::process::claims::Claims;
 
 /// The backend's name in state.
 pub const CLOUD: &str = "packer";
@@ -55,6 +56,8 @@ pub struct Templates {
     pub runner: Runner,
     /// Which Packer is used.
     pub packer: packer::Settings,
+    /// Claims that no state knows yet.
+    pub claims: Claims,
     /// Who looks after what is made, beside files on this computer.
     pub keepers: Vec<Arc<dyn Keeper>>,
 }

@@ -12,7 +12,7 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use crate::domain::{CacheKey, Holder, Made};
-use crate::process::private;
+use crate::process::{claims, private};
 
 /// An image that was built from a template.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -31,7 +31,7 @@ pub(super) struct Record {
     pub(super) build_seconds: u64,
     /// The build's log.
     pub(super) log_path: PathBuf,
-    /// Who claims it.
+    /// Who claims it, those included whose claim no state knew yet: see [`Records::holders`].
     pub(super) holders: BTreeSet<Holder>,
     /// The user's configuration.
     pub(super) inputs: Value,
@@ -85,9 +85,38 @@ impl Records {
         private::sync_dir(&self.dir)
     }
 
-    /// Forgets an image.
+    /// Forgets an image, and what was claimed of it.
     pub(super) fn remove(&self, id: Uuid) -> io::Result<()> {
-        private::remove_file(&self.path(id))
+        private::remove_file(&self.path(id))?;
+        private::remove_dir_all(&self.claims(id))
+    }
+
+    /// Who claims an image. A claim of a process that was killed before any state knew it is none.
+    pub(super) fn holders(&self, record: &Record) -> io::Result<BTreeSet<Holder>> {
+        let mut holders = record.holders.clone();
+        for holder in &record.holders {
+            if claims::is_abandoned(&self.claim(record.id, holder))? {
+                holders.remove(holder);
+            }
+        }
+        Ok(holders)
+    }
+
+    /// The file of a claim that no state knows yet.
+    pub(super) fn claim(&self, id: Uuid, holder: &Holder) -> PathBuf {
+        self.claims(id).join(holder.to_string())
+    }
+
+    /// Removes that file.
+    pub(super) fn remove_claim(&self, id: Uuid, holder: &Holder) -> io::Result<()> {
+        private::remove_file(&self.claim(id, holder))?;
+        // Fails while there are others, and then is not wanted.
+        let _ = fs::remove_dir(self.claims(id));
+        Ok(())
+    }
+
+    fn claims(&self, id: Uuid) -> PathBuf {
+        self.dir.join(format!("{id}.claims"))
     }
 
     /// The lock of those who change records.

@@ -65,7 +65,7 @@ impl DataSource for TemplateDataSource {
         let mut problems = wanted.target.label_problems(&settings.labels, &settings.distribution);
         let validate = config.validate.known() == Some(&true);
         if validate {
-            problems.extend(wanted.target.build_problems());
+            problems.extend(wanted.target.build_problems(&wanted.spec));
         }
         if !problems.is_empty() {
             return Err(diagnose::impossible(problems));

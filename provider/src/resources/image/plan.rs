@@ -73,7 +73,7 @@ impl ImageResource {
                 let found = settings.cache
                     && self.look_up(&backends, &place, &wanted, &settings, &time, plan).await?;
                 if !found {
-                    diags.extend(diagnose::impossible(wanted.target.build_problems()));
+                    diags.extend(diagnose::impossible(wanted.target.build_problems(&wanted.spec)));
                     diags.extend(diagnose::doubtful(wanted.target.doubts(&wanted.spec)));
                 }
             }

@@ -7,6 +7,7 @@ use super::model::VmModel;
 use super::plan_local::{plan_key, plan_port};
 use super::private::Private;
 use crate::backends::{Backends, LOCAL, LOCAL_REGION, VmChange, VmSection};
+use crate::diagnose;
 
 /// What not every machine has. Where it is null it stays so, and is not "known after apply" with each change.
 const NOT_EVERYWHERE: &[&str] = &[
@@ -52,7 +53,14 @@ pub(super) fn plan_machine(
         return Ok(());
     };
     match request.prior {
-        None => plan_new(backends, &planned, section, plan),
+        None => {
+            plan_new(backends, &planned, section, plan);
+            if planned.power_state == Attr::Known("running".into()) {
+                for (attribute, problem) in section.launch_problems() {
+                    diags.error(diagnose::attribute_path(&attribute), "Impossible machine", problem);
+                }
+            }
+        }
         Some(prior) => {
             plan_change(prior, &planned, section, &private, plan, diags);
             if let (Some(backends), true) = (backends, section.cloud() == LOCAL) {

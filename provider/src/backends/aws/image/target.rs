@@ -11,7 +11,7 @@ impl Target for AwsImageSpec {
         problems::problems(self)
     }
 
-    fn build_problems(&self) -> Problems {
+    fn build_problems(&self, _spec: &ImageSpec) -> Problems {
         problems::build_problems(self)
     }
 

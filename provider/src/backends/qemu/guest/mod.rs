@@ -43,6 +43,8 @@ const RETRY: Duration = Duration::from_millis(250);
 const SHUTDOWN: Duration = Duration::from_secs(120);
 /// How long the question may take which of its boots this is, before it is asked over a new connection.
 const BOOT_ID: Duration = Duration::from_secs(20);
+/// How long a guest may take to its end once its connections broke: a system that switches itself off ends those first.
+const GOING_DOWN: Duration = Duration::from_secs(60);
 /// How often a guest is asked again to switch itself off: early in its boot it does not listen.
 const ASK_AGAIN: Duration = Duration::from_secs(2);
 
@@ -243,6 +245,41 @@ impl Guest {
             }
         }
         Ok(())
+    }
+
+    /// Does something over a connection to the guest, while that can answer: one that was stopped for want of space answers
+    /// nobody, and of one that has ended there is more to tell than that the connection broke. `what` is what is waited for.
+    ///
+    /// # Errors
+    /// The work's own; [`GuestError::Stopped`] with the end of the console; [`GuestError::DiskFull`].
+    pub async fn during<T>(
+        &self,
+        what: &'static str,
+        cancel: &CancellationToken,
+        work: impl Future<Output = Result<T, SshError>>,
+    ) -> Result<T, GuestError> {
+        let lost = tokio::select! {
+            biased;
+            done = work => match done {
+                Err(error @ SshError::Lost(_)) => Some(error),
+                done => return Ok(done?),
+            },
+            () = self.ended() => None,
+            () = self.disk_is_full() => return Err(GuestError::DiskFull { dir: self.dir.clone() }),
+        };
+        if let Some(error) = lost {
+            let has_ended = tokio::select! {
+                has_ended = self.is_off_within(GOING_DOWN) => has_ended,
+                () = cancel.cancelled() => false,
+            };
+            if !has_ended && !cancel.is_cancelled() {
+                return Err(error.into());
+            }
+        }
+        if cancel.is_cancelled() {
+            return Err(GuestError::Cancelled);
+        }
+        Err(GuestError::Stopped { what, console: self.last_words() })
     }
 
     /// Waits until the guest has switched itself off, at most this long. Returns whether it has.

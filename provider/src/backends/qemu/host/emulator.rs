@@ -39,19 +39,27 @@ pub enum HostError {
 const USER: &str = "nobody";
 
 impl Emulator {
-    /// Looks on this host.
+    /// Where the program is, which is looked for and not started.
     ///
     /// # Errors
-    /// When QEMU for the architecture is not installed. Missing firmware is no error: a guest with its own
-    /// kernel needs none.
-    pub fn find(arch: Arch, choice: AcceleratorChoice) -> Result<Self, HostError> {
+    /// When QEMU for the architecture is not installed.
+    pub fn program(arch: Arch) -> Result<PathBuf, HostError> {
         let (name, hint) = names(arch);
         let missing = || HostError::NoEmulator {
             program: name,
             hint: what_to_do(hint, arch, Arch::host()),
             foreign: Arch::host() != Some(arch),
         };
-        let program = program::find(name).ok_or_else(missing)?;
+        program::find(name).ok_or_else(missing)
+    }
+
+    /// Looks on this host.
+    ///
+    /// # Errors
+    /// When QEMU for the architecture is not installed. Missing firmware is no error: a guest with its own
+    /// kernel needs none.
+    pub fn find(arch: Arch, choice: AcceleratorChoice) -> Result<Self, HostError> {
+        let program = Self::program(arch)?;
         let run_as = rustix::process::geteuid().is_root().then(|| {
             let version = program::version(&program, "--version");
             run_as(version.as_deref().and_then(program::major_minor))

@@ -8,12 +8,11 @@ use std::time::Duration;
 use super::gate::{self, Gate};
 use super::mirrors::Mirrors;
 use super::prepare::{Prepared, Start, prepare};
-use super::{Build, BuildError};
+use super::{Build, BuildError, said};
 use crate::backends::qemu::Network;
 use crate::backends::qemu::guest::{Guest, GuestError};
 use crate::domain::{Environment, OnError};
-use crate::process::private;
-use crate::process::{Finished, Limits, ProcessError};
+use crate::process::{Finished, Limits, ProcessError, private};
 use crate::provision::{self, RUN_SCRIPT, STAGE, StepFailure, Task, UPLOAD, Work};
 use crate::ssh::{self, Exec, Input, KnownHost, Login, Session, SshError};
 
@@ -62,7 +61,10 @@ impl<'a> Booted<'a> {
         };
         match ready {
             Ok(()) => Ok(booted),
-            Err(error) => Err(booted.give_up(error).await),
+            Err(error) => {
+                said::show_console(build.log, &booted.dir, &error);
+                Err(booted.give_up(error).await)
+            }
         }
     }
 
@@ -88,19 +90,13 @@ impl<'a> Booted<'a> {
         let limits = Limits { cancel: self.build.cancel.clone(), timeout: limit };
         let environment = &self.told(environment.clone());
         let exec = Exec { command, environment, input: Input::Empty };
-        let doing = "run a command in the guest";
         let ran = self.session()?.exec(&exec, Some(self.build.log), &limits);
-        self.while_space(doing, ran).await?.map_err(ssh_error(doing))
+        self.during(ran).await.map_err(guest_error("run a command in the guest"))
     }
 
-    /// What a guest is asked for while it can write: one that was stopped for want of space answers nobody.
-    async fn while_space<T>(&self, doing: &str, work: impl Future<Output = T>) -> Result<T, BuildError> {
-        tokio::select! {
-            done = work => Ok(done),
-            () = self.guest.disk_is_full() => {
-                Err(guest_error(doing)(GuestError::DiskFull { dir: self.dir.clone() }))
-            }
-        }
+    /// What a guest is asked for over the connection.
+    async fn during<T>(&self, work: impl Future<Output = Result<T, SshError>>) -> Result<T, GuestError> {
+        self.guest.during("the end of a command", self.build.cancel, work).await
     }
 
     /// What the guest reaches, where that is not all or nothing.
@@ -113,7 +109,12 @@ impl<'a> Booted<'a> {
     /// # Errors
     /// When it cannot, for want of space.
     pub(super) async fn is_off_within(&self, deadline: Duration) -> Result<bool, BuildError> {
-        self.while_space("switch the guest off", self.guest.is_off_within(deadline)).await
+        tokio::select! {
+            is_off = self.guest.is_off_within(deadline) => Ok(is_off),
+            () = self.guest.disk_is_full() => {
+                Err(guest_error("switch the guest off")(GuestError::DiskFull { dir: self.dir.clone() }))
+            }
+        }
     }
 
     /// Pulls the plug and removes the guest's folder, or keeps the guest when the build failed and the user wants
@@ -154,7 +155,8 @@ impl<'a> Booted<'a> {
         let limits = limits(self.build, task.timeout.unwrap_or(BOOT));
         let session = self.session.take().ok_or_else(no_session)?;
         let again = self.guest.reboot(session, &self.login, &limits).await;
-        self.session = Some(again.map_err(guest_error(format!("restart the guest in step {}", task.name)))?);
+        let again = again.map_err(guest_error(format!("restart the guest in step {}", task.name)));
+        self.session = Some(again.inspect_err(|error| said::show_console(self.build.log, &self.dir, error))?);
         match self.mirrors() {
             Some(mirrors) => self.open_gate(Some(mirrors)).await,
             None => Ok(()),
@@ -205,7 +207,7 @@ impl<'a> Booted<'a> {
         let command = format!("chmod 755 {STAGE}\n{script}");
         let exec = Exec { command: &command, environment: &environment, input: Input::Empty };
         let ran = self.session()?.exec(&exec, Some(self.build.log), &limits);
-        match self.while_space(&format!("run step {}", task.name), ran).await? {
+        match self.during(ran).await {
             Ok(finished) if finished.code == 0 => Ok(()),
             Ok(finished) => Err(StepFailure::Code {
                 name: task.name.clone(),
@@ -213,11 +215,11 @@ impl<'a> Booted<'a> {
                 tail: finished.tail(TAIL),
             }
             .into()),
-            Err(SshError::Timeout { limit }) => {
+            Err(GuestError::Ssh(SshError::Timeout { limit })) => {
                 Err(StepFailure::Timeout { name: task.name.clone(), limit, tail: self.build.log.tail(TAIL) }
                     .into())
             }
-            Err(error) => Err(ssh_error(format!("run step {}", task.name))(error)),
+            Err(error) => Err(guest_error(format!("run step {}", task.name))(error)),
         }
     }
 
@@ -228,9 +230,9 @@ impl<'a> Booted<'a> {
         mode: u32,
         limits: &Limits,
     ) -> Result<(), BuildError> {
-        let (doing, to) = ("copy a file into the guest", format!("{STAGE}/{name}"));
+        let to = format!("{STAGE}/{name}");
         let copied = self.session()?.copy(content, &to, mode, limits);
-        self.while_space(doing, copied).await?.map_err(ssh_error(doing))
+        self.during(copied).await.map_err(guest_error("copy a file into the guest"))
     }
 }
 

@@ -75,7 +75,11 @@ pub(super) fn leave_environment(public_key: &str) -> Environment {
 /// Has the guest switch itself off; with it goes the connection.
 async fn leave(guest: &Booted<'_>, environment: &Environment) -> Result<(), BuildError> {
     match own_script(guest, "leave the guest", LEAVE, environment).await {
-        Ok(()) | Err(BuildError::Guest { source: GuestError::Ssh(SshError::Lost(_)), .. }) => {}
+        Ok(())
+        | Err(BuildError::Guest {
+            source: GuestError::Ssh(SshError::Lost(_)) | GuestError::Stopped { .. },
+            ..
+        }) => {}
         Err(error) => return Err(error),
     }
     if !guest.is_off_within(OFF).await? {

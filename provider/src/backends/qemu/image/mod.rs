@@ -47,7 +47,7 @@ pub use packer_engine::NEEDED as PACKER_NEEDED;
 pub(super) use preview::template;
 #[cfg(test)]
 pub(in crate::backends::qemu) use problems::tests;
-pub(crate) use problems::{doubts, problems};
+pub(crate) use problems::{build_problems, doubts, problems};
 pub(super) use prune::prune;
 pub use prune::{PrunedTree, PrunedTrees};
 pub(super) use trial::refused;

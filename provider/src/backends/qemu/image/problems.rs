@@ -1,6 +1,7 @@
 //! What is impossible about an image, as far as it can be said before anything is done.
 
 use super::distribution::Distribution;
+use crate::backends::qemu::host::Emulator;
 use crate::backends::qemu::{Arch, Base, Bootstrap, Engine, Network, QemuImageSpec};
 use crate::domain::{Action, ImageSpec, OnError};
 
@@ -36,6 +37,17 @@ pub(crate) fn problems(qemu: &QemuImageSpec, spec: &ImageSpec) -> Vec<(String, S
         }
     }
     problems
+}
+
+/// What this computer lacks for building it, of which a build itself would tell late.
+pub(crate) fn build_problems(qemu: &QemuImageSpec, spec: &ImageSpec) -> Vec<(String, String)> {
+    let (attribute, why) = match (qemu.boot, spec.checks.is_empty()) {
+        (true, _) => ("qemu.boot", "Steps run in a guest"),
+        (false, false) => ("verify", "Checks run in a guest"),
+        (false, true) => return Vec::new(),
+    };
+    let missing = Emulator::program(qemu.arch).err();
+    missing.map(|error| (attribute.to_owned(), format!("{why}: {error}."))).into_iter().collect()
 }
 
 /// What will be as asked for, and perhaps not as meant.

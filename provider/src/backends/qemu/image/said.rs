@@ -1,7 +1,13 @@
-//! What programs say, and what it means for whoever wants an image.
+//! What programs and guests say, and what it means for whoever wants an image.
+
+use std::path::Path;
 
 use super::BuildError;
-use crate::process::{ProcessError, enter};
+use crate::backends::qemu::guest::console;
+use crate::process::{BuildLog, ProcessError, enter, tail};
+
+/// How many lines of a guest's console come into the log, whose end is told together with them.
+const CONSOLE: usize = 15;
 
 /// Where a program that is missing is to be had.
 pub(super) fn package(error: &ProcessError) -> String {
@@ -15,6 +21,16 @@ pub(super) fn package(error: &ProcessError) -> String {
         _ => return format!(": {program} is not installed"),
     };
     format!(": {program} is not installed; on Debian and Ubuntu it is in the package {package}")
+}
+
+/// Of a guest that was given up before it was up, what it printed last comes into the log.
+pub(super) fn show_console(log: &BuildLog, dir: &Path, error: &BuildError) {
+    if matches!(error, BuildError::Cancelled) {
+        let console = log.redact(&console::tail(dir));
+        let told = if console.is_empty() { "it had printed nothing" } else { "the end of its console:" };
+        log.step(&format!("The guest was not up yet; {told}"));
+        tail::last(console.lines(), CONSOLE).lines().for_each(|line| log.line(line));
+    }
 }
 
 /// The error that output about namespaces amounts to, if that is what stopped the program.

@@ -6,15 +6,15 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::Duration;
 
-use super::{Store, StoreError, claims, files, io_error};
+use super::{Store, StoreError, files, io_error};
 use crate::domain::Holder;
 use crate::domain::backend::Released;
-use crate::process::private;
+use crate::process::{claims, private};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
 impl Store {
-    /// Claims an image for a resource. The claim goes with this process, until [`Store::is_known`].
+    /// Claims an image for a resource. The claim goes with this process, until [`Store::confirm_claim`].
     ///
     /// # Errors
     /// [`StoreError::NotFound`] when the image went away meanwhile.
@@ -28,8 +28,8 @@ impl Store {
     }
 
     pub(super) fn claim(&self, id: &str, dir: &Path, holder: &Holder) -> Result<(), StoreError> {
-        let holders = dir.join("holders");
-        self.claims.make(id, &holders, holder).map_err(io_error("write", &holders))
+        let file = dir.join("holders").join(holder.to_string());
+        self.claims.make(&claim(id, holder), &file).map_err(io_error("write", &file))
     }
 
     /// State knows a claim of this process, which stays from here on.
@@ -38,7 +38,7 @@ impl Store {
     /// What the file system says.
     pub fn confirm_claim(&self, id: &str, holder: &Holder) -> Result<(), StoreError> {
         let dir = self.image_dir(id)?;
-        self.claims.settle(id, holder).map_err(io_error("write", &dir))
+        self.claims.settle(&claim(id, holder)).map(drop).map_err(io_error("write", &dir))
     }
 
     /// Who claims an image. A claim of a process that was killed before any state knew it is none.
@@ -89,7 +89,7 @@ impl Store {
         }
         if let Some(holder) = holder {
             remove_file(&dir.join("holders").join(holder.to_string()))?;
-            self.claims.forget(id, holder);
+            self.claims.forget(&claim(id, holder));
         }
         let others = self.holders(id)?.len();
         if retain {
@@ -187,6 +187,11 @@ impl Store {
         }
         Ok(())
     }
+}
+
+/// What a claim is called among those of this process.
+pub(super) fn claim(id: &str, holder: &Holder) -> String {
+    format!("{id} {holder}")
 }
 
 /// Whether it was made more than an hour ago.

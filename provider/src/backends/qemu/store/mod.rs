@@ -4,7 +4,6 @@
 //! beside (`images/.<build uuid>.partial/`) and renamed, so that a folder with a proper name is complete.
 //! Knows nothing of how an image is built.
 
-mod claims;
 pub(super) mod files;
 mod holders;
 mod identity;
@@ -25,10 +24,11 @@ pub use lock::KeyLock;
 pub use metadata::{Fingerprint, Metadata};
 pub use partial::Partial;
 
-use claims::Claims;
+use holders::claim;
 
 use crate::domain::image::DiskFile;
 use crate::domain::{CacheKey, Holder, Image, LabelChange};
+use crate::process::claims::Claims;
 use crate::process::lock::Busy;
 use crate::process::private;
 
@@ -158,7 +158,7 @@ impl Store {
     /// When the metadata cannot be written or the folder not renamed: then nothing of it is left.
     pub fn commit(&self, id: Uuid, metadata: &Metadata, holder: &Holder) -> Result<Image, StoreError> {
         self.try_commit(id, metadata, holder).inspect_err(|_| {
-            self.claims.forget(&id.to_string(), holder);
+            self.claims.forget(&claim(&id.to_string(), holder));
             if let Err(error) = fs::remove_dir_all(self.partial(id)) {
                 tracing::warn!(image = %id, %error, "what is left of an image that cannot be stored stays");
             }

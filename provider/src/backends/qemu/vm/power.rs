@@ -114,10 +114,7 @@ async fn wait(
         (WaitFor::CloudInit, login) => {
             let session = guest.connect(&login?, &limits).await;
             let session = session.map_err(|error| with_console(error, folder))?;
-            tokio::select! {
-                done = cloud_init(&session, &limits) => done,
-                () = guest.disk_is_full() => Err(GuestError::DiskFull { dir: folder.dir().to_owned() }.into()),
-            }
+            cloud_init(guest, &session, &limits).await
         }
         (_, Ok(login)) => {
             let limits = Limits { timeout: Some(patience), ..limits };
@@ -157,8 +154,9 @@ fn with_console(error: GuestError, folder: &Folder) -> VmError {
     }
 }
 
-async fn cloud_init(session: &Session, limits: &Limits) -> Result<(), VmError> {
-    let finished = ssh::wait_for_cloud_init(session, limits).await?;
+async fn cloud_init(guest: &Guest, session: &Session, limits: &Limits) -> Result<(), VmError> {
+    let done = ssh::wait_for_cloud_init(session, limits);
+    let finished = guest.during("the end of cloud-init", &limits.cancel, done).await?;
     match finished.code {
         0 | 2 => Ok(()),
         code => Err(VmError::CloudInit { code, output: finished.output }),

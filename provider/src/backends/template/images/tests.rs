@@ -33,7 +33,7 @@ impl Keeper for Cloud {
 
 /// An image in a cloud, and the record of it with two claims.
 struct Case {
-    _dir: tempfile::TempDir,
+    dir: tempfile::TempDir,
     cloud: Arc<Cloud>,
     templates: Arc<Templates>,
     record: Record,
@@ -44,13 +44,7 @@ impl Case {
         let dir = tempfile::tempdir().unwrap();
         let cloud = Arc::new(Cloud::default());
         cloud.has.lock().unwrap().insert("ami-1".into());
-        let templates = Templates {
-            data_dir: dir.path().to_owned(),
-            cache_dir: dir.path().join("cache"),
-            runner: Runner::this_binary().unwrap(),
-            packer: crate::packer::Settings::default(),
-            keepers: vec![Arc::clone(&cloud) as Arc<dyn Keeper>],
-        };
+        let templates = process(dir.path(), &cloud);
         let record = Record {
             id: Uuid::new_v4(),
             name: "web-1".into(),
@@ -63,7 +57,7 @@ impl Case {
             inputs: json!({}),
         };
         templates.records().put(&record).unwrap();
-        Self { _dir: dir, cloud, templates: Arc::new(templates), record }
+        Self { dir, cloud, templates, record }
     }
 
     fn id(&self) -> String {
@@ -91,6 +85,18 @@ impl Case {
     }
 }
 
+/// What a process has of the images in a folder.
+fn process(dir: &std::path::Path, cloud: &Arc<Cloud>) -> Arc<Templates> {
+    Arc::new(Templates {
+        data_dir: dir.to_owned(),
+        cache_dir: dir.join("cache"),
+        runner: Runner::this_binary().unwrap(),
+        packer: crate::packer::Settings::default(),
+        claims: Default::default(),
+        keepers: vec![Arc::clone(cloud) as Arc<dyn Keeper>],
+    })
+}
+
 fn made(builder_id: &str, id: &str) -> Made {
     Made { builder_id: builder_id.into(), id: id.into(), ..Made::default() }
 }
@@ -107,6 +113,34 @@ async fn a_refresh_that_sees_nothing_leaves_the_claims_of_others() {
     assert!(case.is_there());
     assert_eq!(case.release(Some(holders[1]), false).await, Released::Deleted { left: Vec::new() });
     assert!(!case.is_there() && case.templates.records().all().unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_claim_stays_when_its_process_ends_only_if_state_knows_it() {
+    for (known, others) in [(false, 0), (true, 1)] {
+        let (case, ours, never) = (Case::new(), Holder::random(), CancellationToken::new());
+        let killed = process(case.dir.path(), &case.cloud);
+        killed.images(None).hold(&case.id(), &ours, Utc::now(), &never).await.unwrap();
+        let holders = async || case.images(false).holders(&case.id()).await.unwrap().len();
+        assert_eq!(holders().await, 3, "while it lives");
+        if known {
+            killed.images(None).confirm_claim(&case.id(), &ours).await.unwrap();
+        }
+        case.images(false).confirm_claim(&case.id(), &ours).await.unwrap();
+        drop(killed);
+        // A process that another test starts in this moment has the lock, too, until it is another program.
+        let late = std::time::Instant::now() + Duration::from_secs(5);
+        while holders().await != 2 + others && std::time::Instant::now() < late {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        let before: Vec<&Holder> = case.record.holders.iter().collect();
+        assert_eq!(case.release(Some(before[0]), false).await, Released::Held { others: 1 + others });
+        let last = if known { Released::Held { others } } else { Released::Deleted { left: Vec::new() } };
+        assert_eq!(case.release(Some(before[1]), false).await, last, "known: {known}");
+        let left = std::fs::read_dir(case.dir.path().join("templates")).unwrap().flatten();
+        let claims = left.filter(|entry| entry.file_name().to_string_lossy().ends_with(".claims"));
+        assert_eq!(claims.count(), 0, "known: {known}");
+    }
 }
 
 #[tokio::test]

@@ -29,6 +29,7 @@ fn killed(dir: &Path, output: &str, share: bool) -> (std::sync::Arc<Templates>, 
         cache_dir: dir.join("cache"),
         runner: Runner::this_binary().unwrap(),
         packer: crate::packer::Settings::default(),
+        claims: Default::default(),
         keepers: Vec::new(),
     };
     let build = Uuid::new_v4();

@@ -1,5 +1,5 @@
-//! Claims that no state knows yet. They are held by files like the others, which say so, and which their process keeps
-//! locked until state knows them: such a file that nobody has locked is what a process left that was killed before.
+//! Claims that no state knows yet. Each has a file that says so, and that its process keeps locked until state knows it: such
+//! a file that nobody has locked is what a process left that was killed before.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -7,61 +7,61 @@ use std::io::{self, Write};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::domain::Holder;
-use crate::process::lock::{self, How};
-use crate::process::private;
+use super::lock::{self, How};
+use super::private;
 
 /// What such a file says.
 const UNKNOWN: &[u8] = b"no state knows this claim yet\n";
 
-/// Those of this process: their files, locked. Clones are the same.
+/// Those of this process, by names that their users give them: their files, locked. Clones are the same.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Claims(Arc<Mutex<BTreeMap<(String, Holder), File>>>);
+pub struct Claims(Arc<Mutex<BTreeMap<String, File>>>);
 
 impl Claims {
-    /// Makes a claim on an image in its folder `holders`.
+    /// Makes a claim's file, with its folder.
     ///
     /// # Errors
     /// What the file system says.
-    pub(super) fn make(&self, id: &str, holders: &Path, holder: &Holder) -> io::Result<()> {
-        private::create_dir(holders)?;
-        let file = holders.join(holder.to_string());
+    pub fn make(&self, name: &str, file: &Path) -> io::Result<()> {
+        let (Some(dir), Some(file_name)) = (file.parent(), file.file_name()) else {
+            return Err(io::ErrorKind::InvalidInput.into());
+        };
+        private::create_dir(dir)?;
         if file.try_exists()? {
             // Twice is the same as once.
             return Ok(());
         }
         // Under another name first: it must not be seen unlocked.
-        let fresh = holders.join(format!(".{holder}.new"));
+        let fresh = dir.join(format!(".{}.new", file_name.display()));
         let mut claim = lock::open(&fresh)?;
         lock::try_lock(&claim, How::Exclusive)?;
         claim.write_all(UNKNOWN)?;
         claim.sync_all()?;
-        fs::rename(&fresh, &file)?;
-        private::sync_dir(holders)?;
-        self.all().insert((id.to_owned(), holder.clone()), claim);
+        fs::rename(&fresh, file)?;
+        private::sync_dir(dir)?;
+        self.all().insert(name.to_owned(), claim);
         Ok(())
     }
 
-    /// State knows the claim: it stays when this process ends.
+    /// State knows the claim: it stays when this process ends. Returns whether it was one of this process that none knew.
     ///
     /// # Errors
     /// What the file system says: the claim ends with the process then.
-    pub(super) fn settle(&self, id: &str, holder: &Holder) -> io::Result<()> {
+    pub fn settle(&self, name: &str) -> io::Result<bool> {
         let mut all = self.all();
-        let key = (id.to_owned(), holder.clone());
-        let Some(claim) = all.get(&key) else { return Ok(()) };
+        let Some(claim) = all.get(name) else { return Ok(false) };
         claim.set_len(0)?;
         claim.sync_all()?;
-        all.remove(&key);
-        Ok(())
+        all.remove(name);
+        Ok(true)
     }
 
     /// The claim is given up.
-    pub(super) fn forget(&self, id: &str, holder: &Holder) {
-        self.all().remove(&(id.to_owned(), holder.clone()));
+    pub fn forget(&self, name: &str) {
+        self.all().remove(name);
     }
 
-    fn all(&self) -> std::sync::MutexGuard<'_, BTreeMap<(String, Holder), File>> {
+    fn all(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, File>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -71,7 +71,7 @@ impl Claims {
 ///
 /// # Errors
 /// What the file system says, but that there is no such file.
-pub(super) fn is_abandoned(file: &Path) -> io::Result<bool> {
+pub fn is_abandoned(file: &Path) -> io::Result<bool> {
     let claim = match File::open(file) {
         Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied) => {
             return Ok(false);
