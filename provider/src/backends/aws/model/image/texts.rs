@@ -34,7 +34,7 @@ fn places(attributes: &[Attribute], text: &str) -> Vec<(String, Value)> {
             AttributeType::Simple(Type::Bool | Type::Number) => {}
             AttributeType::Simple(Type::String) => all.push(((*name).to_owned(), within(name, value()))),
             AttributeType::Simple(_) => {
-                all.push(((*name).to_owned(), within(name, Value::List(vec![value()]))))
+                all.push(((*name).to_owned(), within(name, Value::List(vec![value()]))));
             }
             AttributeType::Nested { attributes, .. } => {
                 let nested = places(attributes, text).into_iter();
