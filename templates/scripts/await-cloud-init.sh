@@ -1,14 +1,15 @@
 #!/bin/sh
-# Run as root in a booted guest whose seed leaves cloud-init's last two stages empty: returns when the first two are
+# Run as root after each boot of a guest whose seed leaves cloud-init's last two stages empty: returns when the first two are
 # done, and keeps the others from starting at all. Each costs seconds in an emulated guest, and so does asking
 # cloud-init itself; systemd knows (https://cloudinit.readthedocs.io/en/latest/explanation/boot.html).
 command -v cloud-init >/dev/null || exit 0
 
-# What this boot wrote of the builder's network card, for leave-guest.sh: a base's own files are older, and stay.
+# What this boot wrote of the builder's network card, for leave-guest.sh, beside what an earlier one did: a base's own files are
+# older, and stay.
 remember_network() {
     find /etc/netplan /etc/network/interfaces.d /etc/systemd/network /etc/NetworkManager/system-connections \
         /etc/udev/rules.d -type f \( -name '*cloud-init*' -o -name 70-persistent-net.rules \) \
-        -newermt "@$(sed -n 's/^btime //p' /proc/stat)" -exec sha256sum {} + >/etc/cloud/sindri-builder 2>/dev/null
+        -newermt "@$(sed -n 's/^btime //p' /proc/stat)" -exec sha256sum {} + >>/etc/cloud/sindri-builder 2>/dev/null
 }
 
 if [ ! -d /run/systemd/system ]; then

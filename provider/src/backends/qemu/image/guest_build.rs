@@ -12,7 +12,7 @@ use super::{Build, BuildError};
 use crate::backends::qemu::DiskFormat;
 use crate::backends::qemu::guest::GuestError;
 use crate::domain::Environment;
-use crate::provision::{self, StepFailure};
+use crate::provision::{self, StepFailure, Work};
 use crate::ssh::SshError;
 
 pub(super) const AWAIT: &str = include_str!("../../../../../templates/scripts/await-cloud-init.sh");
@@ -43,15 +43,15 @@ pub(super) async fn provision(
 }
 
 async fn run(build: &Build<'_>, guest: &mut Booted<'_>) -> Result<(), BuildError> {
-    if is_seeded(build.qemu) {
-        build.log.step("Waiting for cloud-init");
-        guest.exec(AWAIT, &Environment::default(), Some(PATIENCE)).await?;
-    }
+    await_cloud_init(build, guest).await?;
     if guest.mirrors().is_some() {
         own_script(guest, "prepare the guest", mirrors::FORGET_PROXIES, &Environment::default()).await?;
     }
     for task in provision::tasks(build.spec) {
         guest.run(&task).await?;
+        if task.work == Work::Reboot {
+            await_cloud_init(build, guest).await?;
+        }
     }
     let cleanups = provision::cleanup(build.spec.security);
     if !cleanups.is_empty() {
@@ -62,6 +62,15 @@ async fn run(build: &Build<'_>, guest: &mut Booted<'_>) -> Result<(), BuildError
     }
     build.log.step("Leaving the guest");
     leave(guest, &leave_environment(&guest.public_key)).await
+}
+
+/// Each boot of a seeded guest has cloud-init at work, with which neither steps nor the clean-up are to race.
+async fn await_cloud_init(build: &Build<'_>, guest: &Booted<'_>) -> Result<(), BuildError> {
+    if is_seeded(build.qemu) {
+        build.log.step("Waiting for cloud-init");
+        guest.exec(AWAIT, &Environment::default(), Some(PATIENCE)).await?;
+    }
+    Ok(())
 }
 
 /// What the last script is told: by which key we got in.

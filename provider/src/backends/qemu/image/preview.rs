@@ -33,8 +33,12 @@ fn scripts(spec: &ImageSpec, qemu: &QemuImageSpec) -> Vec<Script> {
     let tasks = provision::tasks(spec);
     let cleanups = provision::cleanup(spec.security);
     let mut all = Vec::new();
-    all.extend((qemu.boot && is_seeded(qemu)).then(|| own("wait for cloud-init", AWAIT)));
-    all.extend(tasks.iter().enumerate().map(|(index, task)| of_task(Origin::Step(index), task)));
+    let wait = || (qemu.boot && is_seeded(qemu)).then(|| own("wait for cloud-init", AWAIT));
+    all.extend(wait());
+    for (index, task) in tasks.iter().enumerate() {
+        all.push(of_task(Origin::Step(index), task));
+        all.extend((task.work == Work::Reboot).then(wait).flatten());
+    }
     all.extend((qemu.boot && !cleanups.is_empty()).then(|| own("quiet the guest", provision::QUIET)));
     all.extend(cleanups.iter().map(|task| of_task(Origin::Cleanup, task)));
     all.extend(qemu.boot.then(|| own("leave the guest", LEAVE)));
