@@ -73,8 +73,8 @@ pub fn each_cli(scenario: impl Fn(Cli) -> Result<()>) -> Result<()> {
     Ok(())
 }
 
-/// Runs a scenario that is about a guest, and takes a guest's time to boot, under one program only: OpenTofu, or the one that
-/// `SINDRI_TEST_CLI` names. What the two see of such a machine or image is in the scenarios that both run.
+/// Runs a scenario that is about what is in a guest or an image, and takes its time, under one program only: OpenTofu, or the
+/// one that `SINDRI_TEST_CLI` names. What the two see of such a machine or image is in the scenarios that both run.
 ///
 /// # Errors
 /// The scenario's own, with the program's name in front.

@@ -4,7 +4,7 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use acceptance_tests::{Diagnostic, Host, built_tool, each_cli, only_root};
+use acceptance_tests::{Diagnostic, Host, built_tool, each_cli, either_cli, only_root};
 use anyhow::{Context, Result, ensure};
 use serde_json::json;
 
@@ -201,7 +201,7 @@ fn neither_no_cloud_nor_two_are_taken() -> Result<()> {
 
 #[test]
 fn what_shows_only_in_a_build_is_told_and_leaves_nothing() -> Result<()> {
-    each_cli(|cli| {
+    either_cli(|cli| {
         let host = Host::new()?;
         let workspace = host.workspace(cli, "qemu-image")?;
         let original = std::fs::read_to_string(workspace.path().join("main.tf"))?;

@@ -60,7 +60,7 @@ fn an_image_lives_its_whole_life() -> Result<()> {
 
 #[test]
 fn every_format_is_what_it_says() -> Result<()> {
-    each_cli(|cli| {
+    either_cli(|cli| {
         let host = Host::new()?;
         let workspace = host.workspace(cli, "image")?;
         for format in ["raw", "vmdk"] {
@@ -80,7 +80,7 @@ fn every_format_is_what_it_says() -> Result<()> {
 
 #[test]
 fn every_kind_of_step_does_its_work_and_no_secret_stays() -> Result<()> {
-    each_cli(|cli| {
+    either_cli(|cli| {
         let host = Host::new()?;
         let workspace = host.workspace(cli, "qemu-steps")?;
         workspace.apply()?;

@@ -40,7 +40,7 @@ fn a_disk_by_path_is_booted_and_becomes_an_image() -> Result<()> {
 
 #[test]
 fn a_disk_by_path_and_by_url_becomes_an_image() -> Result<()> {
-    each_cli(|cli| {
+    either_cli(|cli| {
         let host = Host::new()?;
         let base = base(cli, &host)?;
         let sum = sha256(&base)?;

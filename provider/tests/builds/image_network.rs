@@ -86,7 +86,11 @@ async fn steps_and_checks_reach_package_mirrors_alone() {
     assert_nobody_came(&other);
 }
 
+/// A file of the mirror's can be had; reading lists of packages takes an emulated guest half a minute.
 fn check() -> Check {
-    let command = "apt-get update 2>&1 && ! timeout 20 bash -c 'exec 3<>/dev/tcp/192.0.2.1/80'";
+    let command = r#". /etc/os-release
+mirror=$(grep -rhoE 'https?://[^ ]+' /etc/apt/sources.list* | head -n 1)
+/usr/lib/apt/apt-helper download-file "${mirror%/}/dists/$VERSION_CODENAME/Release" /run/release &&
+    grep -q "^Codename: $VERSION_CODENAME" /run/release && ! timeout 20 bash -c 'exec 3<>/dev/tcp/192.0.2.1/80'"#;
     Check { name: "packages can be had".into(), command: command.into() }
 }
