@@ -27,6 +27,11 @@ pub(crate) fn aws(more: Value) -> Value {
     json!({ "aws": merged(json!({ "encrypt_boot": false }), more) })
 }
 
+/// An image in another region and in another account, for a while.
+pub(crate) fn spread() -> Value {
+    json!({ "ami_regions": [THERE], "share": { "account_ids": [FRIEND] }, "deprecate_after": "2160h" })
+}
+
 pub(crate) fn set_aws(workspace: &Workspace, more: Value) -> Result<()> {
     workspace.variables(&aws(more))
 }
@@ -229,9 +234,7 @@ fn drift_is_noticed_and_mended() -> Result<()> {
         let host = Host::new()?;
         let (moto, workspace) = scenario(&host, cli)?;
         let id = built(&moto, &workspace)?;
-        let mut variables = aws(
-            json!({ "ami_regions": [THERE], "share": { "account_ids": [FRIEND] }, "deprecate_after": "2160h" }),
-        );
+        let mut variables = aws(spread());
         variables["tags"] = json!({ "team": "a" });
         variables["channels"] = json!(["production"]);
         workspace.variables(&variables)?;

@@ -8,7 +8,7 @@ use serde_json::json;
 
 use crate::aws_image::{
     DENIED, FAR, FRIEND, HOME, IMAGE, OTHER, THERE, aws, built, copy, described, nothing_left, of_snapshots,
-    permissions, scenario, set_aws, wrote,
+    permissions, scenario, set_aws, spread, wrote,
 };
 
 #[test]
@@ -60,10 +60,7 @@ fn copies_shares_and_ages_come_and_go() -> Result<()> {
         let host = Host::new()?;
         let (moto, workspace) = scenario(&host, cli)?;
         let id = built(&moto, &workspace)?;
-        set_aws(
-            &workspace,
-            json!({ "ami_regions": [THERE], "share": { "account_ids": [FRIEND] }, "deprecate_after": "2160h" }),
-        )?;
+        set_aws(&workspace, spread())?;
         // The answer is lost, and there is one copy all the same.
         moto.fault("CopyImage", 1, Fault::Drop)?;
         workspace.apply()?;

@@ -4,9 +4,7 @@ use acceptance_tests::{Host, Workspace, each_cli};
 use anyhow::{Context, Result, ensure};
 use serde_json::json;
 
-use crate::aws_image::{
-    FRIEND, HOME, IMAGE, THERE, aws, built, described, nothing_left, register, scenario, wrote,
-};
+use crate::aws_image::{HOME, IMAGE, aws, built, described, nothing_left, register, scenario, spread, wrote};
 
 #[test]
 fn an_imported_image_stays_as_it_is() -> Result<()> {
@@ -14,9 +12,7 @@ fn an_imported_image_stays_as_it_is() -> Result<()> {
         let host = Host::new()?;
         let (moto, workspace) = scenario(&host, cli)?;
         let id = built(&moto, &workspace)?;
-        let mut variables = aws(
-            json!({ "ami_regions": [THERE], "share": { "account_ids": [FRIEND] }, "deprecate_after": "2160h" }),
-        );
+        let mut variables = aws(spread());
         variables["tags"] = json!({ "team": "a" });
         variables["channels"] = json!(["production"]);
         variables["description"] = json!("what it is");

@@ -9,7 +9,7 @@ use anyhow::{Context, Result, ensure};
 use serde_json::json;
 
 use crate::aws_image::{
-    DENIED, FRIEND, HOME, IMAGE, THERE, aws, built, nothing_left, register, scenario, set_aws,
+    DENIED, FRIEND, HOME, IMAGE, THERE, aws, built, nothing_left, register, scenario, set_aws, spread,
 };
 use crate::aws_image_import::adopting;
 
@@ -35,10 +35,7 @@ fn what_ec2_has_no_time_for_is_asked_again() -> Result<()> {
             "ModifyImageAttribute",
             "EnableImageDeprecation",
         ])?;
-        set_aws(
-            &workspace,
-            json!({ "ami_regions": [THERE], "share": { "account_ids": [FRIEND] }, "deprecate_after": "2160h" }),
-        )?;
+        set_aws(&workspace, spread())?;
         let applied = workspace.apply()?;
         ensure!(applied.warnings().is_empty(), "{applied}");
         assert_eq!(moto.inventory()?["images"].len(), 2);

@@ -2,6 +2,7 @@
 //! a file that nobody has locked is what a process left that was killed before.
 
 use std::collections::BTreeMap;
+use std::fmt::Display;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::Path;
@@ -13,7 +14,7 @@ use super::private;
 /// What such a file says.
 const UNKNOWN: &[u8] = b"no state knows this claim yet\n";
 
-/// Those of this process, by names that their users give them: their files, locked. Clones are the same.
+/// Those of this process, by their [`name`]: their files, locked. Clones are the same.
 #[derive(Debug, Clone, Default)]
 pub struct Claims(Arc<Mutex<BTreeMap<String, File>>>);
 
@@ -64,6 +65,11 @@ impl Claims {
     fn all(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, File>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// What a claim on an image is called among those of a process. Its file may move with the image's folder.
+pub fn name(image: impl Display, holder: impl Display) -> String {
+    format!("{image} {holder}")
 }
 
 /// Whether a claim's file is what a process left that was killed before any state knew the claim. Another user's, which we may

@@ -17,7 +17,7 @@ use crate::domain::{
     Artifact, BackendError, CacheKey, Copies, Holder, Image, ImageBackend, LabelChange, Labels, Made,
     Released, Seen, unless_cancelled,
 };
-use crate::process::Turn;
+use crate::process::{Turn, claims};
 
 /// How long a record may be locked by somebody else.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -120,7 +120,7 @@ impl TemplateImages {
         let written = if is_held { records.put(&record) } else { records.remove(record.id) };
         written.map_err(|error| unwritable(id, error))?;
         for holder in gone.difference(&record.holders) {
-            self.templates.claims.forget(&claim(record.id, holder));
+            self.templates.claims.forget(&claims::name(record.id, holder));
             records.remove_claim(record.id, holder).map_err(|error| unwritable(id, error))?;
         }
         Ok(if is_held { Err(record.holders.len()) } else { Ok(Some(record)) })
@@ -261,23 +261,18 @@ impl Templates {
     /// Claims an image whose record is written next. The claim goes with this process, until [`Self::confirm_claim`].
     pub(super) fn claim(&self, record: &mut Record, holder: &Holder) -> io::Result<()> {
         if record.holders.insert(holder.clone()) {
-            self.claims.make(&claim(record.id, holder), &self.records().claim(record.id, holder))?;
+            self.claims.make(&claims::name(record.id, holder), &self.records().claim(record.id, holder))?;
         }
         Ok(())
     }
 
     /// State knows a claim of this process, which stays from here on.
     fn confirm_claim(&self, id: Uuid, holder: &Holder) -> io::Result<()> {
-        match self.claims.settle(&claim(id, holder))? {
+        match self.claims.settle(&claims::name(id, holder))? {
             true => self.records().remove_claim(id, holder),
             false => Ok(()),
         }
     }
-}
-
-/// What a claim is called among those of this process.
-fn claim(id: Uuid, holder: &Holder) -> String {
-    format!("{id} {holder}")
 }
 
 /// The image of a record, as far as it is there.

@@ -29,7 +29,7 @@ impl Store {
 
     pub(super) fn claim(&self, id: &str, dir: &Path, holder: &Holder) -> Result<(), StoreError> {
         let file = dir.join("holders").join(holder.to_string());
-        self.claims.make(&claim(id, holder), &file).map_err(io_error("write", &file))
+        self.claims.make(&claims::name(id, holder), &file).map_err(io_error("write", &file))
     }
 
     /// State knows a claim of this process, which stays from here on.
@@ -38,7 +38,7 @@ impl Store {
     /// What the file system says.
     pub fn confirm_claim(&self, id: &str, holder: &Holder) -> Result<(), StoreError> {
         let dir = self.image_dir(id)?;
-        self.claims.settle(&claim(id, holder)).map(drop).map_err(io_error("write", &dir))
+        self.claims.settle(&claims::name(id, holder)).map(drop).map_err(io_error("write", &dir))
     }
 
     /// Who claims an image. A claim of a process that was killed before any state knew it is none.
@@ -89,7 +89,7 @@ impl Store {
         }
         if let Some(holder) = holder {
             remove_file(&dir.join("holders").join(holder.to_string()))?;
-            self.claims.forget(&claim(id, holder));
+            self.claims.forget(&claims::name(id, holder));
         }
         let others = self.holders(id)?.len();
         if retain {
@@ -187,11 +187,6 @@ impl Store {
         }
         Ok(())
     }
-}
-
-/// What a claim is called among those of this process.
-pub(super) fn claim(id: &str, holder: &Holder) -> String {
-    format!("{id} {holder}")
 }
 
 /// Whether it was made more than an hour ago.

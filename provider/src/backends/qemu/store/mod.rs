@@ -24,11 +24,9 @@ pub use lock::KeyLock;
 pub use metadata::{Fingerprint, Metadata};
 pub use partial::Partial;
 
-use holders::claim;
-
 use crate::domain::image::DiskFile;
 use crate::domain::{CacheKey, Holder, Image, LabelChange};
-use crate::process::claims::Claims;
+use crate::process::claims::{self, Claims};
 use crate::process::lock::Busy;
 use crate::process::private;
 
@@ -158,7 +156,7 @@ impl Store {
     /// When the metadata cannot be written or the folder not renamed: then nothing of it is left.
     pub fn commit(&self, id: Uuid, metadata: &Metadata, holder: &Holder) -> Result<Image, StoreError> {
         self.try_commit(id, metadata, holder).inspect_err(|_| {
-            self.claims.forget(&claim(&id.to_string(), holder));
+            self.claims.forget(&claims::name(id, holder));
             if let Err(error) = fs::remove_dir_all(self.partial(id)) {
                 tracing::warn!(image = %id, %error, "what is left of an image that cannot be stored stays");
             }
