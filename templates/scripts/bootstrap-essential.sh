@@ -1,14 +1,14 @@
 #!/bin/sh
 # Runs on the bare tree ($1) before the kernel is unpacked: its loader entry takes the command line and the
 # folder's name from these files, or, without them, from the machine that builds the image.
-# Environment: SINDRI_ROOT_PARTUUID, SINDRI_ESP_PARTUUID, SINDRI_CONSOLE.
+# Environment: SINDRI_ROOT_PARTUUID, SINDRI_ESP_PARTUUID, SINDRI_CMDLINE.
 set -eu
 root=$1
 
 mkdir -p "$root/boot/efi/EFI/BOOT" "$root/boot/efi/EFI/systemd" "$root/boot/efi/loader/entries" "$root/etc/kernel"
 # The same machine boots with or without a screen; the last console named is the one that gets the messages.
-printf 'root=PARTUUID=%s rw quiet console=tty0 console=%s\n' \
-    "$SINDRI_ROOT_PARTUUID" "$SINDRI_CONSOLE" >"$root/etc/kernel/cmdline"
+printf 'root=PARTUUID=%s rw quiet console=tty0 %s\n' \
+    "$SINDRI_ROOT_PARTUUID" "$SINDRI_CMDLINE" >"$root/etc/kernel/cmdline"
 echo linux >"$root/etc/kernel/entry-token"
 # Newer ones look for a mounted ESP, which a tree has not; in a machine it is the same place.
 printf 'layout=bls\nBOOT_ROOT=/boot/efi\n' >"$root/etc/kernel/install.conf"

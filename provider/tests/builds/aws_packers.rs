@@ -10,7 +10,7 @@ use serde_json::json;
 use sindri::backends::aws::image::AwsImageSpec;
 use sindri::backends::aws::sweep::How;
 use sindri::backends::aws::{Aws, AwsSettings};
-use sindri::backends::qemu::guest::{Boot, Disk, DiskAccess, Forward, Guest, GuestSpec, Lifetime};
+use sindri::backends::qemu::guest::{Disk, DiskAccess, Forward, Guest, GuestSpec, Lifetime};
 use sindri::backends::qemu::host::{AcceleratorChoice, Emulator};
 use sindri::backends::qemu::{DiskFormat, Network};
 use sindri::domain::causes;
@@ -54,7 +54,6 @@ impl Machine {
             name: "ec2".into(),
             cpus: 1,
             memory_mb: 512,
-            boot: Boot::Uefi,
             disks: vec![Disk {
                 file: "disk.qcow2".into(),
                 format: DiskFormat::Qcow2,
@@ -67,7 +66,8 @@ impl Machine {
         };
         let emulator = Emulator::find(Arch::host().unwrap(), AcceleratorChoice::Auto).unwrap();
         let (spec, cancel) = (spec.admit("root", &public), CancellationToken::new());
-        let guest = Guest::start(&spec, &emulator, dir.path(), &image::host().runner, &cancel).await.unwrap();
+        let mut guest =
+            Guest::start(&spec, &emulator, dir.path(), &image::host().runner, &cancel).await.unwrap();
         let known_host = KnownHost { path: dir.path().join("known_hosts"), alias: "ec2".into() };
         let key = ssh::load(&account.key()).unwrap();
         let login = ssh::Login { username: "root".into(), key, known_host };

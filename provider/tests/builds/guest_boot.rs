@@ -1,13 +1,14 @@
 //! Real guests, from a real image: up, commands, files, a restart, the end.
 
 use std::collections::BTreeMap;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
 use aws_lc_rs::digest;
 use sindri::backends::qemu::guest::{
-    Boot, Disk, DiskAccess, Forward, Guest, GuestError, GuestSpec, Lifetime, console, kill,
+    Disk, DiskAccess, Forward, Guest, GuestError, GuestSpec, Lifetime, console, kill,
 };
 use sindri::backends::qemu::host::{Accelerator, AcceleratorChoice, Emulator};
 use sindri::backends::qemu::{Arch, DiskFormat, Network};
@@ -17,6 +18,7 @@ use sindri::ssh::{self, Exec, Input, KnownHost, Login};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use crate::support::image::Inside;
 use crate::support::{debian, image};
 
 fn emulator(choice: AcceleratorChoice) -> Emulator {
@@ -38,7 +40,6 @@ async fn prepare(dir: &Path) -> (GuestSpec, Login) {
         name: "test".into(),
         cpus: 1,
         memory_mb: 512,
-        boot: Boot::Uefi,
         disks: vec![Disk { file: "disk.qcow2".into(), format: DiskFormat::Qcow2, access: DiskAccess::Fast }],
         network: Network::User,
         forwards: vec![Forward::SSH],
@@ -212,7 +213,7 @@ async fn a_guest_that_never_comes_up_shows_its_console() {
     spec.disks[0] = Disk { file: empty, format: DiskFormat::Raw, access: DiskAccess::Fast };
     let (emulator, runner) = (emulator(AcceleratorChoice::Auto), image::host().runner);
     let cancel = CancellationToken::new();
-    let guest = Guest::start(&spec, &emulator, dir.path(), &runner, &cancel).await.unwrap();
+    let mut guest = Guest::start(&spec, &emulator, dir.path(), &runner, &cancel).await.unwrap();
     let start = Instant::now();
     while console::tail(dir.path()).is_empty() && start.elapsed() < Duration::from_secs(300) {
         tokio::time::sleep(Duration::from_millis(100)).await;
@@ -230,7 +231,7 @@ async fn a_guest_that_never_comes_up_shows_its_console() {
     let (error, ()) = tokio::join!(guest.wait_ssh(&limits), stopped);
     assert!(matches!(error.unwrap_err(), GuestError::Stopped { .. }));
 
-    let guest = Guest::start(&spec, &emulator, dir.path(), &runner, &cancel).await.unwrap();
+    let mut guest = Guest::start(&spec, &emulator, dir.path(), &runner, &cancel).await.unwrap();
     let cancelled = async {
         tokio::time::sleep(Duration::from_millis(300)).await;
         cancel.cancel();
@@ -250,6 +251,51 @@ async fn a_guest_that_never_comes_up_shows_its_console() {
         off.expect("the plug is not pulled").unwrap();
         assert!(start.elapsed() >= Duration::from_secs(1), "it was not asked first");
         assert!(!is_running(spec.id), "{lifetime:?}");
+    }
+}
+
+/// QEMU, emulating, whose machines have no timer at their first `silent` starts, and this kernel in place of their disks.
+fn without_timer(dir: &Path, silent: usize, kernel: &Path) -> Emulator {
+    let emulator = emulator(AcceleratorChoice::Only(Accelerator::Tcg));
+    let program = dir.join("qemu");
+    let (qemu, kernel) = (emulator.program.display(), kernel.display());
+    let script = format!(
+        "#!/bin/sh\necho start >>starts\nif [ \"$(wc -l <starts)\" -le {silent} ]; then \
+         set -- \"$@\" -machine pit=off,hpet=off; fi\nexec {qemu} \"$@\" -kernel {kernel} -append 'console=ttyS0 quiet'\n"
+    );
+    std::fs::write(&program, script).unwrap();
+    std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
+    Emulator { program, ..emulator }
+}
+
+/// A kernel of its own, which finds no root file system: that of our images does not check its clock.
+#[tokio::test]
+#[cfg(target_arch = "x86_64")]
+async fn a_kernel_that_finds_no_clock_is_started_again_and_another_panic_is_told_at_once() {
+    let image = Inside::of_disk(&debian::disk().await, DiskFormat::Qcow2);
+    let names = image.list("/boot");
+    let kernel = names.iter().find(|name| name.starts_with("vmlinuz-")).unwrap();
+    let kernel = image.dump(&format!("/boot/{kernel}"));
+    for (lifetime, silent, starts, told) in [
+        (Lifetime::Daemon, 1, 2, "VFS: Unable to mount root fs"),
+        (Lifetime::WithProvider, 9, 4, "this computer is too busy to emulate a clock that ticks in time"),
+    ] {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut spec, _login) = prepare(dir.path()).await;
+        spec.lifetime = lifetime;
+        spec.disks.clear();
+        let (emulator, cancel) = (without_timer(dir.path(), silent, &kernel), CancellationToken::new());
+        let (runner, start) = (image::host().runner, Instant::now());
+        let mut guest = Guest::start(&spec, &emulator, dir.path(), &runner, &cancel).await.unwrap();
+        let error = guest.wait_ssh(&within(600)).await.unwrap_err();
+        println!("{lifetime:?}, without timer at {silent} starts: after {:?}", start.elapsed());
+        assert!(matches!(error, GuestError::Panicked { .. }), "{error}");
+        assert!(error.to_string().contains(told), "{error}");
+        let started = std::fs::read_to_string(dir.path().join("starts")).unwrap();
+        // On a busy computer there may be one more that does not hear its timer.
+        assert!((starts..=4).contains(&started.lines().count()), "{started}");
+        guest.kill().await.unwrap();
+        assert!(!is_running(spec.id));
     }
 }
 

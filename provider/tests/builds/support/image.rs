@@ -1,7 +1,7 @@
 //! What the tests of image builds share.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use sindri::backends::qemu::host::AcceleratorChoice;
@@ -150,10 +150,15 @@ pub(crate) struct Inside {
 impl Inside {
     /// Unpacks the disk; its two partitions are where the builder's layout puts them.
     pub(crate) fn of(image: &BuiltImage) -> Self {
+        Self::of_disk(&image.disk, image.format)
+    }
+
+    /// The same for the disk alone.
+    pub(crate) fn of_disk(disk: &Path, format: DiskFormat) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let raw = dir.path().join("disk.raw");
-        let (disk, raw) = (image.disk.to_str().unwrap(), raw.to_str().unwrap());
-        run("qemu-img", &["convert", "-f", image.format.name(), "-O", "raw", disk, raw]);
+        let (disk, raw) = (disk.to_str().unwrap(), raw.to_str().unwrap());
+        run("qemu-img", &["convert", "-f", format.name(), "-O", "raw", disk, raw]);
         assert!(run("sgdisk", &["--verify", raw]).contains("No problems found"));
         let root = dir.path().join("root.ext4");
         let of = format!("of={}", root.display());

@@ -75,6 +75,17 @@ pub enum GuestError {
         /// The last lines of its serial line.
         console: String,
     },
+    /// The guest's kernel gave up.
+    #[error(
+        "the guest's kernel panicked while we waited for {what}{}; the end of its console:\n{console}",
+        if is_missing_clock(console) { NO_CLOCK } else { "" }
+    )]
+    Panicked {
+        /// What was waited for.
+        what: &'static str,
+        /// The last lines of its serial line.
+        console: String,
+    },
     /// The guest does not come up.
     #[error("the guest did not come up: no {what} within {limit:?}; the end of its console:\n{console}")]
     NotUp {
@@ -102,11 +113,27 @@ pub enum GuestError {
     Ssh(#[from] SshError),
 }
 
+/// What is said of a kernel that found no clock.
+const NO_CLOCK: &str = ": this computer is too busy to emulate a clock that ticks in time. Apply again when it is less so, \
+                        or have the image's kernel not check its clock: `no_timer_check` on its command line";
+
+/// Whether Linux found that its timer's interrupts do not come (`check_timer()` in arch/x86/kernel/apic/io_apic.c): it waits
+/// for ten ticks by the processor's clock, which goes on while QEMU's thread that makes them waits for its turn.
+fn is_missing_clock(console: &str) -> bool {
+    console.contains("IO-APIC + timer doesn't work")
+}
+
 impl GuestError {
+    /// Whether the guest's kernel gave up for want of a clock. The next start is likely to have one.
+    pub(super) fn is_missing_clock(&self) -> bool {
+        matches!(self, Self::Panicked { console, .. } if is_missing_clock(console))
+    }
+
     /// With what the guest printed as `redact` leaves it.
     pub(in crate::backends::qemu) fn redacted(self, redact: impl Fn(&str) -> String) -> Self {
         match self {
             Self::Stopped { what, console } => Self::Stopped { what, console: redact(&console) },
+            Self::Panicked { what, console } => Self::Panicked { what, console: redact(&console) },
             Self::NotUp { what, limit, console } => Self::NotUp { what, limit, console: redact(&console) },
             other => other,
         }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::qmp::Qmp;
-use super::spec::{Boot, Forward, GuestSpec, Lifetime};
+use super::spec::{Forward, GuestSpec, Lifetime};
 use super::{GuestError, argv, console, ports};
 use crate::backends::qemu::host::{Emulator, Firmware};
 use crate::process::private;
@@ -40,7 +40,7 @@ pub(super) async fn launch(
     runner: &Runner,
     cancel: &CancellationToken,
 ) -> Result<(Vec<Forward>, Option<Supervised>), GuestError> {
-    let firmware = prepare(spec, emulator, dir)?;
+    let firmware = prepare(emulator, dir)?;
     ports::check_ports(&spec.forwards)?;
     let mut tries = 1;
     loop {
@@ -66,21 +66,14 @@ pub(super) async fn launch(
 }
 
 /// What must be in the folder before QEMU starts.
-pub(super) fn prepare<'a>(
-    spec: &GuestSpec,
-    emulator: &'a Emulator,
-    dir: &Path,
-) -> Result<Option<&'a Firmware>, GuestError> {
+pub(super) fn prepare<'a>(emulator: &'a Emulator, dir: &Path) -> Result<&'a Firmware, GuestError> {
     console::create(dir).map_err(GuestError::file("create", &console::path(dir)))?;
-    if spec.boot != Boot::Uefi {
-        return Ok(None);
-    }
     let firmware = emulator.firmware.as_ref().ok_or(GuestError::NoFirmware)?;
     let vars = dir.join(argv::VARS);
     if !vars.exists() {
         private::copy(&firmware.vars, &vars).map_err(GuestError::file("create", &vars))?;
     }
-    Ok(Some(firmware))
+    Ok(firmware)
 }
 
 async fn supervise(

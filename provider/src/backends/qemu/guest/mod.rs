@@ -10,6 +10,7 @@ mod launch;
 mod ports;
 mod process;
 pub mod qmp;
+mod restart;
 pub mod seed;
 mod spec;
 
@@ -24,25 +25,18 @@ pub use error::GuestError;
 pub use ports::{check_ports, choose, is_refused};
 pub use process::kill;
 pub use seed::Seed;
-pub use spec::{Boot, Disk, DiskAccess, Forward, GuestSpec, Lifetime, Protocol};
+pub use spec::{Disk, DiskAccess, Forward, GuestSpec, Lifetime, Protocol};
 
 use self::launch::Supervised;
-use self::qmp::{OnReset, Qmp};
+use self::qmp::Qmp;
 use super::host::Emulator;
-use crate::domain::Environment;
 use crate::process::{Command, Limits, Runner};
-use crate::ssh::{self, Exec, Input, Login, Session, SshError};
+use crate::ssh::{self, Login, Session, SshError};
 
 /// How long QEMU may take to answer.
 const ANSWER: Duration = Duration::from_secs(5);
 /// How often we look whether a full disk has stopped a guest.
 const LOOK: Duration = Duration::from_secs(5);
-/// The pause after a connection that a restart has broken.
-const RETRY: Duration = Duration::from_millis(250);
-/// How long a restart waits for the machine's end, before it looks whether the system started anew without it (kexec).
-const SHUTDOWN: Duration = Duration::from_secs(120);
-/// How long the question may take which of its boots this is, before it is asked over a new connection.
-const BOOT_ID: Duration = Duration::from_secs(20);
 /// How long a guest may take to its end once its connections broke: a system that switches itself off ends those first.
 const GOING_DOWN: Duration = Duration::from_secs(60);
 /// How often a guest is asked again to switch itself off: early in its boot it does not listen.
@@ -56,6 +50,8 @@ pub struct Guest {
     forwards: Vec<Forward>,
     supervised: Option<Supervised>,
     recipe: Option<Recipe>,
+    /// Where in its file the console of this start begins.
+    console_from: u64,
 }
 
 /// What a guest is started with once more.
@@ -73,7 +69,7 @@ struct Recipe {
 /// # Errors
 /// When there is no firmware, or a file cannot be made.
 pub fn command_line(spec: &GuestSpec, emulator: &Emulator, dir: &Path) -> Result<Command, GuestError> {
-    let firmware = launch::prepare(spec, emulator, dir)?;
+    let firmware = launch::prepare(emulator, dir)?;
     Ok(argv::command(spec, emulator, firmware, dir))
 }
 
@@ -82,10 +78,7 @@ pub fn command_line(spec: &GuestSpec, emulator: &Emulator, dir: &Path) -> Result
 /// # Errors
 /// When there is no firmware.
 pub fn preview(spec: &GuestSpec, emulator: &Emulator, dir: &Path) -> Result<Command, GuestError> {
-    let firmware = match spec.boot {
-        Boot::Uefi => Some(emulator.firmware.as_ref().ok_or(GuestError::NoFirmware)?),
-        Boot::Kernel { .. } => None,
-    };
+    let firmware = emulator.firmware.as_ref().ok_or(GuestError::NoFirmware)?;
     Ok(argv::command(spec, emulator, firmware, dir))
 }
 
@@ -111,8 +104,10 @@ impl Guest {
     ) -> Result<Self, GuestError> {
         let (spec, emulator) = (spec.clone(), emulator.clone());
         let recipe = Recipe { spec, emulator, runner: runner.clone(), cancel: cancel.clone() };
+        let console_from = console::size(dir);
         let (forwards, supervised) = recipe.launch(dir).await?;
-        Ok(Self { id: recipe.spec.id, dir: dir.to_owned(), forwards, supervised, recipe: Some(recipe) })
+        let (id, dir) = (recipe.spec.id, dir.to_owned());
+        Ok(Self { id, dir, forwards, supervised, recipe: Some(recipe), console_from })
     }
 
     /// A daemon that was started before, if it still runs: QEMU itself says that it is this guest, or, when
@@ -120,8 +115,14 @@ impl Guest {
     /// file bounded, too, and lets it go on where a full disk had stopped it.
     pub async fn find(id: Uuid, dir: &Path, forwards: &[Forward]) -> Option<Self> {
         let _ = console::bound(dir);
-        let guest =
-            Self { id, dir: dir.to_owned(), forwards: forwards.to_vec(), supervised: None, recipe: None };
+        let guest = Self {
+            id,
+            dir: dir.to_owned(),
+            forwards: forwards.to_vec(),
+            supervised: None,
+            recipe: None,
+            console_from: console::size(dir),
+        };
         let runs = match Qmp::connect(dir, ANSWER).await {
             Ok(mut qmp) => {
                 let runs = match qmp.uuid().await {
@@ -153,23 +154,34 @@ impl Guest {
     /// Waits until the SSH server speaks.
     ///
     /// # Errors
-    /// When the guest stops or the time is over, with the end of its console.
-    pub async fn wait_ssh(&self, limits: &Limits) -> Result<TcpStream, GuestError> {
+    /// When the guest stops, its kernel panics, or the time is over, with the end of its console.
+    pub async fn wait_ssh(&mut self, limits: &Limits) -> Result<TcpStream, GuestError> {
         const WHAT: &str = "answer from its SSH server";
-        let Some(port) = self.ssh_port() else { return Err(self.not_up(WHAT, Duration::ZERO)) };
-        self.bounded(WHAT, limits, async { Ok(ssh::wait_for_banner("127.0.0.1", port).await) }).await
+        let mut starts = 1;
+        loop {
+            let Some(port) = self.ssh_port() else { return Err(self.not_up(WHAT, Duration::ZERO)) };
+            let banner = async { Ok(ssh::wait_for_banner("127.0.0.1", port).await) };
+            match self.bounded(WHAT, limits, banner).await {
+                Err(error) => self.start_over(error, &mut starts).await?,
+                stream => return stream,
+            }
+        }
     }
 
     /// Waits until somebody can log in, and does.
     ///
     /// # Errors
-    /// When the guest stops, the time is over, the key is refused to the end, or the server is a stranger.
-    pub async fn connect(&self, login: &Login, limits: &Limits) -> Result<Session, GuestError> {
-        let mut last = None;
-        let connected = self.bounded("login over SSH", limits, self.log_in(login, &mut last)).await;
-        match (connected, last) {
-            (Err(GuestError::NotUp { .. }), Some(reason)) => Err(GuestError::Ssh(reason)),
-            (connected, _) => connected,
+    /// When the guest stops, its kernel panics, the time is over, the key is refused to the end, or the server is a stranger.
+    pub async fn connect(&mut self, login: &Login, limits: &Limits) -> Result<Session, GuestError> {
+        let mut starts = 1;
+        loop {
+            let mut last = None;
+            let connected = self.bounded("login over SSH", limits, self.log_in(login, &mut last)).await;
+            match (connected, last) {
+                (Err(GuestError::NotUp { .. }), Some(reason)) => return Err(GuestError::Ssh(reason)),
+                (Err(error), _) => self.start_over(error, &mut starts).await?,
+                (session, _) => return session,
+            }
         }
     }
 
@@ -178,80 +190,13 @@ impl Guest {
         Ok(ssh::log_in("127.0.0.1", port, login, last).await?)
     }
 
-    /// Restarts the guest's system and logs in again. The machine is a new QEMU then: one that is merely reset translates
-    /// the firmware anew at a third of its speed, and at times hangs in it (QEMU 7.2 without KVM).
-    ///
-    /// # Errors
-    /// Those of [`Guest::connect`]; also when the old system is still there when the time is over.
-    pub async fn reboot(
-        &mut self,
-        session: Session,
-        login: &Login,
-        limits: &Limits,
-    ) -> Result<Session, GuestError> {
-        let before = boot_id(&session, limits).await?;
-        let ends = self.at_reset(OnReset::End).await;
-        let none = Environment::default();
-        let exec = Exec { command: "systemctl reboot || reboot", environment: &none, input: Input::Empty };
-        match session.exec(&exec, None, limits).await {
-            Ok(_) | Err(SshError::Lost(_)) => drop(session),
-            Err(error) => return Err(error.into()),
-        }
-        if ends {
-            self.start_anew(limits).await?;
-        }
-        let brief = Limits { timeout: Some(BOOT_ID), cancel: limits.cancel.clone() };
-        let again = async {
-            loop {
-                let session = self.connect(login, limits).await?;
-                match boot_id(&session, &brief).await {
-                    Ok(after) if after != before => return Ok(session),
-                    // The old system may let us in until its end, and go without a word.
-                    Ok(_) | Err(SshError::Lost(_) | SshError::Timeout { .. }) => {
-                        tokio::time::sleep(RETRY).await;
-                    }
-                    Err(error) => return Err(error.into()),
-                }
-            }
-        };
-        self.bounded("end of its restart", limits, again).await
-    }
-
-    /// Tells QEMU what to do when the system resets the machine. Returns whether it will: one before 6.0 does not know how.
-    async fn at_reset(&self, action: OnReset) -> bool {
-        if self.recipe.is_none() {
-            return false;
-        }
-        match Qmp::connect(&self.dir, ANSWER).await {
-            Ok(mut qmp) => qmp.at_reset(action).await.is_ok(),
-            Err(_) => false,
-        }
-    }
-
-    /// Waits for the end of QEMU and starts another one.
-    async fn start_anew(&mut self, limits: &Limits) -> Result<(), GuestError> {
-        let wait = limits.timeout.unwrap_or(SHUTDOWN).min(SHUTDOWN);
-        let has_ended = tokio::select! {
-            has_ended = self.is_off_within(wait) => has_ended,
-            () = limits.cancel.cancelled() => return Err(GuestError::Cancelled),
-            () = self.disk_is_full() => return Err(GuestError::DiskFull { dir: self.dir.clone() }),
-        };
-        match &self.recipe {
-            Some(recipe) if has_ended => {
-                (self.forwards, self.supervised) = recipe.launch(&self.dir).await?;
-            }
-            _ => {
-                self.at_reset(OnReset::Reset).await;
-            }
-        }
-        Ok(())
-    }
-
     /// Does something over a connection to the guest, while that can answer: one that was stopped for want of space answers
-    /// nobody, and of one that has ended there is more to tell than that the connection broke. `what` is what is waited for.
+    /// nobody, nor does one whose kernel panicked, and of one that has ended there is more to tell than that the connection
+    /// broke. `what` is what is waited for.
     ///
     /// # Errors
-    /// The work's own; [`GuestError::Stopped`] with the end of the console; [`GuestError::DiskFull`].
+    /// The work's own; [`GuestError::Stopped`] and [`GuestError::Panicked`] with the end of the console;
+    /// [`GuestError::DiskFull`].
     pub async fn during<T>(
         &self,
         what: &'static str,
@@ -265,6 +210,7 @@ impl Guest {
                 done => return Ok(done?),
             },
             () = self.ended() => None,
+            () = self.panicked() => return Err(GuestError::Panicked { what, console: self.last_words() }),
             () = self.disk_is_full() => return Err(GuestError::DiskFull { dir: self.dir.clone() }),
         };
         if let Some(error) = lost {
@@ -312,8 +258,12 @@ impl Guest {
     ///
     /// # Errors
     /// When QEMU does not end.
-    pub async fn kill(self) -> Result<(), GuestError> {
-        if let Some(supervised) = self.supervised {
+    pub async fn kill(mut self) -> Result<(), GuestError> {
+        self.pull_the_plug().await
+    }
+
+    async fn pull_the_plug(&mut self) -> Result<(), GuestError> {
+        if let Some(supervised) = self.supervised.take() {
             let ended = supervised.ended.clone();
             drop(supervised);
             ended.cancelled().await;
@@ -345,6 +295,13 @@ impl Guest {
         }
     }
 
+    /// Returns when the guest's kernel has given up. It stands still then, and costs a processor's time.
+    async fn panicked(&self) {
+        while !console::tells_of_panic(&self.dir, self.console_from) {
+            tokio::time::sleep(console::LOOK).await;
+        }
+    }
+
     /// Returns when QEMU has stopped the machine because this computer's disk is full.
     pub async fn disk_is_full(&self) {
         disk_is_full(&self.dir).await;
@@ -361,6 +318,7 @@ impl Guest {
             result = work => result,
             () = limits.cancel.cancelled() => Err(GuestError::Cancelled),
             () = self.ended() => Err(GuestError::Stopped { what, console: self.last_words() }),
+            () = self.panicked() => Err(GuestError::Panicked { what, console: self.last_words() }),
             () = self.disk_is_full() => Err(GuestError::DiskFull { dir: self.dir.clone() }),
             () = tokio::time::sleep(limit) => Err(self.not_up(what, limit)),
         }
@@ -387,12 +345,4 @@ pub async fn disk_is_full(dir: &Path) {
             return;
         }
     }
-}
-
-/// What Linux calls this one boot.
-async fn boot_id(session: &Session, limits: &Limits) -> Result<String, SshError> {
-    let none = Environment::default();
-    let command = "cat /proc/sys/kernel/random/boot_id";
-    let exec = Exec { command, environment: &none, input: Input::Empty };
-    session.exec(&exec, None, limits).await.map(|finished| finished.output)
 }

@@ -18,8 +18,6 @@ pub struct GuestSpec {
     pub cpus: u32,
     /// Memory, in MiB.
     pub memory_mb: u32,
-    /// What it boots.
-    pub boot: Boot,
     /// Its disks in order; UEFI boots the first.
     pub disks: Vec<Disk>,
     /// What it can reach.
@@ -31,22 +29,6 @@ pub struct GuestSpec {
     pub credentials: BTreeMap<String, String>,
     /// How long it lives.
     pub lifetime: Lifetime,
-}
-
-/// What a guest boots.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Boot {
-    /// The firmware finds a boot loader on the first disk.
-    Uefi,
-    /// A kernel from the host, without firmware: the shortest way up.
-    Kernel {
-        /// Linux.
-        kernel: PathBuf,
-        /// Its first file system.
-        initrd: Option<PathBuf>,
-        /// Its command line.
-        cmdline: String,
-    },
 }
 
 /// A disk of a guest.

@@ -44,7 +44,7 @@ impl<'a> Booted<'a> {
         let Prepared { spec, emulator, key_file, public_key } = prepare(build, &start)?;
         let (dir, host) = (start.dir, build.host);
         let guest = Guest::start(&spec, &emulator, &dir, &host.runner, build.cancel).await;
-        let guest = guest.map_err(guest_error("start the guest"))?;
+        let mut guest = guest.map_err(guest_error("start the guest"))?;
         let known_host = KnownHost { path: dir.join("known_hosts"), alias: spec.name };
         let key = ssh::load(&key_file).map_err(ssh_error("read a key"))?;
         let login = Login { username: "root".to_owned(), key, known_host };
@@ -236,9 +236,13 @@ impl<'a> Booted<'a> {
     }
 }
 
-/// Whether a failed build's guest stays: not one that has ended by itself, nor one whose user wants nothing any more.
+/// Whether a failed build's guest stays: not one that has ended or stands still by itself, nor one whose user wants nothing any
+/// more.
 fn is_kept(on_error: OnError, error: &BuildError) -> bool {
-    let gone = matches!(error, BuildError::Guest { source: GuestError::Stopped { .. }, .. });
+    let gone = matches!(
+        error,
+        BuildError::Guest { source: GuestError::Stopped { .. } | GuestError::Panicked { .. }, .. }
+    );
     on_error == OnError::Keep && !gone && !matches!(error, BuildError::Cancelled)
 }
 
@@ -285,12 +289,14 @@ mod tests {
         let console = String::new;
         let late = || guest(GuestError::NotUp { what: "login", limit: BOOT, console: console() });
         let stopped = guest(GuestError::Stopped { what: "login", console: console() });
+        let panicked = guest(GuestError::Panicked { what: "login", console: console() });
         let refused = guest(GuestError::Ssh(SshError::Timeout { limit: BOOT }));
         for (on_error, error, kept) in [
             (OnError::Keep, late(), true),
             (OnError::Keep, refused, true),
             (OnError::Keep, BuildError::Invalid("x".into()), true),
             (OnError::Keep, stopped, false),
+            (OnError::Keep, panicked, false),
             (OnError::Keep, BuildError::Cancelled, false),
             (OnError::Cleanup, late(), false),
         ] {

@@ -120,7 +120,7 @@ pub(super) fn command(plan: &Plan) -> Entry {
 pub(super) fn environment(plan: &Plan, place: &Place) -> Vec<(&'static str, String)> {
     let platform = Platform::of(plan.arch);
     vec![
-        ("SINDRI_CONSOLE", platform.console.to_owned()),
+        ("SINDRI_CMDLINE", platform.cmdline.to_owned()),
         ("SINDRI_EFI_LOADER", platform.efi_loader.to_owned()),
         ("SINDRI_EFI_NAME", platform.efi_name.to_owned()),
         ("SINDRI_ESP_PARTUUID", place.esp_partuuid.to_string()),

@@ -8,7 +8,7 @@ use uuid::Uuid;
 use super::booted::{guest_error, ssh_error};
 use super::mirrors::Mirrors;
 use super::{Build, BuildError};
-use crate::backends::qemu::guest::{Boot, Disk, DiskAccess, Forward, GuestError, GuestSpec, Lifetime, Seed};
+use crate::backends::qemu::guest::{Disk, DiskAccess, Forward, GuestError, GuestSpec, Lifetime, Seed};
 use crate::backends::qemu::host::Emulator;
 use crate::backends::qemu::{Base, DiskFormat, QemuImageSpec};
 use crate::domain::OnError;
@@ -105,7 +105,6 @@ impl Machine<'_> {
             name: format!("sindri-build-{}", self.id),
             cpus: qemu.cpus,
             memory_mb: qemu.memory_mb,
-            boot: Boot::Uefi,
             disks,
             network: qemu.network,
             forwards: vec![Forward::SSH],

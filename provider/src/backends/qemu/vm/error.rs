@@ -257,6 +257,7 @@ mod tests {
             VmError::CloudInit { code: 1, output: console() },
             GuestError::NotUp { what, limit, console: console() }.into(),
             GuestError::Stopped { what, console: console() }.into(),
+            GuestError::Panicked { what, console: console() }.into(),
         ] {
             let shown = causes(&error.redacted(&redactor).into_backend("launching machine it"));
             assert!(shown.contains("no user (redacted)") && !shown.contains("hunter22"), "{shown}");

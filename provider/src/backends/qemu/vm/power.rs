@@ -8,7 +8,7 @@ use super::create::free_port;
 use super::files::{DISK, Folder, SEED};
 use super::status::forwards;
 use super::{Record, VmError};
-use crate::backends::qemu::guest::{Boot, Disk, DiskAccess, Guest, GuestError, GuestSpec, Lifetime};
+use crate::backends::qemu::guest::{Disk, DiskAccess, Guest, GuestError, GuestSpec, Lifetime};
 use crate::backends::qemu::host::{Accelerator, Emulator};
 use crate::backends::qemu::{DiskFormat, Local, Network};
 use crate::domain::vm::host_key_alias;
@@ -62,14 +62,15 @@ async fn attempt(
     let emulator = Emulator::find(record.arch, local.accelerator)?;
     let spec = spec(record);
     let guest = Guest::start(&spec, &emulator, folder.dir(), &local.runner, cancel).await;
-    let guest = match guest {
+    let mut guest = match guest {
         Ok(guest) => guest,
         Err(error) => return Err(VmError::starting(error, record, folder).await),
     };
     if record.admit.take().is_some() {
         folder.write(record)?;
     }
-    let waited = wait(&guest, folder, record, asked.wait_for, patience(emulator.accelerator), cancel).await;
+    let waited =
+        wait(&mut guest, folder, record, asked.wait_for, patience(emulator.accelerator), cancel).await;
     waited.map_err(|error| error.redacted(&asked.redactor()))
 }
 
@@ -80,7 +81,6 @@ fn spec(record: &Record) -> GuestSpec {
         name: record.name.clone(),
         cpus: record.cpus,
         memory_mb: record.memory_mb,
-        boot: Boot::Uefi,
         disks: vec![
             disk(DISK, DiskFormat::Qcow2, DiskAccess::Durable),
             disk(SEED, DiskFormat::Raw, DiskAccess::ReadOnly),
@@ -97,7 +97,7 @@ fn spec(record: &Record) -> GuestSpec {
 }
 
 async fn wait(
-    guest: &Guest,
+    guest: &mut Guest,
     folder: &Folder,
     record: &Record,
     wait_for: WaitFor,
