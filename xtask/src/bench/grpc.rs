@@ -2,8 +2,6 @@
 //! are measured, and its time would count for both.
 
 use std::io::{Read, Write};
-use std::os::unix::net::UnixStream;
-use std::path::Path;
 
 use anyhow::{Result, bail};
 
@@ -20,9 +18,8 @@ const END_HEADERS: u8 = 4;
 /// As many bytes as either side may send unasked: a reply needs no further word of ours.
 const WINDOW: u32 = 1 << 28;
 
-/// Makes an empty request over the socket and reads the reply to its end. Returns how many bytes its message has.
-pub(crate) fn call(socket: &Path, method: &str) -> Result<usize> {
-    let mut connection = UnixStream::connect(socket)?;
+/// Makes an empty request over the connection and reads the reply to its end. Returns how many bytes its message has.
+pub(crate) fn call(mut connection: impl Read + Write, method: &str) -> Result<usize> {
     connection.write_all(&request(method))?;
     let mut reply = 0;
     let mut body = Vec::new();

@@ -6,6 +6,7 @@ mod cached;
 mod contestant;
 mod cpu;
 mod grpc;
+mod host;
 mod image;
 mod measure;
 mod memory;

@@ -1,6 +1,6 @@
 //! From the start of the process to its handshake line, to its schema, and to the schema in OpenTofu's hands.
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Instant;
@@ -9,6 +9,7 @@ use anyhow::{Context, Result};
 
 use super::contestant::{Contestant, Contestants};
 use super::grpc;
+use super::host::Host;
 use super::measure::{Row, medians, seconds};
 
 const TIMES: usize = 15;
@@ -26,7 +27,7 @@ pub(crate) fn run(contestants: &Contestants) -> Result<Vec<Row>> {
     let schema = |binary: &Path| {
         milliseconds(|| {
             let plugin = Plugin::start(binary)?;
-            grpc::call(Path::new(&plugin.socket), "/tfplugin6.Provider/GetProviderSchema")?;
+            grpc::call(plugin.connect()?, "/tfplugin6.Provider/GetProviderSchema")?;
             Ok(plugin)
         })
     };
@@ -67,28 +68,32 @@ fn milliseconds(what: impl FnOnce() -> Result<Plugin>) -> Result<f64> {
 /// A provider that has shaken hands and serves.
 pub(crate) struct Plugin {
     process: Child,
-    socket: String,
+    /// What it printed: where it listens, and its certificate.
+    handshake: String,
 }
 
 impl Plugin {
-    /// Starts it as a host would, without TLS, and waits for its one line.
+    /// Starts it as a host does, and waits for its one line.
     pub(crate) fn start(binary: &Path) -> Result<Self> {
         let mut child = Command::new(binary)
             .env("TF_PLUGIN_MAGIC_COOKIE", "d602bf8f470bc67ca7faa0386276bbdd4330efaf76d1a219cb4d6991ca9872b2")
             .env("PLUGIN_PROTOCOL_VERSIONS", "6")
+            .env("PLUGIN_CLIENT_CERT", &Host::get()?.pem)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .spawn()
             .with_context(|| format!("starting {}", binary.display()))?;
         let stdout = child.stdout.take();
-        let mut plugin = Plugin { process: child, socket: String::new() };
-        let mut line = String::new();
-        BufReader::new(stdout.context("a provider without standard output")?).read_line(&mut line)?;
-        let socket = line.strip_prefix("1|6|unix|").and_then(|rest| rest.split('|').next());
-        let socket = socket.with_context(|| format!("{} said {line:?} for a handshake", binary.display()))?;
-        socket.clone_into(&mut plugin.socket);
+        let mut plugin = Plugin { process: child, handshake: String::new() };
+        let stdout = stdout.context("a provider without standard output")?;
+        BufReader::new(stdout).read_line(&mut plugin.handshake)?;
+        anyhow::ensure!(!plugin.handshake.is_empty(), "{} said nothing for a handshake", binary.display());
         Ok(plugin)
+    }
+
+    fn connect(&self) -> Result<impl Read + Write + use<>> {
+        Host::get()?.connect(&self.handshake)
     }
 
     pub(crate) fn pid(&self) -> u32 {
