@@ -1,7 +1,6 @@
 #!/bin/sh
-# The last thing run as root in a booted guest: removes the way in ($SINDRI_KEY) and the traces of having been booted
-# by a builder, empties swap space, gives deleted blocks back, and switches the guest off with clean file systems.
-# Nothing may run after it: services that stop in an orderly way would write again (random seed, logs).
+# What root does in a booted guest before it is switched off (switch-off.sh): removes the way in ($SINDRI_KEY) and the traces
+# of having been booted by a builder, empties swap space and gives deleted blocks back.
 set -eu
 
 for file in /root/.ssh/authorized_keys /home/*/.ssh/authorized_keys; do
@@ -52,11 +51,3 @@ done
 sync
 fstrim --all || echo 'W: what was deleted may still be on the disk, for fstrim failed'
 sync
-if [ -d /run/systemd/system ]; then
-    # Kills instead of stopping, then unmounts. A mere remount would leave deleted files that somebody still has open.
-    systemctl poweroff --force
-else
-    echo u >/proc/sysrq-trigger
-    sleep 2
-    echo o >/proc/sysrq-trigger
-fi

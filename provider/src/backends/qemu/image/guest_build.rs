@@ -17,6 +17,7 @@ use crate::ssh::SshError;
 
 pub(super) const AWAIT: &str = include_str!("../../../../../templates/scripts/await-cloud-init.sh");
 pub(super) const LEAVE: &str = include_str!("../../../../../templates/scripts/leave-guest.sh");
+pub(super) const SWITCH_OFF: &str = include_str!("../../../../../templates/scripts/switch-off.sh");
 
 /// How long cloud-init, cleaning and giving blocks back may take.
 pub(super) const PATIENCE: Duration = Duration::from_secs(15 * 60);
@@ -81,20 +82,30 @@ pub(super) fn leave_environment(public_key: &str) -> Environment {
     environment
 }
 
-/// Has the guest switch itself off; with it goes the connection.
+/// Removes what the builder left in the guest, and has it switch itself off; with it goes the connection.
 async fn leave(guest: &Booted<'_>, environment: &Environment) -> Result<(), BuildError> {
-    match own_script(guest, "leave the guest", LEAVE, environment).await {
-        Ok(())
-        | Err(BuildError::Guest {
-            source: GuestError::Ssh(SshError::Lost(_)) | GuestError::Stopped { .. },
-            ..
-        }) => {}
-        Err(error) => return Err(error),
+    let left = own_script(guest, "leave the guest", LEAVE, environment).await;
+    left.map_err(|error| if is_gone(&error) { off_before_it_was_left() } else { error })?;
+    match own_script(guest, "switch the guest off", SWITCH_OFF, &Environment::default()).await {
+        Err(error) if !is_gone(&error) => return Err(error),
+        _ => {}
     }
     if !guest.is_off_within(OFF).await? {
         return Err(BuildError::Invalid("the guest did not switch itself off".to_owned()));
     }
     Ok(())
+}
+
+/// Whether the guest, or the connection to it, ended meanwhile.
+fn is_gone(error: &BuildError) -> bool {
+    let BuildError::Guest { source, .. } = error else { return false };
+    matches!(source, GuestError::Ssh(SshError::Lost(_)) | GuestError::Stopped { .. })
+}
+
+fn off_before_it_was_left() -> BuildError {
+    let why = "the guest switched itself off while the builder's key and other traces were removed from it. Let no step switch \
+               it off, now or later: the build does that";
+    BuildError::Invalid(why.to_owned())
 }
 
 async fn own_script(

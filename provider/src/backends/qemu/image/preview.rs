@@ -1,6 +1,6 @@
 //! What a build would do, without one: for Packer its template, for the native engine the scripts.
 
-use super::guest_build::{AWAIT, LEAVE};
+use super::guest_build::{AWAIT, LEAVE, SWITCH_OFF};
 use super::prepare::is_seeded;
 use super::{Host, packer_engine};
 use crate::backends::qemu::{Engine, QemuImageSpec};
@@ -41,7 +41,9 @@ fn scripts(spec: &ImageSpec, qemu: &QemuImageSpec) -> Vec<Script> {
     }
     all.extend((qemu.boot && !cleanups.is_empty()).then(|| own("quiet the guest", provision::QUIET)));
     all.extend(cleanups.iter().map(|task| of_task(Origin::Cleanup, task)));
-    all.extend(qemu.boot.then(|| own("leave the guest", LEAVE)));
+    if qemu.boot {
+        all.extend([own("leave the guest", LEAVE), own("switch the guest off", SWITCH_OFF)]);
+    }
     all.extend(spec.checks.iter().map(Script::of_check));
     all
 }

@@ -15,7 +15,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::booted::{BOOT, guest_error};
-use super::guest_build::{AWAIT, LEAVE, OFF, PATIENCE, leave_environment};
+use super::guest_build::{AWAIT, LEAVE, OFF, PATIENCE, SWITCH_OFF, leave_environment};
 use super::prepare::{FirstBoot, Prepared, Start, is_seeded, prepare};
 use super::{Build, BuildError};
 use crate::backends::qemu::guest::GuestSpec;
@@ -193,7 +193,8 @@ fn required() -> String {
 /// What switches the guest off, and takes away the key by which we got in. Whatever the login's shell is, these are words
 /// for a POSIX one.
 fn leave_command(public_key: &str) -> Result<String, PartError> {
-    let leave = shell_line("leave the guest", LEAVE, &leave_environment(public_key))?;
+    let leave = format!("{LEAVE}{SWITCH_OFF}");
+    let leave = shell_line("leave the guest", &leave, &leave_environment(public_key))?;
     Ok(format!("exec /bin/sh -c {}", ssh::quote(leave.trim_end())))
 }
 
