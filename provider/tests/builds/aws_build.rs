@@ -61,6 +61,11 @@ impl Account {
         serde_json::from_str(&got.text().await.unwrap()).unwrap()
     }
 
+    /// Takes what there is now for what there was in the beginning.
+    pub(crate) async fn begin_anew(&mut self) {
+        self.before = self.inventory().await;
+    }
+
     /// What there is more than in the beginning.
     pub(crate) async fn more(&self) -> BTreeMap<String, usize> {
         let now = self.inventory().await;

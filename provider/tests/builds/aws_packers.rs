@@ -111,7 +111,7 @@ fn steps(dir: &Path) -> Vec<Step> {
 #[test]
 fn images_are_built_by_real_packers() {
     under_moto("images_are_built_by_real_packers", async || {
-        let account = Account::new().await;
+        let mut account = Account::new().await;
         let machine = Machine::start(&account).await;
         let mut spec = account.spec();
         spec.builder.login.port = Some(machine.port);
@@ -145,6 +145,17 @@ fn images_are_built_by_real_packers() {
         let error = account.build(oldest(), spec.clone(), &request).await.unwrap_err();
         assert!(causes(&error).contains("the check \"never\" failed with exit code 9"), "{}", causes(&error));
 
+        // A step that takes too long.
+        let mut late = image::inline(&["echo soon; sleep 600"]);
+        // Long enough for an emulated guest to start the step, whatever else runs here.
+        late.timeout = Some(Duration::from_secs(20));
+        let request = account.request(vec![late]);
+        let error = account.build(oldest(), spec.clone(), &request).await.unwrap_err();
+        let told = causes(&error);
+        let words =
+            "step 1 (echo soon; sleep 600) was stopped after 20s, its `timeout`; its last lines were:\nsoon";
+        assert!(told.contains(words), "{told}");
+
         // The user stops it.
         let request = account.request(vec![image::inline(&["echo now; sleep 600"])]);
         let (_, stopped) = tokio::join!(
@@ -177,6 +188,8 @@ fn images_are_built_by_real_packers() {
         assert_eq!(account.more().await, one());
 
         keeps_the_builder(&account, &spec).await;
+        account.begin_anew().await;
+        cleans_up(&account, &machine).await;
     });
 }
 
@@ -203,28 +216,23 @@ async fn keeps_the_builder(account: &Account, spec: &AwsImageSpec) {
     assert_eq!(fs::read_dir(account.dir.path().join("journal")).unwrap().count(), 0);
 }
 
-/// After a whole clean-up nobody gets into the guest again, so it is one of its own.
-#[test]
-fn the_plugin_of_today_and_a_whole_clean_up() {
-    under_moto("the_plugin_of_today_and_a_whole_clean_up", async || {
-        let account = Account::new().await;
-        let machine = Machine::start(&account).await;
-        let mut spec = account.spec();
-        spec.builder.login.port = Some(machine.port);
-        let plugin = with_plugin(&account);
-        let mut request = account.request(Vec::new());
-        request.spec.security = Security { clean_sensitive_data: true, remove_ssh_host_keys: true };
-        request.key = key(&request.spec);
-        let image = account.build(plugin, spec, &request).await.unwrap();
-        assert!(account.log().contains("Packer 1.11.2"), "{}", account.log());
-        assert_eq!(machine.run("cat /etc/machine-id; ls /etc/ssh | grep host || true").await, "");
-        assert_eq!(
-            machine.run("cat /home/builder/.ssh/authorized_keys").await,
-            "",
-            "somebody's key is in the image"
-        );
-        whole(&account, &image, &request).await;
-    });
+/// The plugin of today and a whole clean-up, after which nobody gets into the guest again.
+async fn cleans_up(account: &Account, machine: &Machine) {
+    let mut spec = account.spec();
+    spec.builder.login.port = Some(machine.port);
+    let plugin = with_plugin(account);
+    let mut request = account.request(Vec::new());
+    request.spec.security = Security { clean_sensitive_data: true, remove_ssh_host_keys: true };
+    request.key = key(&request.spec);
+    let image = account.build(plugin, spec, &request).await.unwrap();
+    assert!(account.log().contains("Packer 1.11.2"), "{}", account.log());
+    assert_eq!(machine.run("cat /etc/machine-id; ls /etc/ssh | grep host || true").await, "");
+    assert_eq!(
+        machine.run("cat /home/builder/.ssh/authorized_keys").await,
+        "",
+        "somebody's key is in the image"
+    );
+    whole(account, &image, &request).await;
 }
 
 fn one() -> BTreeMap<String, usize> {

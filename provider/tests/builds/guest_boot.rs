@@ -1,4 +1,4 @@
-//! Real guests, from a real image: up, commands, files, a restart, the end.
+//! Real guests, from a real image: up, commands, files, the end. How they restart is in `image_network`.
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt;
@@ -118,25 +118,6 @@ async fn a_guest_comes_up_works_and_goes() {
     let exec = Exec { command: "sleep 100", environment: &none, input: Input::Empty };
     let late = session.exec(&exec, None, &within(1)).await.unwrap_err();
     assert_eq!(late.to_string(), "the command was given up after 1s, its time limit");
-
-    // A newer kernel, installed as its package would: the next boot is its.
-    let command = "set -e
-        ! grep -q sindri.newer /proc/cmdline
-        for file in vmlinuz initrd.img; do ln /boot/$file-$(uname -r) /boot/$file-99.1; done
-        sed -i 's/$/ sindri.newer/' /etc/kernel/cmdline
-        /etc/kernel/postinst.d/zz-systemd-boot 99.1 /boot/vmlinuz-99.1";
-    let exec = Exec { command, environment: &none, input: Input::Empty };
-    let finished = session.exec(&exec, None, &within(600)).await.unwrap();
-    assert_eq!(finished.code, 0, "{}", finished.output);
-
-    let pid = || std::fs::read_to_string(dir.path().join("qemu.pid")).unwrap();
-    let (start, first) = (Instant::now(), pid());
-    let session = guest.reboot(session, &login, &within(600)).await.unwrap();
-    println!("restarted after {:?}", start.elapsed());
-    assert_ne!(pid(), first, "the machine was reset");
-    let exec = Exec { command: "cat /proc/cmdline", environment: &none, input: Input::Empty };
-    let booted = session.exec(&exec, None, &within(600)).await.unwrap().output;
-    assert!(booted.trim_end().ends_with(" sindri.newer"), "the old kernel was booted: {booted}");
 
     // A stranger is not let pass.
     let record = std::fs::read_to_string(dir.path().join("known_hosts")).unwrap();

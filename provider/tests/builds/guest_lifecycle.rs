@@ -200,6 +200,16 @@ fn kill_qemu(id: &str) {
     }
 }
 
+/// Nothing that others may read.
+fn assert_private(folder: &Path) {
+    for entry in fs::read_dir(folder).unwrap().flatten() {
+        let mode = entry.metadata().unwrap().permissions().mode() & 0o777;
+        let image = entry.file_name().to_string_lossy().starts_with("image.");
+        assert!(mode & 0o077 == 0 || image || entry.file_name() == "qmp.sock", "{entry:?}: {mode:o}");
+    }
+    assert_eq!(fs::metadata(folder).unwrap().permissions().mode() & 0o777, 0o700);
+}
+
 #[tokio::test]
 async fn a_machine_from_launch_to_destroy() {
     let house = House::new().await;
@@ -209,21 +219,37 @@ async fn a_machine_from_launch_to_destroy() {
     request.spec.user_data = Some(Secret::new(format!(
         "#cloud-config\nwrite_files:\n- path: /etc/canary\n  content: |\n    {canary}\n"
     )));
+    request.spec.power_state = PowerState::Stopped;
     let mut shape = shape();
     let web = Port { guest: 8000, host: free_port(), protocol: Protocol::Tcp };
     shape.ports.insert("web".into(), web);
 
-    let start = Instant::now();
     let mut seen = Vec::new();
     let launcher = house.local.launcher(shape.clone());
     let vm = launcher
         .create(&request, &mut |vm: &Vm| seen.push(vm.clone()), &CancellationToken::new())
         .await
         .unwrap();
-    println!("launched, cloud-init done after {:?}", start.elapsed());
-    assert_eq!((seen.len(), seen[0].id.as_str()), (1, vm.id.as_str()), "known before QEMU ran");
+    assert_eq!((seen.len(), seen[0].id.as_str()), (1, vm.id.as_str()), "known before it was there");
+    assert_eq!((vm.status, processes(&vm.id).len()), (PowerState::Stopped, 0));
+
+    // The image may go, and there may be more memory and disk.
+    fs::remove_dir_all(house.local.store.root().join("images")).unwrap();
+    request.spec.power_state = PowerState::Running;
+    (shape.memory_mb, shape.disk_size_gb) = (640, Some(6));
+    let start = Instant::now();
+    let vm = house.update(&vm.id, &request, &shape).await.unwrap();
+    println!("started, cloud-init done after {:?}", start.elapsed());
     assert_eq!(vm.status, PowerState::Running);
-    assert_eq!(ssh(&vm, "id -un; hostname; cat /etc/canary"), format!("ann\ndev\n{canary}\n"));
+    let told = ssh(
+        &vm,
+        "id -un; hostname; cat /etc/canary; sudo lsblk -bdno SIZE /dev/vda; grep MemTotal: /proc/meminfo",
+    );
+    let mut lines = told.lines();
+    let mut told = || lines.next().unwrap();
+    assert_eq!([told(), told(), told(), told()], ["ann", "dev", canary, "6442450944"]);
+    let memory: u64 = told().split_whitespace().nth(1).unwrap().parse().unwrap();
+    assert!((513 << 10..640 << 10).contains(&memory), "{memory} KiB");
 
     // The user's port leads in, and to loopback alone.
     ssh(&vm, "echo hello >hello; setsid -f python3 -m http.server 8000 >/dev/null 2>&1 </dev/null");
@@ -233,18 +259,9 @@ async fn a_machine_from_launch_to_destroy() {
     let fetched = Command::new("curl").args(patiently).arg(page).output();
     assert_eq!(String::from_utf8(fetched.unwrap().stdout).unwrap(), "hello\n");
 
-    // Nothing that others may read, nothing secret in a process list.
-    for entry in fs::read_dir(house.folder(&vm.id)).unwrap().flatten() {
-        let mode = entry.metadata().unwrap().permissions().mode() & 0o777;
-        let image = entry.file_name().to_string_lossy().starts_with("image.");
-        assert!(mode & 0o077 == 0 || image || entry.file_name() == "qmp.sock", "{entry:?}: {mode:o}");
-    }
-    assert_eq!(fs::metadata(house.folder(&vm.id)).unwrap().permissions().mode() & 0o777, 0o700);
+    assert_private(&house.folder(&vm.id));
 
-    // The image may go.
-    fs::remove_dir_all(house.local.store.root().join("images")).unwrap();
-
-    // Off and on again: same port, same key, same content.
+    // Off and on again, with another processor: same port, same key.
     request.spec.power_state = PowerState::Stopped;
     let start = Instant::now();
     let off = house.update(&vm.id, &request, &shape).await.unwrap();
@@ -252,13 +269,12 @@ async fn a_machine_from_launch_to_destroy() {
     assert_eq!((off.status, processes(&vm.id).len()), (PowerState::Stopped, 0));
     assert_eq!(house.status(&vm.id).await, PowerState::Stopped);
     request.spec.power_state = PowerState::Running;
-    request.spec.wait_for = WaitFor::Ssh;
-    (shape.cpus, shape.memory_mb, shape.disk_size_gb) = (2, 640, Some(6));
-    let start = Instant::now();
+    request.spec.wait_for = WaitFor::None;
+    shape.cpus = 2;
     let on = house.update(&vm.id, &request, &shape).await.unwrap();
-    println!("started, SSH up after {:?}", start.elapsed());
     assert_eq!((on.status, &on.login), (PowerState::Running, &vm.login));
-    assert_eq!(ssh(&on, "nproc; cat hello; sudo lsblk -bdno SIZE /dev/vda"), "2\nhello\n6442450944\n");
+    let line = fs::read_to_string(format!("/proc/{}/cmdline", processes(&vm.id)[0])).unwrap();
+    assert!(line.contains("\0-smp\x002\0"), "{line:?}");
 
     // Killed from outside: stopped. Destroyed twice: gone.
     kill_qemu(&vm.id);

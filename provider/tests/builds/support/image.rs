@@ -142,13 +142,16 @@ impl Site {
     }
 }
 
+/// Where the builder's layout has the root file system, behind the ESP.
+const ROOT_AT: u64 = 257 << 20;
+
 /// A finished disk, to be looked into without booting it.
 pub(crate) struct Inside {
     dir: tempfile::TempDir,
 }
 
 impl Inside {
-    /// Unpacks the disk; its two partitions are where the builder's layout puts them.
+    /// Unpacks the disk; its two partitions are looked into where they are.
     pub(crate) fn of(image: &BuiltImage) -> Self {
         Self::of_disk(&image.disk, image.format)
     }
@@ -160,11 +163,14 @@ impl Inside {
         let (disk, raw) = (disk.to_str().unwrap(), raw.to_str().unwrap());
         run("qemu-img", &["convert", "-f", format.name(), "-O", "raw", disk, raw]);
         assert!(run("sgdisk", &["--verify", raw]).contains("No problems found"));
-        let root = dir.path().join("root.ext4");
-        let of = format!("of={}", root.display());
-        run("dd", &[&format!("if={raw}"), &of, "bs=1M", "skip=257", "conv=sparse", "status=none"]);
-        run("e2fsck", &["-fn", root.to_str().unwrap()]);
-        Self { dir }
+        let inside = Self { dir };
+        run("e2fsck", &["-fn", &inside.root()]);
+        inside
+    }
+
+    /// The root file system, as e2fsprogs call it.
+    fn root(&self) -> String {
+        format!("{}?offset={ROOT_AT}", self.path("disk.raw").display())
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
@@ -191,7 +197,7 @@ impl Inside {
     }
 
     pub(crate) fn debugfs(&self, request: &str) -> String {
-        run("debugfs", &["-R", request, self.path("root.ext4").to_str().unwrap()])
+        run("debugfs", &["-R", request, &self.root()])
     }
 
     /// Whether the text stands anywhere on the disk, in a file or in a block that was one's.
