@@ -58,6 +58,9 @@ impl Artifact {
     }
 }
 
+/// How Packer's errors end where it has stopped something.
+const STOPPED: [&str; 2] = ["context canceled", "context deadline exceeded"];
+
 /// What has been told so far.
 #[derive(Debug, Default)]
 pub struct Report {
@@ -77,6 +80,10 @@ pub struct Report {
     failed: bool,
     /// The step's lines are complete: what follows is Packer's clean-up.
     closed: bool,
+    /// Packer has told of a limit for the step that comes next.
+    limit: bool,
+    /// The step has a limit.
+    limited: bool,
     late: bool,
 }
 
@@ -119,8 +126,12 @@ impl Report {
         if self.closed || self.failed {
             return Some((said, text));
         }
+        self.limit |= said != Said::Message && text.contains(" timeout for the next provisioner");
         match said {
-            Said::Say if begins_step(text) => self.step.clear(),
+            Said::Say if begins_step(text) => {
+                self.step.clear();
+                self.limited = std::mem::take(&mut self.limit);
+            }
             // Packer 1.13 and later tells a script's output in its own voice.
             Said::Say | Said::Message | Said::Error => {
                 for line in text.lines().filter(|line| !line.trim().is_empty()) {
@@ -186,9 +197,10 @@ impl Report {
         self.failed
     }
 
-    /// Whether Packer told that it stopped a step at its time limit.
+    /// Whether Packer stopped a step at its time limit. It does not always say so: the step's end races with its word.
     pub fn is_late(&self) -> bool {
-        self.late
+        let stopped = |error: &String| STOPPED.iter().any(|words| error.ends_with(words));
+        self.late || (self.limited && self.errors.iter().any(stopped))
     }
 
     /// Whether Packer came to the end of telling what it made, of every target that it finished.

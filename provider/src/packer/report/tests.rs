@@ -78,6 +78,23 @@ fn a_failing_steps_own_lines_and_packers_reason() {
     assert_eq!(late.step_tail(), "Provisioning step had errors");
 }
 
+/// The provisioner's own end races in Packer with the word about it (`TimeoutProvisioner`), which may not come.
+#[test]
+fn a_step_that_was_stopped_at_its_limit_is_late_though_packer_does_not_say_so() {
+    let limit = "1,,ui,say,==> q.i: Setting a 3s timeout for the next provisioner...\n";
+    let step = "1,,ui,say,==> q.i: Provisioning with shell script: s\n";
+    for (said, error, late) in [
+        (format!("{limit}{step}"), "context canceled", true),
+        (format!("{limit}{step}"), "Error executing script: context deadline exceeded", true),
+        (format!("{limit}{step}"), "Script exited with non-zero exit status: 3", false),
+        (step.to_owned(), "context canceled", false),
+        (format!("{limit}{step}{step}"), "context canceled", false),
+    ] {
+        let report = report(&format!("{said}1,q.i,error,{error}"));
+        assert_eq!(report.is_late(), late, "{said} {error}");
+    }
+}
+
 /// As Packer 1.6.6 says it.
 #[test]
 fn what_is_said_before_anything_begins_is_about_the_template() {
