@@ -2,7 +2,7 @@
 
 use sindri::backends::qemu::image::{BuildError, remove_partial};
 use sindri::backends::qemu::{Base, DiskFormat, Engine, ImageSource, Network};
-use sindri::domain::{Action, Check, OnError};
+use sindri::domain::{Action, Check, OnError, Security};
 
 use crate::image_network;
 use crate::support::debian;
@@ -95,6 +95,20 @@ async fn steps_in_a_guest_then_checks_of_the_finished_image() {
     // A process that has ended and waits to be reaped by us, who started it, has no arguments.
     let arguments = std::fs::read(format!("/proc/{}/cmdline", pid.trim())).unwrap_or_default();
     assert!(arguments.is_empty(), "the guest still runs");
+}
+
+/// Here by what is run while the builder leaves: it would else be a matter of chance.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_guest_that_a_step_switches_off_later_is_no_image() {
+    let site = Site::new();
+    let mut spec = image(vec![inline(&[
+        "printf '#!/bin/sh\necho o >/proc/sysrq-trigger\nsleep 600\n' >$(command -v fstrim)",
+    ])]);
+    spec.security = Security { clean_sensitive_data: false, remove_ssh_host_keys: false };
+    let mut qemu = small();
+    qemu.boot = true;
+    let error = site.build(&spec, &qemu).await.unwrap_err();
+    assert!(error.to_string().contains("Let no step switch it off"), "{error}");
 }
 
 /// The oldest Packer, from `PATH`, over a base image that is let in by cloud-init's seed.
