@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use acceptance_tests::{Diagnostic, Host, Workspace, each_cli, either_cli, merged};
+use acceptance_tests::{Diagnostic, Host, Workspace, disk, each_cli, either_cli, merged};
 use anyhow::{Context, Result, ensure};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
@@ -38,14 +38,10 @@ fn kill(pid: Pid) -> Result<()> {
     Ok(())
 }
 
-/// In place of the image's system nothing but the mark of a disk that can be booted: the firmware looks for a system for
-/// good, and hardly works meanwhile. For machines that nobody logs in to.
+/// For machines that nobody logs in to.
 fn with_a_blank_disk(host: &Host, workspace: &Workspace, boot: bool) -> Result<()> {
-    let base = host.path().join("base.raw");
-    let mut disk = vec![0; 1 << 20];
-    disk[510..512].copy_from_slice(&[0x55, 0xaa]);
-    fs::write(&base, disk)?;
-    let base = format!("boot         = {boot}\n    base         = {{ image = {base:?} }}");
+    let base =
+        format!("boot         = {boot}\n    base         = {{ image = {:?} }}", disk::blank(host.path())?);
     workspace.edit("main.tf", "base         = { bootstrap = { suite = var.suite } }", &base)
 }
 
