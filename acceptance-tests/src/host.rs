@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 use tempfile::TempDir;
 
 use crate::cli::provider_folder;
-use crate::{Cli, Inventory, Workspace};
+use crate::{Cli, Inventory, Workspace, disk};
 
 /// The state of one pretended machine. Dropping it removes the folder.
 #[derive(Debug)]
@@ -34,6 +34,17 @@ impl Host {
     /// When there is no such folder or the program is missing.
     pub fn workspace(&self, cli: Cli, scenario: &str) -> Result<Workspace> {
         Workspace::new(self, cli, scenario)
+    }
+
+    /// A workspace of the scenario `image`, for what has nothing to do with what is in an image: it is of a
+    /// [blank disk](disk::blank).
+    ///
+    /// # Errors
+    /// As [`Host::workspace`], and when the disk cannot be written.
+    pub fn blank_image(&self, cli: Cli) -> Result<Workspace> {
+        let mut workspace = self.workspace(cli, "image")?;
+        workspace.env("TF_VAR_base", disk::blank(self.path())?);
+        Ok(workspace)
     }
 
     /// What the provider calls `data_dir`.

@@ -9,6 +9,12 @@ terraform {
 
 variable "suite" { type = string }
 
+variable "base" {
+  description = "A disk in place of a system with a step, for what has nothing to do with what is in an image."
+  type        = string
+  default     = null
+}
+
 variable "marker" {
   description = "Part of the content: another marker is another image."
   default     = "one"
@@ -64,14 +70,15 @@ resource "sindri_image" "it" {
   timeouts          = var.timeouts
 
   qemu = {
-    base         = { bootstrap = { suite = var.suite } }
+    base         = { bootstrap = var.base == null ? { suite = var.suite } : null, image = var.base }
+    boot         = false
     disk_size_gb = 4
     format       = var.format
     compress     = false
     cpus         = 1
   }
 
-  provision = [
+  provision = var.base != null ? [] : [
     { inline = ["echo ${var.marker} > /etc/marker", "sleep ${var.seconds}"] },
   ]
 

@@ -3,6 +3,7 @@
 //!
 //! A guest is dear, and builds in one machine get into each other's way: this is one test.
 
+use std::cell::Cell;
 use std::fs;
 use std::time::{Duration, Instant};
 
@@ -27,10 +28,9 @@ fn amid_a_step(account: &Account, host: &Host, marker: &str) -> Result<(Workspac
 #[test]
 fn images_are_built_and_nothing_is_left_of_those_that_are_not() -> Result<()> {
     let account = Account::new()?;
-    let cases: [Case; 9] = [
+    let cases: [Case; 8] = [
         ("built, found again, built anew", builds),
-        ("a step fails", a_step_fails),
-        ("a step shows its secret", a_step_shows_its_secret),
+        ("a step fails that shows its secret", a_step_fails),
         ("interrupted", interrupted),
         ("interrupted while EC2 makes the image", interrupted_at_the_image),
         ("the provider is killed", provider_killed),
@@ -47,6 +47,7 @@ fn images_are_built_and_nothing_is_left_of_those_that_are_not() -> Result<()> {
 }
 
 fn builds(account: &Account) -> Result<()> {
+    let is_built_anew = Cell::new(false);
     each_cli(|cli| {
         let host = Host::new()?;
         let marker = format!("built-under-{}", cli.name());
@@ -73,12 +74,16 @@ fn builds(account: &Account) -> Result<()> {
         ensure!(!account.moto.requests()?.contains_key("RunInstances"), "an instance for a cached image");
         other.converged()?;
 
-        let anew = account.workspace(&host, cli, json!({ "marker": marker, "cache": false }))?;
-        anew.apply()?;
-        anew.converged()?;
-        assert_ne!(anew.text(IMAGE, "image_id")?, id);
-        assert_eq!(account.more()?, images(2));
-        for workspace in [&workspace, &other, &anew] {
+        // The program has no part in this.
+        if !is_built_anew.replace(true) {
+            let anew = account.workspace(&host, cli, json!({ "marker": marker, "cache": false }))?;
+            anew.apply()?;
+            anew.converged()?;
+            assert_ne!(anew.text(IMAGE, "image_id")?, id);
+            assert_eq!(account.more()?, images(2));
+            anew.destroy()?;
+        }
+        for workspace in [&workspace, &other] {
             workspace.destroy()?;
         }
         account.ensure_as_before()?;
@@ -88,30 +93,23 @@ fn builds(account: &Account) -> Result<()> {
 
 fn a_step_fails(account: &Account) -> Result<()> {
     let host = Host::new()?;
-    let command = "echo the reason; exit 7";
-    let workspace = account.workspace(&host, Cli::Tofu, json!({ "marker": "fails", "command": command }))?;
-    let errors = workspace.apply_with(&[])?.fails()?;
+    let script = fs::read_to_string(secrets::script())?;
+    let command = format!("python3 - <<'END'\n{script}END\necho the reason; exit 7");
+    let mut workspace =
+        account.workspace(&host, Cli::Tofu, json!({ "marker": "fails", "command": command }))?;
+    secrets::trace(&host, &mut workspace)?;
+    workspace.env("TF_VAR_secret", SECRETS[0]);
+    let outcome = workspace.apply_with(&[])?;
+    secrets::ensure_kept(&host, &outcome, &Pieces::of(&SECRETS[..1])?)?;
+    let log = log(&host);
+    ensure!(log.contains("all forms were shown") && log.matches("(redacted)").count() > 25, "{log}");
+    let errors = outcome.fails()?;
     let logs = host.data_dir().join("logs").display().to_string();
     for words in ["failed with exit code 7", "image: the reason", &logs] {
         ensure!(errors.iter().any(|error| error.mentions(words)), "no {words:?} in {errors:?}");
     }
     account.ensure_as_before()?;
     host.inventory()?.ensure_empty()
-}
-
-fn a_step_shows_its_secret(account: &Account) -> Result<()> {
-    let host = Host::new()?;
-    let command = format!("python3 - <<'END'\n{}END\nexit 3", fs::read_to_string(secrets::script())?);
-    let mut workspace =
-        account.workspace(&host, Cli::Tofu, json!({ "marker": "secret", "command": command }))?;
-    secrets::trace(&host, &mut workspace)?;
-    workspace.env("TF_VAR_secret", SECRETS[0]);
-    let outcome = workspace.apply_with(&[])?;
-    secrets::ensure_kept(&host, &outcome, &Pieces::of(&SECRETS[..1])?)?;
-    outcome.fails()?;
-    let log = log(&host);
-    ensure!(log.contains("all forms were shown") && log.matches("(redacted)").count() > 25, "{log}");
-    account.ensure_as_before()
 }
 
 fn interrupted(account: &Account) -> Result<()> {
@@ -142,13 +140,12 @@ fn interrupted_at_the_image(account: &Account) -> Result<()> {
 
 fn provider_killed(account: &Account) -> Result<()> {
     let host = Host::new()?;
-    let (workspace, running) = amid_a_step(account, &host, "orphaned")?;
+    let (_workspace, running) = amid_a_step(account, &host, "orphaned")?;
     running.kill_provider()?;
     running.wait(PATIENCE)?.fails()?;
     // By the supervisor, and without anybody's doing.
     account.ensure_settled(&host)?;
-    account.release()?;
-    account.ensure_builds_one(&host, &workspace)
+    account.release()
 }
 
 fn both_killed(account: &Account) -> Result<()> {

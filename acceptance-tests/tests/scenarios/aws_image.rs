@@ -1,6 +1,8 @@
 //! `sindri_image` on AWS: found, held, looked at, deleted. Against the rig's EC2, where complete images are registered by
 //! somebody else: nothing is really built here.
 
+use std::cell::Cell;
+
 use acceptance_tests::{Cli, Diagnostic, Fault, Host, Moto, Severity, Workspace, each_cli, merged};
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
@@ -230,6 +232,8 @@ fn other_credentials_do_not_make_an_image_vanish() -> Result<()> {
 
 #[test]
 fn drift_is_noticed_and_mended() -> Result<()> {
+    // Which kinds there are is the same to both programs: the second one sees the first and the last.
+    let is_first = Cell::new(true);
     each_cli(|cli| {
         let host = Host::new()?;
         let (moto, workspace) = scenario(&host, cli)?;
@@ -261,7 +265,8 @@ fn drift_is_noticed_and_mended() -> Result<()> {
             (THERE, "DisableImageDeprecation", &of_copy),
             (THERE, "DeregisterImage", &of_copy),
         ];
-        for (region, action, parameters) in drifts {
+        let step = if is_first.replace(false) { 1 } else { drifts.len() - 1 };
+        for (region, action, parameters) in drifts.into_iter().step_by(step) {
             moto.ec2_in(region, action, parameters)?;
             let plan = workspace.plan()?;
             assert_eq!(plan.action(IMAGE), "update", "{action} in {region}: {plan}");

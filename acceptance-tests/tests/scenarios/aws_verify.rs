@@ -14,22 +14,18 @@ type Case = (&'static str, fn(&Account) -> Result<()>);
 #[test]
 fn finished_images_are_checked_in_machines_of_their_own() -> Result<()> {
     let account = Account::new()?;
-    let cases: [Case; 16] = [
+    let cases: [Case; 12] = [
         ("a machine from a clean image is looked through", looked_through),
         ("an image is public only after a look", public_later),
         ("the provider is killed amid a look", killed_amid_a_look),
         ("refused at plan", refused),
-        ("the check passes", passes),
-        ("there is nothing to check but the boot", boots),
-        ("no capacity, and a connection that breaks", holds_on),
+        ("the check passes, and a connection breaks", passes),
         ("its machine does not end", not_ended),
-        ("the launch is refused", launch_refused),
-        ("the launch is refused, for a look", launch_refused_kept),
+        ("the launch is refused, for a look", launch_refused),
         ("its first boot fails", first_boot_fails),
-        ("the check fails", fails),
         ("the check fails, for a look", kept),
         ("interrupted", interrupted),
-        ("the provider is killed", provider_killed),
+        ("the provider is killed, and then there is nothing to check but the boot", provider_killed),
         ("provider and supervisor are killed", both_killed),
     ];
     for (name, case) in cases {
@@ -167,10 +163,17 @@ fn killed_amid_a_look(account: &Account) -> Result<()> {
     account.ensure_as_before()
 }
 
+/// Ends the login that it runs in, once.
+const BREAK: &str = "test ! -e /srv/broken || exit 0; touch /srv/broken; it=$$; \
+                     until grep -q ^sshd /proc/$it/comm; do it=$(sed -n 's/^PPid:[[:space:]]*//p' /proc/$it/status); done; \
+                     kill -9 $it; sleep 60";
+
 fn passes(account: &Account) -> Result<()> {
     let host = Host::new()?;
     let command = "echo so far; grep -qx passes /srv/marker && test \"$(id -u)\" = 0";
-    let workspace = account.workspace(&host, Cli::Tofu, with_check("passes", command))?;
+    let checks = json!([{ "name": "the check", "command": command }, { "name": "breaks", "command": BREAK }]);
+    let variables = json!({ "marker": "passes", "verify_boot": true, "verify": checks });
+    let workspace = account.workspace(&host, Cli::Tofu, variables.clone())?;
     account.moto.forget_requests()?;
     workspace.apply()?;
     workspace.converged()?;
@@ -181,8 +184,16 @@ fn passes(account: &Account) -> Result<()> {
     let (builder, machine) = log.split_once("==> Packer made ").context(log.clone())?;
     ensure!(!builder.contains("the check"), "{log}");
     ensure!(machine.contains("==> Checking: the check\nso far\n"), "{log}");
+    let count = |words: &str| log.matches(words).count();
+    let told = [
+        count("The connection broke: logging in again"),
+        count("Checking: the check"),
+        count("Checking: breaks"),
+    ];
+    ensure!(told == [1, 1, 2], "{log}");
+    account.guest.run("sudo rm /srv/broken")?;
 
-    let again = account.workspace(&host, Cli::Tofu, with_check("passes", command))?;
+    let again = account.workspace(&host, Cli::Tofu, variables)?;
     account.moto.forget_requests()?;
     again.apply()?;
     assert_eq!(again.text(IMAGE, "image_id")?, workspace.text(IMAGE, "image_id")?);
@@ -192,49 +203,26 @@ fn passes(account: &Account) -> Result<()> {
     account.ensure_as_before()
 }
 
-/// In a VPC that is named, and with a reply that is lost: as Packer, we look for no subnet when nobody asks for a public
-/// address, and no second machine is launched.
-fn boots(account: &Account) -> Result<()> {
-    let host = Host::new()?;
+/// In a VPC that is named, without capacity at first, and with a reply that is lost: as Packer, we look for no subnet when
+/// nobody asks for a public address, and no second machine is launched.
+fn boots(account: &Account, host: &Host, workspace: &Workspace) -> Result<()> {
     let found = account.moto.ec2("DescribeVpcs", &[])?;
     let vpc = found.split("<vpcId>").nth(1).and_then(|rest| rest.split('<').next()).context(found.clone())?;
-    let variables = json!({ "marker": "boots", "verify_boot": true, "vpc_id": vpc });
-    let workspace = account.workspace(&host, Cli::Tofu, variables)?;
+    account.variables(workspace, json!({ "marker": "boots", "verify_boot": true, "vpc_id": vpc }))?;
     account.moto.forget_requests()?;
-    // The builder's launch passes.
-    account.moto.fault_after("RunInstances", 1, 1, Fault::Drop)?;
-    account.ensure_builds_one(&host, &workspace)?;
+    let full = Fault::Error { status: 400, code: "InsufficientInstanceCapacity", message: "No capacity." };
+    for fault in [full, Fault::Drop] {
+        // The builder's launch passes.
+        account.moto.fault_after("RunInstances", 1, 1, fault)?;
+    }
+    account.ensure_builds_one(host, workspace)?;
     let requests = account.moto.requests()?;
     assert_eq!(
         (requests.get("RunInstances"), requests.get("DescribeInstanceTypeOfferings")),
-        (Some(&3), None)
+        (Some(&4), None)
     );
-    ensure!(log(&host).contains("==> Waiting for the end of its first boot"), "{}", log(&host));
+    ensure!(log(host).contains("==> Waiting for the end of its first boot"), "{}", log(host));
     Ok(())
-}
-
-/// Ends the login that it runs in, once.
-const BREAK: &str = "test ! -e /srv/broken || exit 0; touch /srv/broken; it=$$; \
-                     until grep -q ^sshd /proc/$it/comm; do it=$(sed -n 's/^PPid:[[:space:]]*//p' /proc/$it/status); done; \
-                     kill -9 $it; sleep 60";
-
-fn holds_on(account: &Account) -> Result<()> {
-    let host = Host::new()?;
-    let checks = json!([{ "name": "the first", "command": "true" }, { "name": "breaks", "command": BREAK }]);
-    let variables = json!({ "marker": "broken", "verify_boot": true, "verify": checks });
-    let workspace = account.workspace(&host, Cli::Tofu, variables)?;
-    let full = Fault::Error { status: 400, code: "InsufficientInstanceCapacity", message: "No capacity." };
-    account.moto.fault_after("RunInstances", 1, 1, full)?;
-    account.ensure_builds_one(&host, &workspace)?;
-    let log = log(&host);
-    let count = |words: &str| log.matches(words).count();
-    let told = [
-        count("The connection broke: logging in again"),
-        count("Checking: the first"),
-        count("Checking: breaks"),
-    ];
-    ensure!(told == [1, 1, 2], "{log}");
-    account.guest.run("sudo rm /srv/broken").map(drop)
 }
 
 fn not_ended(account: &Account) -> Result<()> {
@@ -257,9 +245,9 @@ fn not_ended(account: &Account) -> Result<()> {
     host.inventory()?.ensure_empty()
 }
 
-fn launch_refused_kept(account: &Account) -> Result<()> {
+fn launch_refused(account: &Account) -> Result<()> {
     let host = Host::new()?;
-    let mut variables = with_check("refused-kept", "true");
+    let mut variables = with_check("unlaunched", "true");
     variables["on_error"] = json!("keep");
     let workspace = account.workspace(&host, Cli::Tofu, variables)?;
     let message = "You have requested more vCPU capacity than your current vCPU limit.";
@@ -268,7 +256,8 @@ fn launch_refused_kept(account: &Account) -> Result<()> {
     let errors = workspace.apply_with(&[])?.fails()?;
     assert_eq!(account.more()?.get("images"), Some(&1));
     let log = host.data_dir().join("logs").display().to_string();
-    for words in ["was left because of", "VcpuLimitExceeded", &log] {
+    let refused = "no machine can be launched from the finished image ami-";
+    for words in [refused, "was left because of", "VcpuLimitExceeded", &log] {
         ensure!(errors.iter().any(|error| error.mentions(words)), "no {words:?} in {errors:?}");
     }
     let told = sweep(&workspace, &[])?;
@@ -292,50 +281,17 @@ fn first_boot_fails(account: &Account) -> Result<()> {
     host.inventory()?.ensure_empty()
 }
 
-fn launch_refused(account: &Account) -> Result<()> {
-    let host = Host::new()?;
-    let workspace = account.workspace(&host, Cli::Tofu, with_check("refused", "true"))?;
-    let message = "The instance type 't3.large' is not supported in your requested Availability Zone.";
-    account.moto.fault_after(
-        "RunInstances",
-        1,
-        1,
-        Fault::Error { status: 400, code: "Unsupported", message },
-    )?;
-    let errors = workspace.apply_with(&[])?.fails()?;
-    for words in ["no machine can be launched from the finished image ami-", message.trim_end_matches('.')] {
-        ensure!(errors.iter().any(|error| error.mentions(words)), "no {words:?} in {errors:?}");
-    }
-    account.ensure_as_before()?;
-    host.inventory()?.ensure_empty()
-}
-
-fn fails(account: &Account) -> Result<()> {
-    let host = Host::new()?;
-    let variables = with_check("unfit", "echo the reason; exit 9");
-    let workspace = account.workspace(&host, Cli::Tofu, variables)?;
-    let errors = workspace.apply_with(&[])?.fails()?;
-    ensure_told(&host, &errors)?;
-    account.ensure_as_before()?;
-    host.inventory()?.ensure_empty()
-}
-
-fn ensure_told(host: &Host, errors: &[acceptance_tests::Diagnostic]) -> Result<()> {
-    let logs = host.data_dir().join("logs").display().to_string();
-    let failed = "the check \"the check\" failed with exit code 9 in the finished image";
-    for words in [failed, "the reason", &logs] {
-        ensure!(errors.iter().any(|error| error.mentions(words)), "no {words:?} in {errors:?}");
-    }
-    Ok(())
-}
-
 fn kept(account: &Account) -> Result<()> {
     let host = Host::new()?;
     let mut variables = with_check("kept", "echo the reason; exit 9");
     variables["on_error"] = json!("keep");
     let workspace = account.workspace(&host, Cli::Tofu, variables)?;
     let errors = workspace.apply_with(&[])?.fails()?;
-    ensure_told(&host, &errors)?;
+    let logs = host.data_dir().join("logs").display().to_string();
+    let failed = "the check \"the check\" failed with exit code 9 in the finished image";
+    for words in [failed, "the reason", &logs] {
+        ensure!(errors.iter().any(|error| error.mentions(words)), "no {words:?} in {errors:?}");
+    }
     let left = account.moto.inventory()?;
     for kind in ["images", "instances"] {
         let mut new = left[kind].iter().filter(|id| !account.before[kind].contains(id));
@@ -370,7 +326,7 @@ fn provider_killed(account: &Account) -> Result<()> {
     // By the supervisor, and without anybody's doing.
     account.ensure_settled(&host)?;
     account.release()?;
-    account.ensure_builds_one(&host, &workspace)
+    boots(account, &host, &workspace)
 }
 
 fn both_killed(account: &Account) -> Result<()> {

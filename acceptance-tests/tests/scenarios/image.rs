@@ -62,7 +62,7 @@ fn an_image_lives_its_whole_life() -> Result<()> {
 fn every_format_is_what_it_says() -> Result<()> {
     either_cli(|cli| {
         let host = Host::new()?;
-        let workspace = host.workspace(cli, "image")?;
+        let workspace = host.blank_image(cli)?;
         for format in ["raw", "vmdk"] {
             workspace.variables(&json!({ "format": format }))?;
             workspace.apply()?;
@@ -100,7 +100,7 @@ fn every_kind_of_step_does_its_work_and_no_secret_stays() -> Result<()> {
 fn a_lost_or_altered_disk_is_noticed_and_a_touched_one_is_not() -> Result<()> {
     each_cli(|cli| {
         let host = Host::new()?;
-        let workspace = host.workspace(cli, "image")?;
+        let workspace = host.blank_image(cli)?;
         workspace.apply()?;
         let first = disk(&workspace)?;
 
@@ -133,7 +133,7 @@ fn a_lost_or_altered_disk_is_noticed_and_a_touched_one_is_not() -> Result<()> {
 fn damaged_metadata_is_set_aside_and_said_so() -> Result<()> {
     each_cli(|cli| {
         let host = Host::new()?;
-        let workspace = host.workspace(cli, "image")?;
+        let workspace = host.blank_image(cli)?;
         workspace.apply()?;
         let metadata = disk(&workspace)?.with_file_name("metadata.json");
         fs::write(&metadata, "{ \"not\": ")?;
@@ -154,7 +154,7 @@ fn damaged_metadata_is_set_aside_and_said_so() -> Result<()> {
 fn what_is_not_content_changes_in_place() -> Result<()> {
     each_cli(|cli| {
         let host = Host::new()?;
-        let workspace = host.workspace(cli, "image")?;
+        let workspace = host.blank_image(cli)?;
         workspace.apply()?;
         let (id, disk) = (workspace.text(IMAGE, "image_id")?, disk(&workspace)?);
         let built = fs::metadata(&disk)?.modified()?;
@@ -189,7 +189,7 @@ fn what_is_not_content_changes_in_place() -> Result<()> {
 fn a_retained_image_outlives_its_resource() -> Result<()> {
     each_cli(|cli| {
         let host = Host::new()?;
-        let workspace = host.workspace(cli, "image")?;
+        let workspace = host.blank_image(cli)?;
         workspace.variables(&json!({ "retain_on_destroy": true }))?;
         workspace.apply()?;
         let (id, disk) = (workspace.text(IMAGE, "image_id")?, disk(&workspace)?);
@@ -211,15 +211,16 @@ fn a_retained_image_outlives_its_resource() -> Result<()> {
 fn prune_removes_old_images_that_nobody_holds() -> Result<()> {
     either_cli(|cli| {
         let host = Host::new()?;
-        let workspace = host.workspace(cli, "image")?;
+        let (first, others) = (host.workspace(cli, "image")?, host.blank_image(cli)?);
         let mut retained = Vec::new();
-        for marker in ["one", "two"] {
-            workspace.variables(&json!({ "retain_on_destroy": true, "marker": marker }))?;
+        for workspace in [&first, &others] {
+            workspace.variables(&json!({ "retain_on_destroy": true }))?;
             workspace.apply()?;
             retained.push(workspace.text(IMAGE, "image_id")?);
             workspace.destroy()?;
         }
-        workspace.variables(&json!({ "marker": "three" }))?;
+        let workspace = others;
+        workspace.variables(&json!({ "triggers": { "another": "image" } }))?;
         workspace.apply()?;
         let [one, two] = retained.as_slice() else { bail!("{retained:?}") };
         let held = workspace.text(IMAGE, "image_id")?;
@@ -274,7 +275,7 @@ resource "sindri_image" "it" {
 fn an_adopted_image_changes_in_place_and_is_left_alone() -> Result<()> {
     each_cli(|cli| {
         let host = Host::new()?;
-        let owner = host.workspace(cli, "image")?;
+        let owner = host.blank_image(cli)?;
         owner.variables(&json!({ "tags": { "team": "a" } }))?;
         owner.apply()?;
         let id = owner.text(IMAGE, "image_id")?;

@@ -22,6 +22,7 @@ fn base(cli: Cli, host: &Host) -> Result<PathBuf> {
     Ok(copy)
 }
 
+/// A base is booted where nothing else is said.
 #[test]
 fn a_disk_by_path_is_booted_and_becomes_an_image() -> Result<()> {
     either_cli(|cli| {
@@ -29,10 +30,16 @@ fn a_disk_by_path_is_booted_and_becomes_an_image() -> Result<()> {
         let base = base(cli, &host)?;
         let sum = sha256(&base)?;
         let workspace = host.workspace(cli, "qemu-base-image")?;
+        let security = "  security = { remove_ssh_host_keys = false }\n\n  lifecycle {";
+        workspace.edit("main.tf", "  lifecycle {", security)?;
+        workspace.edit("main.tf", "    base = {", "    cpus = 1\n    compress = false\n    base = {")?;
         workspace.variables(&json!({ "base": base, "sha256": sum }))?;
         workspace.apply()?;
         workspace.converged()?;
+        assert_eq!(host.inventory()?.processes, Vec::<String>::new(), "the builder's guest is still there");
         assert_eq!(sha256(&base)?, sum, "the base was written to");
+        let id = workspace.text(DERIVED, "image_id")?;
+        workspace.import_again(DERIVED, &format!("qemu/{id}"))?;
         workspace.destroy()?;
         host.inventory()?.ensure_empty()
     })

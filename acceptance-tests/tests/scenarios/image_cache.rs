@@ -14,7 +14,7 @@ const IMAGE: &str = "sindri_image.it";
 fn two_workspaces_share_one_image_until_the_last_lets_go() -> Result<()> {
     each_cli(|cli| {
         let host = Host::new()?;
-        let (first, second) = (host.workspace(cli, "image")?, host.workspace(cli, "image")?);
+        let (first, second) = (host.blank_image(cli)?, host.blank_image(cli)?);
         let labels = json!({ "description": "theirs", "channels": ["production"], "tags": { "team": "a" } });
         first.variables(&labels)?;
         first.apply()?;
@@ -45,7 +45,7 @@ fn two_workspaces_share_one_image_until_the_last_lets_go() -> Result<()> {
 
 /// A saved plan shows an image that somebody deletes before it is applied: the host, which plans again, tells.
 fn gone_after_the_plan(host: &Host, cli: Cli, id: &str) -> Result<()> {
-    let third = host.workspace(cli, "image")?;
+    let third = host.blank_image(cli)?;
     let plan = third.plan()?;
     assert_eq!(plan.change(IMAGE).context("nothing planned")?.after["image_id"], id, "{plan}");
     fs::remove_dir_all(host.data_dir().join("images").join(id))?;
@@ -60,7 +60,7 @@ fn gone_after_the_plan(host: &Host, cli: Cli, id: &str) -> Result<()> {
 fn who_holds_the_store_is_waited_for_as_long_as_timeouts_say() -> Result<()> {
     either_cli(|cli| {
         let host = Host::new()?;
-        let (first, second) = (host.workspace(cli, "image")?, host.workspace(cli, "image")?);
+        let (first, second) = (host.blank_image(cli)?, host.blank_image(cli)?);
         first.apply()?;
         let lock = File::open(host.data_dir().join("store.lock")).context("opening the store's lock")?;
         let limits = json!({ "create": "2s", "update": "2s", "delete": "2s" });
@@ -93,7 +93,7 @@ fn who_holds_the_store_is_waited_for_as_long_as_timeouts_say() -> Result<()> {
 fn ignored_tags_are_somebody_elses() -> Result<()> {
     either_cli(|cli| {
         let host = Host::new()?;
-        let (ours, theirs) = (host.workspace(cli, "image")?, host.workspace(cli, "image")?);
+        let (ours, theirs) = (host.blank_image(cli)?, host.blank_image(cli)?);
         let tags = |team: &str, owner: &str, cost: &str| json!({ "tags": { "team": team, "owner": owner, "cost:a": cost } });
         ours.write("provider.tf", "provider \"sindri\" { ignore_tags = [\"owner\", \"cost:*\"] }\n")?;
         ours.variables(&tags("a", "a", "a"))?;
@@ -156,7 +156,7 @@ fn other_content_is_another_image_made_before_the_old_one_goes() -> Result<()> {
 fn taint_and_replace_do_not_find_the_object_being_replaced() -> Result<()> {
     each_cli(|cli| {
         let host = Host::new()?;
-        let workspace = host.workspace(cli, "image")?;
+        let workspace = host.blank_image(cli)?;
         workspace.variables(&json!({ "cache": false }))?;
         workspace.apply()?;
         let first = workspace.text(IMAGE, "image_id")?;
@@ -190,7 +190,7 @@ fn taint_and_replace_do_not_find_the_object_being_replaced() -> Result<()> {
 fn an_image_past_its_age_is_replaced_and_no_hit() -> Result<()> {
     each_cli(|cli| {
         let host = Host::new()?;
-        let workspace = host.workspace(cli, "image")?;
+        let workspace = host.blank_image(cli)?;
         workspace.variables(&json!({ "max_age": "720h" }))?;
         workspace.apply()?;
         workspace.converged()?;
@@ -214,7 +214,7 @@ fn an_image_past_its_age_is_replaced_and_no_hit() -> Result<()> {
 fn an_image_of_another_host_is_no_reason_to_build() -> Result<()> {
     each_cli(|cli| {
         let host = Host::new()?;
-        let mut workspace = host.workspace(cli, "image")?;
+        let mut workspace = host.blank_image(cli)?;
         workspace.apply()?;
         let id = workspace.text(IMAGE, "image_id")?;
         let here = host.data_dir().parent().context("no folder for data")?.to_owned();
