@@ -399,7 +399,7 @@ fn a_port_in_use_is_named_and_leaves_nothing() -> Result<()> {
 
 #[test]
 fn a_guest_that_never_comes_up_is_told_with_its_console() -> Result<()> {
-    const TIME: &str = "30s";
+    const TIME: &str = "45s";
     either_cli(|cli| {
         let host = Host::new()?;
         let workspace = host.workspace(cli, "vm")?;
@@ -411,7 +411,7 @@ fn a_guest_that_never_comes_up_is_told_with_its_console() -> Result<()> {
             workspace.edit("main.tf", "boot         = true", &format!("boot         = {boot}"))?;
             let errors = workspace.apply_with(&[])?.fails()?;
             let told = |error: &Diagnostic| {
-                let words = ["took longer than 30s", "the end of its console", "BdsDxe: failed to load"];
+                let words = ["took longer than 45s", "the end of its console", "BdsDxe: failed to load"];
                 error.address == address && words.iter().all(|word| error.mentions(word))
             };
             ensure!(errors.iter().any(told), "{address}: {errors:?}");

@@ -220,7 +220,8 @@ async fn a_guest_that_never_comes_up_shows_its_console() {
     let limits = Limits { cancel: cancel.clone(), timeout: None };
     let (error, ()) = tokio::join!(guest.wait_ssh(&limits), cancelled);
     assert!(matches!(error.unwrap_err(), GuestError::Cancelled | GuestError::Stopped { .. }));
-    drop(guest);
+    // It ends by itself; another one starts in its folder only when it has.
+    guest.kill().await.unwrap();
 
     // One that does not listen to its power button, as a builder has it and as a machine's is found.
     for lifetime in [Lifetime::WithProvider, Lifetime::Daemon] {

@@ -13,7 +13,7 @@ use sindri::backends::qemu::host::AcceleratorChoice;
 use sindri::backends::qemu::store::{Fingerprint, Metadata, Store};
 use sindri::backends::qemu::sweep::Sweep;
 use sindri::backends::qemu::vm::{Port, Protocol, QemuVmSpec};
-use sindri::backends::qemu::{Arch, ForeignStore, Local};
+use sindri::backends::qemu::{Arch, DiskFormat, ForeignStore, Local};
 use sindri::domain::cache_key::{CacheKey, KeyInputs};
 use sindri::domain::vm::host_key_alias;
 use sindri::domain::vm_spec::{PowerState, SshAccess, VmSpec, WaitFor};
@@ -26,6 +26,7 @@ use sindri::ssh::LoginCommand;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use crate::support::image::Inside;
 use crate::support::{debian, image};
 
 /// A store with one image in it.
@@ -268,6 +269,8 @@ async fn a_machine_from_launch_to_destroy() {
     println!("stopped after {:?}", start.elapsed());
     assert_eq!((off.status, processes(&vm.id).len()), (PowerState::Stopped, 0));
     assert_eq!(house.status(&vm.id).await, PowerState::Stopped);
+    let inside = Inside::of_disk(&house.folder(&vm.id).join("disk.qcow2"), DiskFormat::Qcow2);
+    assert_eq!(inside.cat("/home/ann/hello"), "hello\n");
     request.spec.power_state = PowerState::Running;
     request.spec.wait_for = WaitFor::None;
     shape.cpus = 2;
