@@ -1,7 +1,6 @@
 //! Real guests, from a real image: up, commands, files, the end. How they restart is in `image_network`.
 
 use std::collections::BTreeMap;
-use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -18,7 +17,6 @@ use sindri::ssh::{self, Exec, Input, KnownHost, Login};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::support::image::Inside;
 use crate::support::{debian, image};
 
 fn emulator(choice: AcceleratorChoice) -> Emulator {
@@ -237,7 +235,10 @@ async fn a_guest_that_never_comes_up_shows_its_console() {
 }
 
 /// QEMU, emulating, whose machines have no timer at their first `silent` starts, and this kernel in place of their disks.
+#[cfg(target_arch = "x86_64")]
 fn without_timer(dir: &Path, silent: usize, kernel: &Path) -> Emulator {
+    use std::os::unix::fs::PermissionsExt;
+
     let emulator = emulator(AcceleratorChoice::Only(Accelerator::Tcg));
     let program = dir.join("qemu");
     let (qemu, kernel) = (emulator.program.display(), kernel.display());
@@ -254,7 +255,7 @@ fn without_timer(dir: &Path, silent: usize, kernel: &Path) -> Emulator {
 #[tokio::test]
 #[cfg(target_arch = "x86_64")]
 async fn a_kernel_that_finds_no_clock_is_started_again_and_another_panic_is_told_at_once() {
-    let image = Inside::of_disk(&debian::disk().await, DiskFormat::Qcow2);
+    let image = image::Inside::of_disk(&debian::disk().await, DiskFormat::Qcow2);
     let names = image.list("/boot");
     let kernel = names.iter().find(|name| name.starts_with("vmlinuz-")).unwrap();
     let kernel = image.dump(&format!("/boot/{kernel}"));
