@@ -9,6 +9,8 @@ CARGO ?= cargo
 XTASK := $(CARGO) run --quiet --package xtask --
 # Of each of the two kinds of tests with guests, which `test` runs at the same time: a test waits as often as it computes.
 THREADS ?= 3
+# How many seconds each of them may take: what has not ended by then hangs, and is shown and ended.
+LONGEST ?= 2400
 # Per cent of the soak's rounds.
 SHARE ?= 100
 
@@ -57,13 +59,13 @@ unit: ## unit, property and in-process tests
 	$(CARGO) test --package acceptance-tests --quiet --lib --test harness
 
 builds: ## images built and guests booted by the provider's own rooms
-	$(CARGO) test --package terraform-provider-sindri --test builds -- --test-threads=$(THREADS)
+	scripts/watched.sh $(LONGEST) $(CARGO) test --package terraform-provider-sindri --test builds -- --test-threads=$(THREADS)
 
 acceptance: ## scenarios under real OpenTofu and, where it is on PATH, real Terraform
 	@scripts/tools.sh tofu
 	@scripts/tools.sh moto
 	@command -v terraform || echo "terraform is not on PATH: the scenarios run under OpenTofu only"
-	$(CARGO) test --package acceptance-tests --test scenarios -- --test-threads=$(THREADS)
+	scripts/watched.sh $(LONGEST) $(CARGO) test --package acceptance-tests --test scenarios -- --test-threads=$(THREADS)
 
 soak: ## what needs long repetition: kills, cancels, races by the hundred; SHARE=10 for a tenth
 	PROPTEST_CASES=$$((1000 * $(SHARE))) $(CARGO) test --package tfplugin --lib -- broken::

@@ -62,6 +62,8 @@ impl Guest {
                 "-o",
                 "ConnectTimeout=60",
                 "-o",
+                "ServerAliveInterval=60",
+                "-o",
                 "LogLevel=ERROR",
             ])
             .arg("-i")

@@ -3,11 +3,11 @@
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::process::Stdio;
-use std::time::Duration;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use acceptance_tests::web::{Fault, Server};
-use acceptance_tests::{Host, each_cli};
+use acceptance_tests::{Host, each_cli, repository};
 use anyhow::{Context, Result, ensure};
 use serde_json::json;
 
@@ -142,7 +142,7 @@ fn the_inventory_sees_files_processes_and_nothing_else() -> Result<()> {
     host.inventory()?.ensure_empty()?;
 
     std::fs::write(image.join("disk.qcow2"), "x")?;
-    let mut child = std::process::Command::new("cat")
+    let mut child = Command::new("cat")
         .arg("-")
         .current_dir(&image)
         .stdin(Stdio::piped())
@@ -158,6 +158,24 @@ fn the_inventory_sees_files_processes_and_nothing_else() -> Result<()> {
     assert_eq!(inventory.ids("images"), ["one"]);
     assert_eq!(inventory.processes, [format!("{} cat -", child.id())]);
     assert!(inventory.ensure_empty().is_err());
+    Ok(())
+}
+
+#[test]
+fn a_command_that_hangs_is_shown_and_ended_and_another_left_alone() -> Result<()> {
+    let watched = |time: &str, script: &str| {
+        let mut watched = Command::new(repository().join("scripts/watched.sh"));
+        watched.args([time, "sh", "-c", script]).stdin(Stdio::null()).output()
+    };
+    let begun = Instant::now();
+    let hung = watched("1", "echo begun; sleep 600 | cat; exit 3")?;
+    let told = String::from_utf8(hung.stderr)?;
+    assert_eq!((hung.status.code(), hung.stdout), (Some(3), b"begun\n".to_vec()), "{told}");
+    assert!(told.starts_with("Not done in time:\n"), "{told}");
+    assert!(told.contains(": sleep 600 \n    thread sleep: "), "{told}");
+    let fine = watched("600", "echo fine; exit 4")?;
+    assert_eq!((fine.status.code(), fine.stdout, fine.stderr), (Some(4), b"fine\n".to_vec(), Vec::new()));
+    ensure!(begun.elapsed() < Duration::from_secs(60), "it was waited for");
     Ok(())
 }
 

@@ -25,8 +25,8 @@ use sindri::packer::Settings;
 use sindri::ssh;
 use tokio_util::sync::CancellationToken;
 
-use crate::support::image;
 use crate::support::moto::under_moto;
+use crate::support::{image, in_time};
 
 pub(crate) const REGION: &str = "us-west-2";
 const PAIR: &str = "of-the-user";
@@ -155,7 +155,7 @@ impl Account {
         let aws = Arc::new(Aws::new(AwsSettings::default(), self.dir.path().into()));
         let host = image::host();
         let tools = Tools { runner: host.runner, packer, cache_dir: self.dir.path().join("cache") };
-        let built = aws.builder(spec, tools).build(request).await;
+        let built = in_time(aws.builder(spec, tools).build(request), || self.log()).await;
         println!("{}", self.log());
         assert!(!self.log().contains(image::CANARY), "a secret in the log");
         let left = fs::read_dir(self.dir.path().join("builds")).map_or(0, Iterator::count);

@@ -24,7 +24,7 @@ use uuid::Uuid;
 
 use crate::aws_build::{Account, REGION, key, newer, oldest, with_plugin};
 use crate::support::moto::under_moto;
-use crate::support::{debian, image};
+use crate::support::{debian, image, meanwhile};
 
 /// A machine for all instances: a user `builder`, who may become root.
 struct Machine {
@@ -158,16 +158,15 @@ fn images_are_built_by_real_packers() {
 
         // The user stops it.
         let request = account.request(vec![image::inline(&["echo now; sleep 600"])]);
-        let (_, stopped) = tokio::join!(
-            async {
-                while !account.log().contains("image: now") {
-                    tokio::time::sleep(Duration::from_millis(200)).await;
-                }
-                request.cancel.cancel();
-            },
-            account.build(newer(), spec.clone(), &request)
-        );
-        assert!(causes(&stopped.unwrap_err()).contains("cancelled"));
+        let stop = async {
+            while !account.log().contains("image: now") {
+                tokio::time::sleep(Duration::from_millis(200)).await;
+            }
+            request.cancel.cancel();
+        };
+        let (stopped, _) = meanwhile(account.build(newer(), spec.clone(), &request), stop).await;
+        let told = causes(&stopped.unwrap_err());
+        assert!(told.contains("cancelled"), "{told}");
 
         // The steps are done, and EC2 makes no image of it.
         let request = account.request(Vec::new());

@@ -25,8 +25,8 @@ use sindri::packer::Settings;
 use tokio_util::sync::CancellationToken;
 
 use crate::aws_build::{Account, REGION, oldest, tool, with_plugin};
-use crate::support::image;
 use crate::support::moto::{under_moto, under_moto_with};
+use crate::support::{image, in_time};
 
 const KEY: &str = "arn:aws:kms:us-west-2:123456789012:key/mrk-1234abcd12ab34cd56ef1234567890ab";
 
@@ -72,8 +72,10 @@ async fn build(
     let data_dir = account.dir.path().join(name);
     let tools = Tools { runner: image::host().runner, packer, cache_dir: account.dir.path().join("cache") };
     let aws = Arc::new(Aws::new(settings, data_dir.clone()));
-    let built = aws.builder(spec.clone(), tools).build(&account.request(Vec::new())).await;
-    println!("{name}\n{}", fs::read_to_string(data_dir.join("logs/latest-test.log")).unwrap_or_default());
+    let log = || fs::read_to_string(data_dir.join("logs/latest-test.log")).unwrap_or_default();
+    let (builder, request) = (aws.builder(spec.clone(), tools), account.request(Vec::new()));
+    let built = in_time(builder.build(&request), log).await;
+    println!("{name}\n{}", log());
     let Ok(Built::Fresh(image)) = built.map_err(|error| panic!("{name}: {}", causes(&error))) else {
         panic!("nobody else builds here")
     };

@@ -9,6 +9,7 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use sindri::backends::qemu::guest::console;
 use sindri::backends::qemu::host::AcceleratorChoice;
 use sindri::backends::qemu::store::{Fingerprint, Metadata, Store};
 use sindri::backends::qemu::sweep::Sweep;
@@ -27,7 +28,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::support::image::Inside;
-use crate::support::{debian, image};
+use crate::support::{debian, image, in_time};
 
 /// A store with one image in it.
 struct House {
@@ -64,11 +65,19 @@ impl House {
 
     async fn create(&self, request: &VmRequest, shape: &QemuVmSpec) -> Result<Vm, BackendError> {
         let launcher = self.local.launcher(shape.clone());
-        launcher.create(request, &mut |_| {}, &CancellationToken::new()).await
+        let (mut in_state, cancel) = (|_: &Vm| {}, CancellationToken::new());
+        in_time(launcher.create(request, &mut in_state, &cancel), || self.consoles()).await
     }
 
     async fn update(&self, id: &str, request: &VmRequest, shape: &QemuVmSpec) -> Result<Vm, BackendError> {
-        self.local.launcher(shape.clone()).update(id, request, &CancellationToken::new()).await
+        let (launcher, cancel) = (self.local.launcher(shape.clone()), CancellationToken::new());
+        in_time(launcher.update(id, request, &cancel), || self.consoles()).await
+    }
+
+    /// The end of each machine's.
+    fn consoles(&self) -> String {
+        let machines = fs::read_dir(self.local.store.vms()).into_iter().flatten().flatten();
+        machines.map(|it| format!("{}\n", console::tail(&it.path()))).collect()
     }
 
     async fn status(&self, id: &str) -> PowerState {
@@ -172,7 +181,8 @@ fn login(vm: &Vm) -> String {
 /// What the user's own ssh prints, by the command that we hand out.
 fn ssh(vm: &Vm, command: &str) -> String {
     let login = login(vm);
-    let output = Command::new("sh").arg("-c").arg(format!("{login} \"$0\"")).arg(command).output();
+    let line = format!("{login} \"$0\"");
+    let output = Command::new("timeout").args(["300", "sh", "-c", &line, command]).output();
     let output = output.unwrap();
     assert!(output.status.success(), "{login}: {}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).unwrap()
@@ -256,7 +266,7 @@ async fn a_machine_from_launch_to_destroy() {
     ssh(&vm, "echo hello >hello; setsid -f python3 -m http.server 8000 >/dev/null 2>&1 </dev/null");
     let page = format!("http://127.0.0.1:{}/hello", web.host);
     // An emulated guest takes its time to start a server.
-    let patiently = ["-fsS", "--retry", "60", "--retry-all-errors", "--retry-delay", "1"];
+    let patiently = ["-fsS", "--max-time", "30", "--retry", "60", "--retry-all-errors", "--retry-delay", "1"];
     let fetched = Command::new("curl").args(patiently).arg(page).output();
     assert_eq!(String::from_utf8(fetched.unwrap().stdout).unwrap(), "hello\n");
 

@@ -85,9 +85,8 @@ async fn steps_in_a_guest_then_checks_of_the_finished_image() {
     assert!(!site.log_text().contains("swapoff failed"));
     assert_clean(&inside);
 
-    let seen =
-        std::process::Command::new("sh").args(["-c", &format!("{login} cat /srv/env")]).output().unwrap();
-    assert_eq!(String::from_utf8_lossy(&seen.stdout), format!("a b\"c|{}", CANARY.len()));
+    let seen = run("timeout", &["300", "sh", "-c", &format!("{login} cat /srv/env")]);
+    assert_eq!(seen, format!("a b\"c|{}", CANARY.len()));
     let id = kept.file_name().unwrap().to_str().unwrap().parse().unwrap();
     let pid = std::fs::read_to_string(kept.join("check/qemu.pid")).unwrap();
     remove_partial(&host(), id, &kept).await.unwrap();

@@ -16,6 +16,7 @@ use sindri::provision::StepFailure;
 use tokio_util::sync::CancellationToken;
 
 use crate::support::image::{CANARY, Inside, Site, assert_clean, host, image, inline, run, small, step};
+use crate::support::meanwhile;
 
 /// A password of APT's.
 const LOGIN: &str = "canary-of-apt";
@@ -144,15 +145,16 @@ async fn cancelling_stops_within_seconds_and_leaves_no_process() {
     let cancel = site.cancel.clone();
     let mark = "86397";
     let spec = image(vec![inline(&[&format!("sleep {mark} & sleep {mark}")])]);
-    let watch = tokio::spawn(async move {
+    let stop = async {
         while !running(mark) {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
         cancel.cancel();
         Instant::now()
-    });
-    let error = site.build(&spec, &small()).await.unwrap_err();
-    let cancelled = watch.await.unwrap();
+    };
+    let (built, cancelled) = meanwhile(site.build(&spec, &small()), stop).await;
+    let error = built.unwrap_err();
+    let cancelled = cancelled.unwrap_or_else(|| panic!("before it was cancelled: {error}"));
     assert!(matches!(error, BuildError::Cancelled), "{error}");
     assert!(cancelled.elapsed() < Duration::from_secs(10), "{:?}", cancelled.elapsed());
     assert!(!running(mark));
@@ -262,6 +264,7 @@ async fn a_mirror_is_logged_in_at_as_apt_does() {
     std::fs::write(etc_apt.join("auth.conf.d/test.conf"), entry).unwrap();
     let host = Host { etc_apt, ..host() };
     // While it works: what others can see of it.
+    let _until_the_end = site.cancel.clone().drop_guard();
     let seen = tokio::task::spawn_blocking({
         let cancel = site.cancel.clone();
         move || {

@@ -14,9 +14,9 @@ use sindri::domain::{BackendError, BuildRequest, Built, Check, Holder, ImageBuil
 use tokio_util::sync::CancellationToken;
 
 use super::{House, what};
-use crate::support::debian;
 use crate::support::image::{image, run, small};
 use crate::support::small_disk::Points;
+use crate::support::{debian, in_time, meanwhile};
 
 /// A raw disk of 8 MiB that cannot be packed, with what shows that it has partitions.
 fn base(dir: &Path) -> PathBuf {
@@ -50,7 +50,8 @@ async fn build_of(house: &House, spec: ImageSpec, qemu: &QemuImageSpec) -> Resul
         deadline: Utc::now(),
         cancel: CancellationToken::new(),
     };
-    house.local.builder(qemu.clone()).build(&request).await
+    let log = || fs::read_to_string(house.local.store.logs().join("latest-test.log")).unwrap_or_default();
+    in_time(house.local.builder(qemu.clone()).build(&request), log).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -126,9 +127,10 @@ async fn a_check_of_the_finished_image() {
         house.disk.leave(4 << 10);
         Instant::now()
     };
-    let (built, since) = tokio::join!(build_of(&house, spec, &qemu), filled);
+    let (built, since) = meanwhile(build_of(&house, spec, &qemu), filled).await;
     let told = house.assert_told("a check", &built.unwrap_err());
     assert!(told.contains("run a command in the guest, whose disk is in "), "{told}");
+    let since = since.expect("its disk was full before the check");
     assert!(since.elapsed() < Duration::from_secs(120), "{:?}", since.elapsed());
     house.assert_nothing_left("a check");
 }

@@ -12,6 +12,8 @@ use sindri::process::{BuildLog, Redactor, Runner, Secret};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use super::in_time;
+
 /// A secret that must be found nowhere.
 pub(crate) const CANARY: &str = "canary-7f3a9c\"$(touch /canary)";
 
@@ -116,7 +118,8 @@ impl Site {
         let id = Uuid::new_v4();
         let work_dir = self.dir.path().join(id.to_string());
         let (log, cancel) = (&self.log, &self.cancel);
-        let built = build(&Build { id, spec, qemu, host, work_dir: &work_dir, log, cancel }).await;
+        let work = Build { id, spec, qemu, host, work_dir: &work_dir, log, cancel };
+        let built = in_time(build(&work), || self.log_text()).await;
         self.show_log();
         assert!(!self.log_text().contains(CANARY), "a secret in the log");
         assert!(!host.cache_dir.join(format!("trees/area/work/{id}")).exists(), "the build's tree stays");
