@@ -282,6 +282,26 @@ async fn a_kernel_that_finds_no_clock_is_started_again_and_another_panic_is_told
     }
 }
 
+/// A QEMU that was killed a moment ago may still have its files.
+#[tokio::test]
+async fn a_guest_whose_disk_is_not_free_yet_starts_when_it_is() {
+    let dirs = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+    let (mut spec, _login) = prepare(dirs[0].path()).await;
+    spec.disks[0].file = dirs[0].path().join("disk.qcow2");
+    let (emulator, runner) = (emulator(AcceleratorChoice::Auto), image::host().runner);
+    let cancel = CancellationToken::new();
+    let before = Guest::start(&spec, &emulator, dirs[0].path(), &runner, &cancel).await.unwrap();
+    let held = Duration::from_secs(1);
+    let (begun, free) = (Instant::now(), async {
+        tokio::time::sleep(held).await;
+        before.kill().await.unwrap();
+    });
+    let start = Guest::start(&spec, &emulator, dirs[1].path(), &runner, &cancel);
+    let (after, ()) = tokio::join!(start, free);
+    assert!(begun.elapsed() >= held, "the disk was not held");
+    after.unwrap().kill().await.unwrap();
+}
+
 #[tokio::test]
 async fn what_qemu_refuses_is_said() {
     let dir = tempfile::tempdir().unwrap();

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio_util::sync::{CancellationToken, DropGuard};
 
@@ -21,6 +21,10 @@ const START: Duration = Duration::from_secs(30);
 const LATE: &str = "it did not complete the machine in time";
 /// How often we look whether it does.
 const TICK: Duration = Duration::from_millis(5);
+/// How long a QEMU that was killed may hold the guest's files still: the kernel gives back its memory first.
+const RELEASE: Duration = Duration::from_secs(10);
+/// The pause before it is tried again.
+const HELD: Duration = Duration::from_millis(200);
 
 /// A supervised QEMU. Dropping it ends QEMU.
 #[derive(Debug)]
@@ -42,7 +46,7 @@ pub(super) async fn launch(
 ) -> Result<(Vec<Forward>, Option<Supervised>), GuestError> {
     let firmware = prepare(emulator, dir)?;
     ports::check_ports(&spec.forwards)?;
-    let mut tries = 1;
+    let (mut tries, begun) = (1, Instant::now());
     loop {
         let forwards =
             ports::choose(&spec.forwards).map_err(GuestError::file("find a free port for", dir))?;
@@ -59,6 +63,9 @@ pub(super) async fn launch(
                     && !spec.forwards.iter().any(|it| it.protocol == protocol && it.host == Some(port)) =>
             {
                 tries += 1;
+            }
+            Err(GuestError::Refused { output }) if is_held(&output) && begun.elapsed() < RELEASE => {
+                tokio::time::sleep(HELD).await;
             }
             Err(error) => return Err(error),
         }
@@ -136,6 +143,11 @@ async fn answer(dir: &Path) {
     while Qmp::connect(dir, START).await.is_err() {
         tokio::time::sleep(TICK).await;
     }
+}
+
+/// Whether QEMU says that another process has one of the guest's files: its PID file, or a disk.
+fn is_held(output: &str) -> bool {
+    output.contains("lock pid file") || output.contains("Is another process using the image")
 }
 
 fn refusal(finished: &Finished, dir: &Path) -> GuestError {
