@@ -115,7 +115,8 @@ async fn a_check_of_the_finished_image() {
     let base = debian::disk().await;
     let house = House::new();
     house.disk.relieve();
-    let command = "head -c 32M /dev/zero > /srv/big && sync".into();
+    // Not before the disk is full.
+    let command = "sleep 2 && head -c 32M /dev/zero > /srv/big && sync".into();
     let check = Check { name: "it writes".into(), command };
     let spec = ImageSpec { checks: vec![check], ..image(Vec::new()) };
     let qemu = QemuImageSpec { disk_size_gb: 4, ..spec_of(ImageSource::Path(base), None) };
