@@ -5,7 +5,7 @@ use std::fs;
 use std::path::PathBuf;
 
 use acceptance_tests::disk::{qemu_img_info, sha256};
-use acceptance_tests::{Host, Workspace, each_cli, either_cli};
+use acceptance_tests::{Diagnostic, Host, Workspace, each_cli, either_cli};
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::json;
 
@@ -52,10 +52,28 @@ fn an_image_lives_its_whole_life() -> Result<()> {
 
         let id = format!("qemu/{}", workspace.text(IMAGE, "image_id")?);
         workspace.import_again(IMAGE, &id)?;
+        a_newer_base_is_told(&workspace)?;
 
         workspace.destroy()?;
         host.inventory()?.ensure_empty()
     })
+}
+
+/// The key is of the base as it is asked for. Here the image is said to be an older one than it is.
+fn a_newer_base_is_told(workspace: &Workspace) -> Result<()> {
+    let (metadata, base) =
+        (disk(workspace)?.with_file_name("metadata.json"), workspace.text(IMAGE, "resolved_base")?);
+    let (whole, words) = (fs::read_to_string(&metadata)?, base.rsplit_once(' ').context("no date")?.0);
+    let old = format!("{words} 2020-01-01");
+    let warnings = || Ok::<_, anyhow::Error>(workspace.run(&["plan", "-json"])?.succeeds()?.warnings());
+    assert_eq!(warnings()?.len(), 0);
+    fs::write(&metadata, whole.replace(&base, &old))?;
+    let told = warnings()?;
+    let names = |it: &Diagnostic| [&old, &base, "max_age"].iter().all(|word| it.mentions(word));
+    ensure!(!told.is_empty() && told.iter().all(names), "{told:?}");
+    workspace.converged()?;
+    fs::write(&metadata, whole)?;
+    workspace.converged()
 }
 
 #[test]

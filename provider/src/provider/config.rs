@@ -104,6 +104,7 @@ impl ProviderModel {
                 _ => ForeignStore::Error,
             },
             runner,
+            bases: Default::default(),
         };
         let tagging = Tagging {
             default: self.default_tags.clone().unwrap_or_default(),

@@ -59,6 +59,7 @@ impl House {
             foreign_store: ForeignStore::Error,
             runner: image::host().runner,
             packer: sindri::packer::Settings::default(),
+            bases: Default::default(),
         });
         Self { _dir: dir, local, image }
     }

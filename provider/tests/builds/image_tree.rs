@@ -10,8 +10,11 @@ use acceptance_tests::only_debian;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use sindri::backends::qemu::image::{BuildError, Host};
-use sindri::backends::qemu::{Base, Bootstrap, DiskFormat, ImageSource, Network, QemuImageSpec};
-use sindri::domain::Action;
+use sindri::backends::qemu::store::Store;
+use sindri::backends::qemu::{
+    Base, Bootstrap, DiskFormat, ForeignStore, ImageSource, Local, Network, QemuImageSpec,
+};
+use sindri::domain::{Action, ImageBuilder};
 use sindri::provision::StepFailure;
 use tokio_util::sync::CancellationToken;
 
@@ -288,6 +291,44 @@ async fn a_mirror_is_logged_in_at_as_apt_does() {
     assert!(seen.iter().any(|line| line.contains("auth.conf")), "nothing was told of a login: {seen:?}");
     assert!(!seen.iter().any(|line| line.contains(LOGIN)), "{seen:?}");
     assert!(!site.log_text().contains(LOGIN), "a login in the log");
+}
+
+#[tokio::test]
+async fn a_mirror_is_asked_once_for_a_newer_base_and_nothing_is_made() {
+    if !only_debian("ask for Debian's suite bookworm").unwrap() {
+        return;
+    }
+    let (moment, dir) = ("now", tempfile::tempdir().unwrap());
+    let (archive, asked) = archive(anywhere(), moment, None, CancellationToken::new());
+    let Host { runner, accelerator, packer, .. } = host();
+    let (store, cache_dir) = (Store::at(dir.path().join("data")), dir.path().join("cache"));
+    let (foreign_store, bases) = (ForeignStore::Error, Default::default());
+    let local = Arc::new(Local { store, cache_dir, accelerator, foreign_store, runner, packer, bases });
+    let newer = async |mirror: &str, snapshot: Option<&str>, base: &str| {
+        let mut qemu = small();
+        qemu.base = Base::Bootstrap(Bootstrap {
+            suite: "bookworm".into(),
+            mirror: Some(mirror.to_owned()),
+            security_mirror: None,
+            snapshot: snapshot.map(str::to_owned),
+            packages: Vec::new(),
+        });
+        local.builder(qemu).newer_base(base, chrono::Utc::now()).await
+    };
+    let (mirror, old) =
+        (format!("http://{archive}/archive/debian/{moment}"), "Debian bookworm 12.0 2000-01-01");
+    let next = newer(&mirror, None, old).await.expect("a newer one");
+    assert!(next.starts_with("Debian bookworm 12."), "{next}");
+    assert_eq!(newer(&mirror, None, &next).await, None);
+    // A day of the archive stays what it is; who cannot be reached keeps no plan from being made.
+    assert_eq!(newer(&mirror, Some("20260101T000000Z"), old).await, None);
+    assert_eq!(newer("http://127.0.0.1:1/debian", None, old).await, None);
+    let asked = asked.lock().unwrap();
+    assert_eq!(
+        *asked,
+        ["bookworm", "bookworm-updates"].map(|suite| format!("debian/dists/{suite}/InRelease"))
+    );
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
 }
 
 /// What a newer suite's tools do otherwise: its kernel-install looks for a mounted ESP, its loader is signed. A step's APT logs

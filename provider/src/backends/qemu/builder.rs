@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use async_trait::async_trait;
-use chrono::Utc;
+use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
 use super::image::{self, Build, BuildError, BuiltImage};
@@ -117,6 +117,10 @@ impl ImageBuilder for LocalBuilder {
         self.build_locked(request, &lock).await.map(Built::Fresh)
     }
 
+    async fn newer_base(&self, base: &str, _built: DateTime<Utc>) -> Option<String> {
+        self.local.bases.newer(&self.local.host(), &self.spec, base).await
+    }
+
     async fn template(&self, request: &TemplateRequest) -> Result<Template, BackendError> {
         image::template(&self.local.host(), &self.spec, request).await
     }
@@ -169,6 +173,7 @@ mod tests {
             foreign_store: ForeignStore::Error,
             runner: Runner::new("/no/such/program"),
             packer: crate::packer::Settings::default(),
+            bases: Default::default(),
         };
         let base = Base::Image { source: ImageSource::Path(base.to_owned()), sha256: None };
         LocalBuilder::new(Arc::new(local), qemu(base, true))

@@ -41,6 +41,8 @@ pub struct Local {
     pub runner: Runner,
     /// Which Packer builds what is built by Packer.
     pub packer: packer::Settings,
+    /// What images would start from now.
+    pub bases: image::Bases,
 }
 
 impl Local {
@@ -256,6 +258,7 @@ mod tests {
             foreign_store: ForeignStore::Error,
             runner: Runner::new("/no/such/program"),
             packer: packer::Settings::default(),
+            bases: Default::default(),
         }
     }
 

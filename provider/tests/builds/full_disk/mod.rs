@@ -43,6 +43,7 @@ impl House {
             foreign_store: ForeignStore::Error,
             runner: image::host().runner,
             packer: sindri::packer::Settings::default(),
+            bases: Default::default(),
         });
         Self { disk, dir, local }
     }

@@ -27,15 +27,25 @@ pub(super) struct Area {
     path: PathBuf,
 }
 
+/// The folder above it.
+fn guard(cache_dir: &Path) -> PathBuf {
+    cache_dir.join("trees")
+}
+
 impl Area {
+    /// The area, which need not be there.
+    pub(super) fn of(cache_dir: &Path) -> Self {
+        Self { path: guard(cache_dir).join("area") }
+    }
+
     /// Opens the area, making it when there is none.
     ///
     /// # Errors
     /// When a folder cannot be made.
     pub(super) fn open(cache_dir: &Path) -> Result<Self, BuildError> {
-        let guard = cache_dir.join("trees");
+        let guard = guard(cache_dir);
         private::create_dir(&guard).map_err(BuildError::io("create", &guard))?;
-        let area = Self { path: guard.join("area") };
+        let area = Self::of(cache_dir);
         for folder in ["", "layers", "work"] {
             area.make(folder, 0o755)?;
         }

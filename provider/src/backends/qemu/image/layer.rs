@@ -125,6 +125,27 @@ pub(super) async fn obtain(
     }
 }
 
+/// What a build would start from now, in words: the cached layer, or what the mirror has. Makes nothing that stays.
+///
+/// # Errors
+/// When that cannot be told.
+pub(super) async fn next_base(
+    here: Here<'_>,
+    area: &Area,
+    spec: &Bootstrap,
+    arch: Arch,
+) -> Result<String, BuildError> {
+    let request = request(spec, arch);
+    let reach = Reach::of_host(here).await?.towards(spec);
+    let id = reach.id(&request, spec);
+    if let Some(about) = read(area, &format!("layers/{id}")).filter(fresh) {
+        return Ok(about.resolved_base);
+    }
+    let new = New { spec, arch, id: &id, partitions: Partitions::of(&request), reach: &reach };
+    let (plan, release) = plan(here, &new).await?;
+    Ok(about(&plan, &release).resolved_base)
+}
+
 /// A layer to be made.
 struct New<'a> {
     spec: &'a Bootstrap,

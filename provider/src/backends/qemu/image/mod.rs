@@ -21,6 +21,7 @@ mod guest_build;
 mod layer;
 mod layer_id;
 mod mirrors;
+mod newer;
 mod packer_engine;
 mod prepare;
 mod preview;
@@ -43,6 +44,7 @@ use uuid::Uuid;
 pub(super) use distribution::keyrings;
 pub use error::BuildError;
 pub use layer::MAX_AGE;
+pub use newer::Bases;
 pub use packer_engine::NEEDED as PACKER_NEEDED;
 pub(super) use preview::template;
 #[cfg(test)]

@@ -111,6 +111,7 @@ mod tests {
             foreign_store: ForeignStore::Error,
             runner: Runner::new("/no/such/program"),
             packer: crate::packer::Settings::default(),
+            bases: Default::default(),
         }
     }
 
