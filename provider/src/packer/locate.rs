@@ -9,8 +9,8 @@ use super::known::Known;
 use super::{LocateError, Version, command};
 use crate::process::{Limits, ProcessError, Runner, programs_in, search_path};
 
-/// How long `packer version` may take: a large binary from a cold disk takes seconds.
-const ANSWER: Duration = Duration::from_secs(20);
+/// How long `packer version` may take: a large binary from a cold disk takes seconds, on a busy computer many.
+const ANSWER: Duration = Duration::from_secs(60);
 
 /// Variables of ours that Packer may see beside those of every program: where its plugins and its own settings are, with
 /// which token it asks GitHub for plugins, and whom it trusts for that.

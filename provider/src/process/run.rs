@@ -9,7 +9,9 @@ use std::time::Duration;
 
 use tokio::io::AsyncReadExt;
 use tokio::net::unix::pipe;
+use tokio::task::JoinError;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::command::passed;
 use super::hand_over::{self, HandOver};
@@ -54,6 +56,10 @@ impl Finished {
         tail::last(self.output.lines(), count)
     }
 }
+
+/// How long what a program printed may still come when it has ended. Longer only where its supervisor was killed, and something
+/// that the program had started lives on.
+const REST: Duration = Duration::from_secs(30);
 
 /// How many of a failed program's last lines an error has.
 const TAIL: usize = 20;
@@ -153,7 +159,7 @@ impl Runner {
         drop(supervised);
         // Closing this pipe is what tells the supervisor to end the tree, so even a dropped future does.
         let lifeline = child.stdin.take();
-        let output = tokio::spawn(collect(reader.into(), log.cloned()));
+        let output = AbortOnDropHandle::new(tokio::spawn(collect(reader.into(), log.cloned())));
         let timeout = limits.timeout.unwrap_or(Duration::MAX);
         let ended = tokio::select! {
             status = child.wait() => Ok(status.map_err(start)?),
@@ -165,7 +171,7 @@ impl Runner {
             // The supervisor ends by itself within its grace period.
             let _ = child.wait().await;
         }
-        let output = output.await.unwrap_or_default();
+        let output = rest(output).await;
         ended.map(|status| Finished { code: code(status), output })
     }
 
@@ -211,7 +217,7 @@ impl Runner {
 pub struct Detached {
     program: String,
     child: tokio::process::Child,
-    output: tokio::task::JoinHandle<String>,
+    output: AbortOnDropHandle<String>,
 }
 
 impl Detached {
@@ -229,7 +235,7 @@ impl Detached {
         surround(&mut child, command);
         child.stdin(Stdio::null()).stdout(writer.try_clone().map_err(start)?).stderr(writer);
         let running = child.spawn().map_err(start)?;
-        let output = tokio::spawn(collect(reader.into(), None));
+        let output = AbortOnDropHandle::new(tokio::spawn(collect(reader.into(), None)));
         Ok(Self { program, child: running, output })
     }
 
@@ -241,19 +247,13 @@ impl Detached {
         let program = &self.program;
         let lost = |source| ProcessError::Start { program: program.clone(), source };
         let status = self.child.wait().await.map_err(lost)?;
-        let output = (&mut self.output).await.unwrap_or_default();
+        let output = rest(&mut self.output).await;
         Ok(Finished { code: code(status), output })
     }
 
     /// Kills it after all.
     pub async fn kill(mut self) {
         let _ = self.child.kill().await;
-    }
-}
-
-impl Drop for Detached {
-    fn drop(&mut self) {
-        self.output.abort();
     }
 }
 
@@ -300,6 +300,11 @@ pub fn search_path() -> OsString {
 /// As a shell counts.
 pub(super) fn code(status: ExitStatus) -> i32 {
     status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or_default())
+}
+
+/// What a program printed that has ended.
+async fn rest(output: impl Future<Output = Result<String, JoinError>>) -> String {
+    tokio::time::timeout(REST, output).await.map_or_else(|_| String::new(), Result::unwrap_or_default)
 }
 
 /// Reads output to its end.

@@ -12,6 +12,7 @@ use russh::keys::{Algorithm, EcdsaCurve, PrivateKey, PrivateKeyWithHashAlg, Publ
 use russh::{Channel, ChannelMsg, ChannelWriteHalf, Preferred, Sig};
 use tokio::io::AsyncRead;
 use tokio::net::TcpStream;
+use tokio::time::Instant;
 
 use super::{Incoming, KnownHost, SshError, forward, script};
 use crate::domain::Environment;
@@ -66,6 +67,12 @@ impl std::fmt::Debug for Session {
 const KEEPALIVE: Duration = Duration::from_secs(15);
 /// After how many questions without an answer it counts as dead: emulated, on a busy host, answers take their time.
 const UNANSWERED: usize = 4;
+
+/// How long a login may be silent altogether, answers to such questions included, while something is sent: russh asks nothing
+/// then.
+const SILENT: Duration = Duration::from_secs(300);
+/// How long a command that has ended may go on printing: what it left running in the background keeps its output open.
+const REST: Duration = Duration::from_secs(10);
 
 /// Receives a file. `wc` notices a connection that broke in between.
 const COPY: &str = r#"set -eu; umask 077
@@ -197,6 +204,8 @@ impl Session {
         let mut fed = false;
         let mut output = Output::new(log);
         let mut code = None;
+        let rest = tokio::time::sleep(Duration::MAX);
+        tokio::pin!(rest);
         loop {
             tokio::select! {
                 // A command that does not read to the end closes its input: what it makes of it counts.
@@ -207,12 +216,19 @@ impl Session {
                 message = reader.wait() => match message {
                     Some(ChannelMsg::Data { data }) => output.take(Stream::Out, &data),
                     Some(ChannelMsg::ExtendedData { data, .. }) => output.take(Stream::Err, &data),
-                    Some(ChannelMsg::ExitStatus { exit_status }) => code = i32::try_from(exit_status).ok(),
-                    Some(ChannelMsg::ExitSignal { signal_name, .. }) => code = Some(128 + number(&signal_name)),
+                    Some(ChannelMsg::ExitStatus { exit_status }) => {
+                        code = i32::try_from(exit_status).ok();
+                        rest.as_mut().reset(Instant::now() + REST);
+                    }
+                    Some(ChannelMsg::ExitSignal { signal_name, .. }) => {
+                        code = Some(128 + number(&signal_name));
+                        rest.as_mut().reset(Instant::now() + REST);
+                    }
                     Some(ChannelMsg::Failure) => return Err(russh::Error::RequestDenied.into()),
                     Some(_) => {}
                     None => break,
                 },
+                () = &mut rest => break,
             }
         }
         let code = code.ok_or(SshError::Lost(russh::Error::Disconnect))?;
@@ -274,6 +290,7 @@ fn config() -> Arc<client::Config> {
     ];
     Arc::new(client::Config {
         preferred: Preferred { key: key.into(), ..Preferred::DEFAULT },
+        inactivity_timeout: Some(SILENT),
         keepalive_interval: Some(KEEPALIVE),
         keepalive_max: UNANSWERED,
         nodelay: true,

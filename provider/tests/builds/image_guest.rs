@@ -27,6 +27,8 @@ async fn steps_in_a_guest_then_checks_of_the_finished_image() {
             "systemctl is-active ssh",
             "printf '%s|%s' \"$PLAIN\" \"${#TOKEN}\" > /srv/env",
             "chmod 777 /srv",
+            // A server that is left running, with the step's own output: the step ends all the same.
+            "sleep 3600 &",
         ]),
         inline(&["echo \"$TOKEN\" > /srv/token; sync; rm /srv/token; echo x > /root/.bash_history"]),
         as_user,

@@ -15,8 +15,8 @@ use crate::process::{Command, Detached, Finished, Limits, ProcessError, Runner, 
 
 /// How often another port is tried when somebody took the one that we had chosen.
 const TRIES: usize = 5;
-/// How long QEMU may take until the machine runs.
-const START: Duration = Duration::from_secs(30);
+/// How long QEMU may take until the machine runs: a moment, on a busy computer many.
+const START: Duration = Duration::from_secs(120);
 /// What is said when it takes longer.
 const LATE: &str = "it did not complete the machine in time";
 /// How often we look whether it does.

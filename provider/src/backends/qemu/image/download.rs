@@ -263,7 +263,11 @@ mod tests {
             }
             cancel.cancel();
         };
-        let (fetched, ()) = tokio::join!(fetched, stop);
+        tokio::pin!(fetched);
+        let fetched = tokio::select! {
+            early = &mut fetched => early,
+            () = stop => fetched.await,
+        };
         assert!(matches!(fetched, Err(BuildError::Cancelled)), "{fetched:?}");
         assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
     }
