@@ -101,7 +101,7 @@ if [ "${1:-}" = where ]; then
     exit
 fi
 if [ "${1:-}" = tests ]; then
-    for tool in cargo-deny tofu moto packer packer-plugin-amazon; do "$0" "$tool"; done
+    for tool in cargo-deny tofu moto packer packer-plugin-amazon machine; do "$0" "$tool"; done
     exit
 fi
 tool=${1:?"usage: scripts/tools.sh tofu|packer|packer-plugin-amazon|cargo-deny|peer|machine|moto, or tests, or where TOOL"}
@@ -116,7 +116,7 @@ folder=$cache/$tool-$version
 if [ ! -x "$folder/$tool" ]; then
     mkdir -p "$cache"
     exec 9>"$cache/$tool.lock"
-    flock 9
+    flock --wait 1800 9 || { echo "scripts/tools.sh: somebody has held $cache/$tool.lock for half an hour" >&2; exit 1; }
 fi
 if [ ! -x "$folder/$tool" ]; then
     echo "Building $tool $version (once; kept in $folder)…" >&2

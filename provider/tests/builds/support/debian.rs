@@ -10,7 +10,7 @@ use sindri::process::{BuildLog, Redactor};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::image;
+use super::{image, in_time};
 
 /// The disk, in qcow2. Several tests may ask at once.
 pub(crate) async fn disk() -> PathBuf {
@@ -35,7 +35,8 @@ async fn make(disk: &Path) {
     let (id, cancel, work_dir) = (Uuid::new_v4(), CancellationToken::new(), work.path().join("work"));
     let (spec, qemu, host) = (image::image(Vec::new()), image::small(), image::host());
     let (spec, qemu, host, work_dir, log, cancel) = (&spec, &qemu, &host, work_dir.as_path(), &log, &cancel);
-    let built = build(&Build { id, spec, qemu, host, work_dir, log, cancel }).await;
+    let work = Build { id, spec, qemu, host, work_dir, log, cancel };
+    let built = in_time(build(&work), || log.tail(40)).await;
     let built = built.unwrap_or_else(|error| panic!("{error:?}\n{}", log.tail(40)));
     fs::rename(built.disk, disk).unwrap();
 }

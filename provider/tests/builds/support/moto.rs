@@ -4,6 +4,12 @@ use std::process::Command;
 
 use acceptance_tests::Moto;
 
+/// How many seconds the child may take: longer than any does, however busy the computer is.
+const LONGEST: &str = "1800";
+
+/// The stack of the child's threads, in bytes: the provider's threads have it, and builds without optimisation fill 2 MiB.
+const STACK: &str = "8388608";
+
 /// Set for the child.
 const INSIDE: &str = "SINDRI_TEST_INSIDE_MOTO";
 
@@ -20,8 +26,10 @@ pub(crate) fn under_moto_with(test: &str, environment: impl FnOnce(&mut Command)
         return;
     }
     let moto = Moto::start().unwrap();
-    let mut child = Command::new(std::env::current_exe().unwrap());
-    child.args([test, "--nocapture"]).env(INSIDE, "1").envs(moto.environment());
+    // With what it has started.
+    let mut child = Command::new("timeout");
+    child.args(["--kill-after=10", LONGEST]).arg(std::env::current_exe().unwrap());
+    child.args([test, "--nocapture"]).env(INSIDE, "1").env("RUST_MIN_STACK", STACK).envs(moto.environment());
     environment(&mut child);
     let run = child.output().unwrap();
     let said = String::from_utf8_lossy(&run.stdout);
