@@ -159,7 +159,8 @@ impl Runner {
         drop(supervised);
         // Closing this pipe is what tells the supervisor to end the tree, so even a dropped future does.
         let lifeline = child.stdin.take();
-        let output = AbortOnDropHandle::new(tokio::spawn(collect(reader.into(), log.cloned())));
+        // Goes on when we are dropped: what the program prints while it cleans up is read.
+        let output = tokio::spawn(collect(reader.into(), log.cloned()));
         let timeout = limits.timeout.unwrap_or(Duration::MAX);
         let ended = tokio::select! {
             status = child.wait() => Ok(status.map_err(start)?),
