@@ -108,6 +108,19 @@ async fn a_dropped_run_ends_the_program() {
     }
 }
 
+/// What its program had started lives on, and keeps the output open.
+#[tokio::test]
+async fn a_killed_supervisors_output_is_not_waited_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let pid = dir.path().join("pid");
+    let script = format!("sleep 300 & echo $! > {}; kill -KILL $PPID; wait", pid.display());
+    let finished = runner().run(&sh(&script), None, &unbounded()).await.unwrap();
+    assert_eq!(finished.code, 137);
+    let pid = std::fs::read_to_string(&pid).unwrap();
+    assert!(alive(&pid));
+    assert!(std::process::Command::new("kill").arg(pid.trim()).status().unwrap().success());
+}
+
 fn following(output: &std::path::Path, ending: Ending) -> Following<'_> {
     Following { output, keep: false, ending, then: None }
 }

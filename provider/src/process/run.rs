@@ -59,7 +59,7 @@ impl Finished {
 
 /// How long what a program printed may still come when it has ended. Longer only where its supervisor was killed, and something
 /// that the program had started lives on.
-const REST: Duration = Duration::from_secs(30);
+const REST: Duration = Duration::from_secs(10);
 
 /// How many of a failed program's last lines an error has.
 const TAIL: usize = 20;
