@@ -33,6 +33,11 @@ until done_with cloud-init-network.service || done_with cloud-init.service || [ 
     sleep 0.2
 done
 systemctl --quiet stop cloud-config.service cloud-final.service 2>/dev/null || true
+# On a busy computer one of them may have begun: stopped amid its work, which is none, it would be said to run for ever.
+if [ -e /run/cloud-init/status.json ]; then
+    sed -i -e 's/"stage": "[^"]*"/"stage": null/' -e '/"modules-[a-z]*": {/,/}/s/"start": [0-9][0-9.]*/"start": null/' \
+        /run/cloud-init/status.json
+fi
 # For steps that wait for the end as they would in a cloud, and for `cloud-init status --wait`.
 echo '{"v1": {"datasource": null, "errors": []}}' >/run/cloud-init/result.json
 if [ -d /var/lib/cloud/instance ]; then

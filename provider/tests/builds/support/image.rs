@@ -185,6 +185,16 @@ impl Inside {
         self.debugfs(&format!("cat {path}"))
     }
 
+    /// Puts a file into a folder of the root file system, which is made.
+    pub(crate) fn put(&self, folder: &str, name: &str, content: &str) {
+        let (from, requests) = (self.path("put"), self.path("requests"));
+        std::fs::write(&from, content).unwrap();
+        let lines = format!("mkdir {folder}\ncd {folder}\nwrite {} {name}\n", from.display());
+        std::fs::write(&requests, lines).unwrap();
+        run("debugfs", &["-w", "-f", requests.to_str().unwrap(), &self.root()]);
+        assert_eq!(self.cat(&format!("{folder}/{name}")), content);
+    }
+
     /// A file of the root file system, as a file here.
     pub(crate) fn dump(&self, path: &str) -> PathBuf {
         let to = self.path("dumped");
