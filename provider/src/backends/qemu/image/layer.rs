@@ -86,10 +86,8 @@ pub(super) async fn obtain(
     arch: Arch,
 ) -> Result<Layer, BuildError> {
     let Here { host, log, cancel } = here;
-    let request = request(spec, arch);
-    let reach = Reach::of_host(here).await?.towards(spec);
-    let id = reach.id(&request, spec);
-    let new = New { spec, arch, id: &id, partitions: Partitions::of(&request), reach: &reach };
+    let new = New::of(here, spec, arch).await?;
+    let id = &new.id;
     let (folder, lock) = (format!("layers/{id}"), format!("layers/{id}.lock"));
     loop {
         let shared = area.lock(&lock, How::Shared, cancel).await?;
@@ -101,7 +99,7 @@ pub(super) async fn obtain(
                 root: format!("{folder}/root"),
                 partitions: new.partitions,
                 about,
-                reach,
+                reach: new.reach,
                 _lock: shared,
             });
         }
@@ -118,7 +116,7 @@ pub(super) async fn obtain(
         };
         // The lock came late: another build may have made the layer meanwhile.
         if !read(area, &folder).is_some_and(|about| spec.snapshot.is_some() || fresh(&about)) {
-            forget_old(host, area, &id).await;
+            forget_old(host, area, id).await;
             make(here, area, &new).await?;
         }
         drop(exclusive);
@@ -135,13 +133,10 @@ pub(super) async fn next_base(
     spec: &Bootstrap,
     arch: Arch,
 ) -> Result<String, BuildError> {
-    let request = request(spec, arch);
-    let reach = Reach::of_host(here).await?.towards(spec);
-    let id = reach.id(&request, spec);
-    if let Some(about) = read(area, &format!("layers/{id}")).filter(fresh) {
+    let new = New::of(here, spec, arch).await?;
+    if let Some(about) = read(area, &format!("layers/{}", new.id)).filter(fresh) {
         return Ok(about.resolved_base);
     }
-    let new = New { spec, arch, id: &id, partitions: Partitions::of(&request), reach: &reach };
     let (plan, release) = plan(here, &new).await?;
     Ok(about(&plan, &release).resolved_base)
 }
@@ -150,9 +145,17 @@ pub(super) async fn next_base(
 struct New<'a> {
     spec: &'a Bootstrap,
     arch: Arch,
-    id: &'a str,
+    id: String,
     partitions: Partitions,
-    reach: &'a Reach,
+    reach: Reach,
+}
+
+impl<'a> New<'a> {
+    async fn of(here: Here<'_>, spec: &'a Bootstrap, arch: Arch) -> Result<Self, BuildError> {
+        let request = request(spec, arch);
+        let reach = Reach::of_host(here).await?.towards(spec);
+        Ok(Self { spec, arch, id: reach.id(&request, spec), partitions: Partitions::of(&request), reach })
+    }
 }
 
 async fn make(here: Here<'_>, area: &Area, new: &New<'_>) -> Result<(), BuildError> {
