@@ -12,7 +12,7 @@ use crate::backends::qemu::{Arch, Base, Bootstrap, QemuImageSpec};
 use crate::process::{BuildLog, Redactor};
 
 /// How long a plan waits for a mirror's answer.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(15);
 
 /// What new images would start from, each looked for once: none where nobody tells.
 #[derive(Debug, Default)]
