@@ -88,10 +88,10 @@ pub(super) async fn obtain(
     let Here { host, log, cancel } = here;
     let new = New::of(here, spec, arch).await?;
     let id = &new.id;
-    let (folder, lock) = (format!("layers/{id}"), format!("layers/{id}.lock"));
+    let (folder, lock) = (new.folder(), format!("{}.lock", new.folder()));
     loop {
         let shared = area.lock(&lock, How::Shared, cancel).await?;
-        if let Some(about) = read(area, &folder).filter(|about| spec.snapshot.is_some() || fresh(about)) {
+        if let Some(about) = new.cached(area) {
             log.line(&format!("Using the cached layer {} ({})", &id[..12], about.resolved_base));
             let _ = File::open(area.host(&folder).join("layer.json"))
                 .and_then(|file| file.set_modified(SystemTime::now()));
@@ -115,7 +115,7 @@ pub(super) async fn obtain(
             continue;
         };
         // The lock came late: another build may have made the layer meanwhile.
-        if !read(area, &folder).is_some_and(|about| spec.snapshot.is_some() || fresh(&about)) {
+        if new.cached(area).is_none() {
             forget_old(host, area, id).await;
             make(here, area, &new).await?;
         }
@@ -134,7 +134,7 @@ pub(super) async fn next_base(
     arch: Arch,
 ) -> Result<String, BuildError> {
     let new = New::of(here, spec, arch).await?;
-    if let Some(about) = read(area, &format!("layers/{}", new.id)).filter(fresh) {
+    if let Some(about) = new.cached(area) {
         return Ok(about.resolved_base);
     }
     let (plan, release) = plan(here, &new).await?;
@@ -156,13 +156,23 @@ impl<'a> New<'a> {
         let reach = Reach::of_host(here).await?.towards(spec);
         Ok(Self { spec, arch, id: reach.id(&request, spec), partitions: Partitions::of(&request), reach })
     }
+
+    /// Where it lies, relative to the area.
+    fn folder(&self) -> String {
+        format!("layers/{}", self.id)
+    }
+
+    /// The one that is there, if a build may begin with it: a dated archive's packages do not change.
+    fn cached(&self, area: &Area) -> Option<About> {
+        read(area, &self.folder()).filter(|about| self.spec.snapshot.is_some() || fresh(about))
+    }
 }
 
 async fn make(here: Here<'_>, area: &Area, new: &New<'_>) -> Result<(), BuildError> {
     let Here { host, log, cancel } = here;
     let New { id, partitions, .. } = new;
     let (plan, release) = plan(here, new).await?;
-    let partial = format!("layers/{id}{PARTIAL}");
+    let partial = format!("{}{PARTIAL}", new.folder());
     area.remove(host, &partial).await?;
     let path = area.host(&partial);
     let about = about(&plan, &release);
@@ -188,7 +198,7 @@ async fn make(here: Here<'_>, area: &Area, new: &New<'_>) -> Result<(), BuildErr
         return Err(error);
     }
     remove(host, area, id).await?;
-    fs::rename(&path, area.host(&format!("layers/{id}"))).map_err(BuildError::io("move", &path))
+    fs::rename(&path, area.host(&new.folder())).map_err(BuildError::io("move", &path))
 }
 
 /// Has everything written out: dpkg was told to do without, and a layer with its proper name is whole, after a power cut
