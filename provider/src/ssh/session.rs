@@ -216,12 +216,8 @@ impl Session {
                 message = reader.wait() => match message {
                     Some(ChannelMsg::Data { data }) => output.take(Stream::Out, &data),
                     Some(ChannelMsg::ExtendedData { data, .. }) => output.take(Stream::Err, &data),
-                    Some(ChannelMsg::ExitStatus { exit_status }) => {
-                        code = i32::try_from(exit_status).ok();
-                        rest.as_mut().reset(Instant::now() + REST);
-                    }
-                    Some(ChannelMsg::ExitSignal { signal_name, .. }) => {
-                        code = Some(128 + number(&signal_name));
+                    Some(ended @ (ChannelMsg::ExitStatus { .. } | ChannelMsg::ExitSignal { .. })) => {
+                        code = exit_code(&ended);
                         rest.as_mut().reset(Instant::now() + REST);
                     }
                     Some(ChannelMsg::Failure) => return Err(russh::Error::RequestDenied.into()),
@@ -255,6 +251,15 @@ async fn send(
     content: impl AsyncRead + Unpin,
 ) -> Result<(), SshError> {
     Ok(writer.data(content).await?)
+}
+
+/// As a shell counts; none where the message is about something else.
+fn exit_code(ended: &ChannelMsg) -> Option<i32> {
+    match ended {
+        ChannelMsg::ExitStatus { exit_status } => i32::try_from(*exit_status).ok(),
+        ChannelMsg::ExitSignal { signal_name, .. } => Some(128 + number(signal_name)),
+        _ => None,
+    }
 }
 
 /// A signal's number on Linux. Only its name arrives (RFC 4254, 6.10); one without a standard name counts as TERM.
